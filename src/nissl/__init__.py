@@ -1,0 +1,3 @@
+"""nissl: a neural-network library and laboratory from first principles."""
+
+from nissl.version import __version__ as __version__

@@ -1,0 +1,56 @@
+"""The errors that nissl raises for a user's mistake.
+
+Each also subclasses the built-in exception that a NumPy user would expect, so `except ValueError` goes on working.
+A message says what was called, what came, what was expected, and what to try.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class NisslError(Exception):
+    """The base of all errors that nissl raises on purpose; the command line prints it as one line."""
+
+
+class ShapeError(NisslError, ValueError):
+    """Shapes do not fit together."""
+
+
+class DTypeError(NisslError, TypeError):
+    """A dtype that the operation cannot work with."""
+
+
+class OptionError(NisslError, ValueError):
+    """An argument outside the values that it may have."""
+
+
+class TracingError(NisslError, RuntimeError):
+    """Something was asked of a traced Tensor that only a computed value can answer."""
+
+
+class GradientError(NisslError, RuntimeError):
+    """A gradient was asked for that does not exist."""
+
+
+class DivergenceError(NisslError, ArithmeticError):
+    """Training produced a NaN or an infinity."""
+
+
+class DataError(NisslError, ValueError):
+    """Data, or a file of data, that cannot be used."""
+
+
+class ModelFileError(NisslError, ValueError):
+    """A model or checkpoint file that cannot be used."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> OptionError:
+    """Return the error for a name that is not one of `known`, with the nearest right one.
+
+    >>> str(unknown_name("optimizer", "adm", ["adam", "sgd"]))
+    "unknown optimizer 'adm'; did you mean 'adam'? Known: adam, sgd"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return OptionError(f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}")
