@@ -1,0 +1,318 @@
+"""Reverse-mode differentiation: the walk back from a result to what it was made of.
+
+`backward` and `grad` share one iterative walk over the memory that `apply` leaves in Tensors. At each step it asks an
+op's rules, written in Tensors, for the gradients of the inputs that need one; undoes broadcasting; and adds up where a
+Tensor was used several times. Because the rules go through `apply` themselves, a gradient can be traced into a graph,
+and differentiated again.
+
+`numerical_gradient` and `check_gradients` answer the same question by differences, as a check on the rules.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import Gradient, current, recording
+from nissl.errors import GradientError, OptionError, ShapeError
+from nissl.ops.elementwise import identity
+from nissl.ops.source import ones_like, zeros_like
+from nissl.shapes import Shape
+from nissl.tensor import Tensor, TensorLike, apply, as_array, as_tensor, method
+
+
+def no_grad() -> AbstractContextManager[None]:
+    """Return a context in which results do not remember how they were made, so that no gradient flows through them.
+
+    >>> import nissl as ns
+    >>> x = ns.tensor(3.0, requires_grad=True)
+    >>> with ns.no_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    False
+    """
+    return recording(False)
+
+
+def sum_to(g: Tensor, shape: Shape) -> Tensor:
+    """Add up `g` over the axes along which `shape` was broadcast.
+
+    >>> import nissl as ns
+    >>> sum_to(ns.ones((2, 3)), (3,))
+    tensor([2., 2., 2.])
+    """
+    extra = g.ndim - len(shape)
+    stretched = tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
+    axes = (*range(extra), *stretched)
+    if axes:
+        g = g.sum(axis=axes, keepdims=bool(stretched))
+    return g if g.shape == shape else g.reshape(shape)  # type: ignore[no-any-return]
+
+
+def _made_before(roots: Sequence[Tensor], stop: Iterable[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what the roots were made from: results, each after its inputs, and leaves that require a gradient."""
+    order: list[Tensor] = []
+    leaves: list[Tensor] = []
+    seen: set[int] = set()
+    stops = {id(x) for x in stop}
+    stack = [(root, False) for root in roots]
+    while stack:
+        tensor, inputs_done = stack.pop()
+        if inputs_done:
+            order.append(tensor)
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            if tensor.op is None or id(tensor) in stops:
+                leaves.append(tensor)
+                continue
+            stack.append((tensor, True))
+            stack.extend((x, False) for x in tensor.inputs if isinstance(x, Tensor) and x.requires_grad)
+    return order, leaves
+
+
+def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> None:
+    """Walk back over `order`, adding to `gradients`, which holds the roots' gradients by identity."""
+    for y in reversed(order):
+        g = gradients.pop(id(y), None)
+        if g is None:
+            continue
+        op = y.op
+        assert op is not None
+        for position, x in enumerate(y.inputs):
+            if not isinstance(x, Tensor) or not x.requires_grad:
+                continue
+            if op.variadic_gradient is not None:
+                gx = op.variadic_gradient(position, g, y, *y.inputs, **y.attributes)
+            else:
+                rule = op.gradients[position]
+                if rule is None:
+                    continue
+                gx = rule(g, y, *y.inputs, **y.attributes)
+            if gx.shape != x.shape:
+                gx = sum_to(gx, x.shape)
+            if gx.dtype != x.dtype:
+                gx = gx.astype(x.dtype)
+            before = gradients.get(id(x))
+            # A new sum, never an addition in place: the same Tensor may be another input's gradient.
+            gradients[id(x)] = gx if before is None else before + gx
+
+
+@method
+def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
+    """Add the gradient of `tensor` to `.grad` of every leaf that it was made from and that requires one.
+
+    A Tensor of one element needs no `gradient`; for others it is the gradient with respect to them, of their shape.
+    Gradients add up over several calls until an optimizer has used them; then the next call replaces them.
+
+    >>> import nissl as ns
+    >>> w = ns.tensor([1.0, 2.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> w.grad
+    tensor([2., 4.])
+    """
+    if not tensor.requires_grad:
+        raise GradientError(
+            "backward() was called on a Tensor that does not depend on any Tensor with requires_grad=True "
+            "(or was made under no_grad)"
+        )
+    if gradient is None:
+        if tensor.size != 1:
+            raise GradientError(
+                f"backward() of a Tensor of shape {tensor.shape} needs the gradient with respect to it; "
+                "or reduce it to one element first, for example by .sum() or .mean()"
+            )
+        seed = ones_like(tensor)
+    else:
+        seed = as_tensor(gradient, tensor.dtype)
+        if seed.shape != tensor.shape:
+            raise ShapeError(f"backward() of a Tensor of shape {tensor.shape} got a gradient of shape {seed.shape}")
+    order, leaves = _made_before([tensor])
+    gradients = {id(tensor): seed}
+    with recording(False):
+        _propagate(order, gradients)
+        for leaf in leaves:
+            g = gradients.get(id(leaf))
+            if g is None:
+                continue
+            waiting = current.engine.gradient(leaf)
+            total = g if waiting is None or waiting.used else waiting.value + g
+            current.engine.set_gradient(leaf, Gradient(total))
+
+
+def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Tensor, Any]]:
+    """Return a function that gives `f`'s value and its gradient with respect to the arguments `argnums`.
+
+    >>> import nissl as ns
+    >>> ns.value_and_grad(lambda x: x * x)(3.0)
+    (tensor(9.), tensor(6.))
+    """
+    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @functools.wraps(f)
+    def value_and_gradient(*arguments: Any, **keywords: Any) -> tuple[Tensor, Any]:
+        if any(not -len(arguments) <= p < len(arguments) for p in positions):
+            raise OptionError(f"grad with respect to argument {argnums} of a call with {len(arguments)} arguments")
+        given = list(arguments)
+        variables = []
+        with recording(True):
+            for p in positions:
+                origin = as_tensor(given[p])
+                if origin.dtype.kind != "f":
+                    raise GradientError(f"grad: argument {p} holds {origin.dtype}; a gradient needs floats")
+                variable = apply(identity, origin)  # stays connected to `origin`, for gradients of gradients
+                variable.requires_grad = True
+                given[p] = variable
+                variables.append(variable)
+            value = f(*given, **keywords)
+            gradients, order = _gradients_of(value, variables)
+        del order
+        return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
+
+    return value_and_gradient
+
+
+def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    if not isinstance(value, Tensor) or value.size != 1:
+        got = f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+        raise GradientError(f"grad needs a function that returns a Tensor of one element; it returned {got}")
+    order, leaves = _made_before([value], stop=variables)
+    gradients: dict[int, Tensor] = {id(value): ones_like(value)}
+    # The walk itself is worth remembering only if something else than the variables can be differentiated for later.
+    others = any(all(leaf is not v for v in variables) for leaf in leaves) or any(v.op is not None for v in variables)
+    with recording(others):
+        _propagate(order, gradients)
+    return [gradients.get(id(v), zeros_like(v)) for v in variables], order
+
+
+def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """Return a function that gives the gradient of `f`, which returns a Tensor of one element.
+
+    It nests: `ns.grad(ns.grad(f))` is the second derivative.
+
+    >>> import nissl as ns
+    >>> ns.grad(ns.grad(lambda x: x**3))(2.0)
+    tensor(12.)
+    """
+    both = value_and_grad(f, argnums)
+
+    @functools.wraps(f)
+    def gradient(*arguments: Any, **keywords: Any) -> Any:
+        return both(*arguments, **keywords)[1]
+
+    return gradient
+
+
+def numerical_gradient(
+    f: Callable[[Any], Any], x: Tensor | npt.NDArray[Any] | float | Sequence[Any], h: float = 1e-4
+) -> npt.NDArray[Any]:
+    """Return (f(x + h eᵢ) - f(x - h eᵢ)) / 2h for every element i of `x`, as a float64 array of its shape.
+
+    `f` is given what `x` is: a Tensor if `x` is one, else an array. Arrays and Tensors that `f` reads elsewhere, such
+    as the weights of a layer, work too if they are passed as `x`: the elements are changed in place one by one, and are
+    as they were when this returns, also if `f` raises. Each difference is divided by the step that was really taken,
+    which in float32 differs from 2h.
+
+    >>> numerical_gradient(lambda x: (x**2).sum(), np.array([3.0, 4.0])).round(6)
+    array([6., 8.])
+    """
+    if not h > 0:
+        raise OptionError(f"numerical_gradient needs a step h above 0, got {h}")
+    if isinstance(x, Tensor):
+        return _tensor_differences(f, x, h)
+    values = x if isinstance(x, np.ndarray) else np.asarray(x, dtype=np.float64)
+    if values.dtype.kind != "f":
+        raise OptionError(f"numerical_gradient needs floats, to which a small step can be added; got {values.dtype}")
+    result = np.zeros(values.shape)
+    for place in np.ndindex(values.shape):
+        before = values[place]
+        try:
+            values[place] = above = values.dtype.type(before + h)
+            f_above = _number(f(values))
+            values[place] = below = values.dtype.type(before - h)
+            f_below = _number(f(values))
+        finally:
+            values[place] = before
+        result[place] = (f_above - f_below) / (float(above) - float(below))
+    return result
+
+
+def _tensor_differences(f: Callable[[Tensor], Any], x: Tensor, h: float) -> npt.NDArray[Any]:
+    """Do what `numerical_gradient` says for a Tensor, by giving its handle other values for a while."""
+    before = x._array()
+
+    def at(values: npt.NDArray[Any]) -> Any:
+        x.payload = values.copy()
+        return f(x)
+
+    try:
+        with recording(False):
+            return numerical_gradient(at, before.copy(), h)
+    finally:
+        x.payload = before
+
+
+def _number(value: Any) -> float:
+    if np.size(value) != 1:
+        raise GradientError(f"numerical_gradient needs a function that returns one number, got shape {np.shape(value)}")
+    return float(np.asarray(value).reshape(()))
+
+
+def check_gradients(
+    f: Callable[..., Tensor], *inputs: TensorLike, tolerance: float = 1e-6, rng: np.random.Generator | None = None
+) -> None:
+    """Compare the gradients of `f` by backpropagation with central differences, in float64; raise where they differ.
+
+    A result of several elements is reduced by fixed random weights, so that no error cancels out. The step for an
+    element x is ε^⅓ · max(1, |x|), and the difference may be `tolerance · max(1, |either|)`.
+
+    Raises GradientError that names the input, the element and both numbers.
+
+    >>> import nissl as ns
+    >>> ns.check_gradients(lambda x, y: x * ns.sin(y), [1.0, 2.0], [0.5, 3.0])
+    """
+    arrays = [np.array(x.numpy() if isinstance(x, Tensor) else as_array(x)) for x in inputs]
+    arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
+    floats = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+    with recording(False):
+        shape = as_tensor(f(*map(Tensor, arrays))).shape
+    weights = (rng or np.random.default_rng(0)).uniform(0.5, 1.5, shape)
+
+    def reduced(*values: TensorLike) -> Tensor:
+        return (f(*values) * Tensor(weights)).sum()  # type: ignore[no-any-return]
+
+    tensors = [Tensor(a) for a in arrays]
+    found = grad(reduced, floats)(*tensors)
+    for i, g in zip(floats, found, strict=True):
+        expected = _adaptive_differences(reduced, arrays, i)
+        got = g.numpy()
+        limit = tolerance * np.maximum(1, np.maximum(np.abs(got), np.abs(expected)))
+        wrong = ~(np.abs(got - expected) <= limit)  # also true for NaN
+        if wrong.any():
+            place = tuple(int(k) for k in np.argwhere(wrong)[0])
+            raise GradientError(
+                f"input {i}, element {place}: backpropagation gives {got[place]:.10g}, "
+                f"central differences give {expected[place]:.10g}; {wrong.sum()} of {wrong.size} elements differ"
+            )
+
+
+def _adaptive_differences(f: Callable[..., Tensor], arrays: list[npt.NDArray[Any]], i: int) -> npt.NDArray[Any]:
+    result = np.zeros(arrays[i].shape)
+    changed = list(map(Tensor, arrays))
+    with recording(False):
+        for place in np.ndindex(result.shape):
+            h = np.finfo(np.float64).eps ** (1 / 3) * max(1.0, abs(arrays[i][place]))
+
+            def at(x: float, place: tuple[int, ...] = place) -> float:
+                moved = arrays[i].copy()
+                moved[place] = x
+                changed[i] = Tensor(moved)
+                return f(*changed).item()  # type: ignore[no-any-return]
+
+            above, below = arrays[i][place] + h, arrays[i][place] - h
+            result[place] = (at(above) - at(below)) / (above - below)
+    return result

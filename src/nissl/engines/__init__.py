@@ -1,0 +1,1 @@
+"""The engines: base (what an engine is), eager (NumPy, the reference)."""

@@ -1,0 +1,84 @@
+"""The gate between ops and engines: which engine is current, and what an engine must be able to do.
+
+Everything above this line (ops, gradients, layers, optimizers) speaks of Tensors; everything below turns "this op, on
+these inputs, with these attributes" into a payload: an array now, or a Symbol in a graph. An engine knows nothing of
+gradients.
+
+`current` is one of the two pieces of module-level mutable state in nissl (the other is the table of ops). It is local
+to a thread, so that one thread can trace while another computes.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from nissl.tensor import Op, Tensor
+
+
+class Engine(Protocol):
+    """What an engine answers."""
+
+    def run(self, op: "Op", inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        """Return the payload of `op` applied to `inputs`: Tensors, and Python numbers that take the others' dtype."""
+
+    def constant(self, array: Any) -> Any:
+        """Return the payload of a Tensor made from a NumPy array."""
+
+    def write(self, tensor: "Tensor", new: "Tensor") -> None:
+        """Let `tensor` hold the value of `new` from now on."""
+
+    def gradient(self, tensor: "Tensor") -> "Gradient | None":
+        """Return the gradient that waits at a leaf."""
+
+    def set_gradient(self, tensor: "Tensor", gradient: "Gradient | None") -> None:
+        """Leave a gradient at a leaf."""
+
+    def require_values(self, question: str) -> None:
+        """Return if values can be asked for now, else raise TracingError; `question` is what was asked."""
+
+    def observe(self, configuration: Any) -> None:
+        """Note that what happens next depends on `configuration.fingerprint()`."""
+
+
+class Gradient:
+    """The gradient at a leaf, and whether an optimizer has used it: if so, the next backward replaces it."""
+
+    __slots__ = ("used", "value")
+
+    def __init__(self, value: "Tensor", used: bool = False) -> None:
+        self.value = value
+        self.used = used
+
+
+class Current(threading.local):
+    """The engine of this thread, and whether ops remember their inputs for a backward walk."""
+
+    engine: Engine  # the reference engine, until another is entered; set where it is defined, in engines/eager.py
+    recording: bool = True
+
+
+current = Current()
+
+
+@contextmanager
+def using(engine: Engine) -> Iterator[None]:
+    """Make `engine` the current one of this thread inside a `with` block."""
+    before = current.engine
+    current.engine = engine
+    try:
+        yield
+    finally:
+        current.engine = before
+
+
+@contextmanager
+def recording(enabled: bool) -> Iterator[None]:
+    """Switch on or off, inside a `with` block, that ops remember their inputs."""
+    before = current.recording
+    current.recording = enabled
+    try:
+        yield
+    finally:
+        current.recording = before

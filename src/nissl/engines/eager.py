@@ -1,0 +1,125 @@
+"""The eager engine: NumPy computes each op at once. It is the reference that other engines are measured against."""
+
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import Current, Gradient
+from nissl.tensor import Op, Tensor
+
+Array = npt.NDArray[Any]
+
+
+def sigmoid(x: Array) -> Array:
+    """Return 1/(1 + e⁻ˣ) without overflow, right to the last digits for large negative x too."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
+
+
+@functools.cache
+def _erf() -> Callable[[Array], Array]:
+    from scipy.special import erf
+
+    return erf  # type: ignore[no-any-return]
+
+
+class NumpyMaths:
+    """The maths namespace `m` of the elementwise ops, for arrays."""
+
+    sub = staticmethod(operator.sub)
+    pow = staticmethod(operator.pow)
+    exp = np.exp
+    log = np.log
+    log1p = np.log1p
+    expm1 = np.expm1
+    sqrt = np.sqrt
+    abs = np.abs
+    sign = np.sign
+    sin = np.sin
+    cos = np.cos
+    tanh = np.tanh
+    sigmoid = staticmethod(sigmoid)
+    maximum = np.maximum
+    minimum = np.minimum
+    where = staticmethod(np.where)
+    logical_and = np.logical_and
+    logical_or = np.logical_or
+    logical_not = np.logical_not
+
+    @staticmethod
+    def erf(x: Array) -> Array:
+        """Return the error function."""
+        return _erf()(x)
+
+    @staticmethod
+    def copy(x: Array) -> Array:
+        """Return x in memory of its own."""
+        return np.array(x)
+
+    @staticmethod
+    def astype(x: Array, dtype: np.dtype[Any]) -> Array:
+        """Return x in another dtype."""
+        return x.astype(dtype)
+
+
+def evaluate(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> Array:
+    """Return the value of `op` on arrays and Python numbers, by the rule that defines it."""
+    if op.kind == "elementwise":
+        value = op.value(NumpyMaths, *payloads, **attributes)
+    else:
+        value = op.value(*payloads, **attributes)
+    # NumPy makes scalars out of results without axes.
+    return value if type(value) is np.ndarray else np.asarray(value)
+
+
+class EagerEngine:
+    """Computes each op at once, with NumPy."""
+
+    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Array:
+        """Return the array that `op` makes of `inputs`."""
+        payloads = [x.payload if isinstance(x, Tensor) else x for x in inputs]
+        try:
+            return evaluate(op, payloads, attributes)
+        except Exception:
+            explain_failure(op, payloads, attributes)
+            raise
+
+    def constant(self, array: Array) -> Array:
+        """Return the array itself."""
+        return array
+
+    def write(self, tensor: Tensor, new: Tensor) -> None:
+        """Let `tensor` hold the array of `new`. Arrays never change in place, so the two may share it."""
+        tensor.payload = new._array()
+
+    def gradient(self, tensor: Tensor) -> Gradient | None:
+        """Return the gradient kept at the Tensor."""
+        return tensor.waiting_gradient
+
+    def set_gradient(self, tensor: Tensor, gradient: Gradient | None) -> None:
+        """Keep a gradient at the Tensor."""
+        tensor.waiting_gradient = gradient
+
+    def require_values(self, question: str) -> None:
+        """Return: values are there at any time."""
+
+    def observe(self, configuration: Any) -> None:
+        """Return: nothing is remembered from one op to the next."""
+
+
+def explain_failure(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+    """Raise the clear error for what NumPy refused, if the op's shape rule or a leaked Tensor is the reason.
+
+    Asked only after a failure, so that what works pays nothing for the check.
+    """
+    for payload in payloads:
+        if hasattr(payload, "fail"):
+            payload.fail("its values")
+    op.shape(*(np.shape(payload) for payload in payloads), **attributes)
+
+
+Current.engine = EagerEngine()

@@ -1,0 +1,119 @@
+"""Random numbers whose state is a Tensor, so that a compiled dropout draws new masks and a resumed run goes on exactly.
+
+A Generator is a key, made from the seed, and a count of the draws so far; what is drawn is a pure function of both (see
+`ops/random.py`). Initialization, shuffling, dropout and the user's own draws have a stream each, so that adding a
+dropout layer does not change the initial weights. `ns.manual_seed` starts all streams again.
+
+>>> import nissl as ns
+>>> ns.manual_seed(1)
+>>> first = ns.random.uniform(2)
+>>> ns.manual_seed(1)
+>>> bool((ns.random.uniform(2) == first).min())
+True
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.errors import OptionError
+from nissl.functional import log
+from nissl.ops import random as ops
+from nissl.ops.elementwise import cos, sqrt
+from nissl.ops.source import _shape
+from nissl.tensor import DTypeLike, Tensor, TensorLike, apply, check_dtype
+
+STREAMS = ("user", "init", "shuffle", "dropout")
+
+
+class Generator:
+    """A stream of random numbers: `key` (2 words, from the seed) and `draws`, the number of draws so far."""
+
+    def __init__(self, seed: int = 0, stream: str = "user") -> None:
+        self.stream = STREAMS.index(stream)
+        self.key = Tensor(_key(seed))
+        self.draws = Tensor(np.zeros((), np.uint32))
+
+    def seed(self, seed: int) -> None:
+        """Start again from `seed`."""
+        self.key.assign(Tensor(_key(seed)))
+        self.draws.assign(Tensor(np.zeros((), np.uint32)))
+
+    def _next_draw(self) -> Tensor:
+        draw = self.draws + 0  # the number itself, not the handle, which moves on
+        self.draws.assign(draw + 1)
+        return draw
+
+    def uniform(
+        self, shape: int | Sequence[int] = (), low: float = 0.0, high: float = 1.0, dtype: DTypeLike = "float32"
+    ) -> Tensor:
+        """Return numbers from [low, high), all equally likely."""
+        u = self._unit(self._next_draw(), shape, dtype, half=0)
+        return u if (low, high) == (0.0, 1.0) else u * (high - low) + low
+
+    def normal(
+        self, shape: int | Sequence[int] = (), mean: float = 0.0, std: float = 1.0, dtype: DTypeLike = "float32"
+    ) -> Tensor:
+        """Return numbers from the normal distribution, √(-2 log u) cos(2πv) for uniform u, v (Box and Muller, 1958)."""
+        draw = self._next_draw()
+        u = 1.0 - self._unit(draw, shape, dtype, half=0)  # in (0, 1], where the logarithm is finite
+        v = self._unit(draw, shape, dtype, half=1)
+        return sqrt(-2.0 * log(u)) * cos((2 * math.pi) * v) * std + mean
+
+    def bernoulli(
+        self, shape: int | Sequence[int] = (), probability: TensorLike = 0.5, dtype: DTypeLike = "float32"
+    ) -> Tensor:
+        """Return 1 with the given probability, else 0."""
+        if isinstance(probability, (int, float)) and not 0 <= probability <= 1:
+            raise OptionError(f"a probability is between 0 and 1, got {probability}")
+        return (self._unit(self._next_draw(), shape, "float32", half=0) < probability).astype(dtype)  # type: ignore[no-any-return]
+
+    def permutation(self, size: int) -> Tensor:
+        """Return 0 to size - 1 in random order."""
+        size = operator.index(size)
+        return apply(ops.random_permutation, self.key, self._next_draw(), size=size, stream=self.stream)
+
+    def bits(self, shape: int | Sequence[int] = ()) -> Tensor:
+        """Return 64 random bits for each element, as uint64."""
+        return apply(ops.random_bits, self.key, self._next_draw(), shape=_shape(shape), stream=self.stream)
+
+    def _unit(self, draw: Tensor, shape: int | Sequence[int], dtype: DTypeLike, half: int) -> Tensor:
+        return apply(
+            ops.random_uniform,
+            self.key,
+            draw,
+            shape=_shape(shape),
+            stream=self.stream,
+            dtype=check_dtype(dtype),
+            half=half,
+        )
+
+
+def _key(seed: int) -> npt.NDArray[np.uint32]:
+    seed = operator.index(seed)
+    if not 0 <= seed < 2**64:
+        raise OptionError(f"a seed is an integer from 0 to 2⁶⁴ - 1, got {seed}")
+    return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
+
+
+# The streams that layers, initializers and training draw from.
+streams = {name: Generator(0, name) for name in STREAMS}
+
+uniform = streams["user"].uniform
+normal = streams["user"].normal
+bernoulli = streams["user"].bernoulli
+permutation = streams["user"].permutation
+
+
+def manual_seed(seed: int) -> None:
+    """Start all streams of random numbers again from `seed`, an integer from 0 to 2⁶⁴ - 1."""
+    for generator in streams.values():
+        generator.seed(seed)
+
+
+def permutation_indices(seed: int, draw: int, size: int) -> npt.NDArray[np.int64]:
+    """Return permutation number `draw` of the shuffle stream of `seed`, of 0 to size - 1, as an array."""
+    return ops.permutation(_key(seed), np.uint32(draw), size, STREAMS.index("shuffle"))  # type: ignore[arg-type]

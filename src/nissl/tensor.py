@@ -1,0 +1,452 @@
+"""Tensor, Op and apply: the three that need each other.
+
+A Tensor is a handle on a payload, which is a NumPy array, or a Symbol while a function is traced. An Op is an immutable
+record of what an operation means. `apply(op, *inputs)` is the one gate through which every operation goes: it asks the
+current engine for the payload and, if a gradient may be wanted, remembers in the new Tensor the op and inputs that made
+it. The backward walk over that memory is in `autodiff.py`; the ops are in `ops/`.
+
+Payloads are never changed in place here: `assign` gives the handle another payload.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import Gradient, current, recording
+from nissl.errors import DTypeError, NisslError, OptionError, ShapeError
+from nissl.shapes import Shape, describe
+
+DEFAULT_FLOAT = np.dtype(np.float32)
+DEFAULT_INTEGER = np.dtype(np.int64)
+
+DTypeLike = npt.DTypeLike
+TensorLike = Any  # a Tensor, an array, a nested list, or a number
+
+
+class Tensor:
+    """A multi-dimensional array that can remember how it was made.
+
+    Made by `ns.tensor(data)`, which copies. Python floats become float32; NumPy arrays keep their dtype.
+
+    >>> import nissl as ns
+    >>> x = ns.tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    # What most Tensors have in common stands on the class, so that making one stays cheap.
+    payload: Any
+    requires_grad: bool = False
+    op: Op | None = None
+    inputs: tuple[Any, ...] = ()
+    attributes: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    waiting_gradient: Gradient | None = None
+    owns_payload: bool = False  # Parameters and Buffers: an engine may write into the payload, so readers get copies
+
+    # A NumPy array on the left of an operator leaves the operation to us.
+    __array_priority__ = 1000
+
+    def __init__(self, data: TensorLike, dtype: DTypeLike = None, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            converted = data if dtype is None else data.astype(dtype)
+            self.payload = converted.payload
+        else:
+            self.payload = current.engine.constant(as_array(data, dtype))
+        if requires_grad and self.payload.dtype.kind != "f":
+            raise DTypeError(f"only Tensors of floats can require a gradient, got {self.payload.dtype}")
+        self.requires_grad = requires_grad
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes of the axes."""
+        return self.payload.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.payload.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.payload.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements."""
+        return self.payload.dtype  # type: ignore[no-any-return]
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
+        """The Tensor with its axes in reverse order."""
+        return apply(OPS["permute_dims"], self, axes=tuple(range(self.ndim))[::-1])
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` left here; it adds up until an optimizer has used it."""
+        gradient = current.engine.gradient(self)
+        return None if gradient is None else gradient.value
+
+    @grad.setter
+    def grad(self, value: TensorLike | None) -> None:
+        if value is not None:
+            value = as_tensor(value)
+            if value.shape != self.shape:
+                raise ShapeError(f"a gradient has the shape of its Tensor, {self.shape}; got {value.shape}")
+            value = Gradient(value.detach())
+        current.engine.set_gradient(self, value)
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """Return the values: a copy for a Parameter or Buffer, else a view that cannot be written to."""
+        current.engine.require_values("numpy()")
+        if self.owns_payload:
+            return np.array(self._array())
+        view = self._array().view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> Any:
+        """Return the one element as a Python number."""
+        current.engine.require_values("item()")
+        if self.size != 1:
+            raise ShapeError(f"item() needs a Tensor of one element, this one has shape {self.shape}")
+        return self._array().item()
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists of Python numbers."""
+        current.engine.require_values("tolist()")
+        return self._array().tolist()
+
+    def detach(self) -> Tensor:
+        """Return a Tensor of the same values through which no gradient flows; a copy for a Parameter or Buffer."""
+        with recording(False):
+            return apply(OPS["copy" if self.owns_payload else "identity"], self)
+
+    def assign(self, new: TensorLike) -> None:
+        """Let this Tensor hold the values of `new`, of the same shape and dtype; inside a compiled step too."""
+        new = as_tensor(new, self.dtype) if not isinstance(new, Tensor) else new
+        if new.shape != self.shape:
+            raise ShapeError(f"assign: a Tensor of shape {self.shape} cannot take values of shape {new.shape}")
+        if new.dtype != self.dtype:
+            raise DTypeError(f"assign: a Tensor of {self.dtype} cannot take values of {new.dtype}; use astype first")
+        if self.op is not None:
+            raise OptionError("assign: this Tensor is the result of an operation; only Tensors made by hand can change")
+        current.engine.write(self, new)
+
+    def _array(self) -> npt.NDArray[Any]:
+        if not isinstance(self.payload, np.ndarray):
+            self.payload.fail("its values")
+        return self.payload  # type: ignore[no-any-return]
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return np.array(self.numpy()).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return np.empty(0).__dlpack_device__()
+
+    def __float__(self) -> float:
+        current.engine.require_values("float()")
+        return float(self.item())
+
+    def __int__(self) -> int:
+        current.engine.require_values("int()")
+        return int(self.item())
+
+    def __index__(self) -> int:
+        current.engine.require_values("an integer")
+        return operator.index(self._array())
+
+    def __bool__(self) -> bool:
+        current.engine.require_values("a truth value (if, while, and, or, not)")
+        if self.size != 1:
+            raise ShapeError(f"the truth value of a Tensor of shape {self.shape} is unclear; reduce it to one element")
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a Tensor without axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec else str(self), spec)
+
+    def __repr__(self) -> str:
+        if not isinstance(self.payload, np.ndarray):
+            return f"tensor(traced {describe(self.payload)})"
+        values = np.array2string(self.payload, separator=", ", prefix="tensor(")
+        notes = "" if self.dtype in (DEFAULT_FLOAT, DEFAULT_INTEGER, np.bool_) else f", dtype={self.dtype}"
+        return f"tensor({values}{notes}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __neg__(self) -> Tensor:
+        return apply(OPS["neg"], self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return apply(OPS["abs"], self)
+
+    def __invert__(self) -> Tensor:
+        return apply(OPS["logical_not"], self)
+
+    def __add__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["add"], self, other)
+
+    def __radd__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["add"], other, self)
+
+    def __sub__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["sub"], self, other)
+
+    def __rsub__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["sub"], other, self)
+
+    def __mul__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["mul"], self, other)
+
+    def __rmul__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["mul"], other, self)
+
+    def __truediv__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["div"], self, other)
+
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["div"], other, self)
+
+    def __pow__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["pow"], self, other)
+
+    def __rpow__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["pow"], other, self)
+
+    def __matmul__(self, other: TensorLike) -> Tensor:
+        return self.matmul(other)  # type: ignore[no-any-return]
+
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
+        return as_tensor(other).matmul(self)  # type: ignore[no-any-return]
+
+    def __lt__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["less"], self, other)
+
+    def __le__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["less_equal"], self, other)
+
+    def __gt__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["greater"], self, other)
+
+    def __ge__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["greater_equal"], self, other)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        if other is None:
+            return NotImplemented
+        return apply(OPS["equal"], self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        if other is None:
+            return NotImplemented
+        return apply(OPS["not_equal"], self, other)
+
+    def __and__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["logical_and"], self, other)
+
+    def __or__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["logical_or"], self, other)
+
+    # Elementwise == does not give an equivalence, so a Tensor is a key by its identity.
+    __hash__ = object.__hash__
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return self.getitem(key)  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("a Tensor does not change element by element; use ns.where, or assign() a whole new value")
+
+    if TYPE_CHECKING:
+        # The functions that the ops add as methods with `@method`: x.sum(axis=0), x.exp(), x.reshape(...), ...
+        def __getattr__(self, name: str) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """An operation: what it computes, what comes out, and how a gradient flows back.
+
+    `value` computes it. For an elementwise op, `value(m, *elements)` says it in terms of a maths namespace `m` that
+    every engine provides; for other kinds, `value(*arrays, **attributes)` in NumPy is the meaning, which other engines
+    match.
+
+    `gradients` holds a rule for each input: `rule(g, y, *inputs, **attributes)` gives the gradient with respect to that
+    input, from the gradient `g` with respect to the result `y`, in Tensors, so that it can be traced and differentiated
+    again. A rule may ignore broadcasting: the backward walk undoes it. None marks an input without a gradient; a
+    single rule in `variadic_gradient`, given the position too, serves ops with any number of inputs.
+    """
+
+    name: str
+    kind: str  # elementwise, reduce, matmul, movement, index, source or random
+    value: Callable[..., Any]
+    shape: Callable[..., Shape]
+    dtype: Callable[..., np.dtype[Any]]
+    gradients: tuple[Callable[..., Tensor] | None, ...] = ()
+    variadic_gradient: Callable[..., Tensor] | None = None
+    promoted_from: int | None = None  # inputs from this one on are brought to a common dtype
+    floating: bool = False  # integers are turned into floats first
+    doc: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name in OPS:
+            raise AssertionError(f"there are two ops named {self.name}")
+        OPS[self.name] = self
+        object.__setattr__(self, "__doc__", self.doc)
+        object.__setattr__(self, "differentiable", bool(self.gradients or self.variadic_gradient))
+
+    differentiable = False
+
+    def __call__(self, *inputs: TensorLike, **attributes: Any) -> Tensor:
+        return apply(self, *inputs, **attributes)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+# Every op by its name. Filled as the modules of nissl.ops are imported, never changed later.
+OPS: dict[str, Op] = {}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def method(function: Function) -> Function:
+    """Make a function whose first argument is a Tensor a method of Tensor too."""
+    setattr(Tensor, function.__name__, function)
+    return function
+
+
+def apply(op: Op, *inputs: TensorLike, **attributes: Any) -> Tensor:
+    """Return the result of `op`: the gate through which every operation goes."""
+    if op.promoted_from is None:
+        inputs = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in inputs)
+    else:
+        inputs = promote(op, inputs)
+    result = Tensor.__new__(Tensor)
+    result.payload = current.engine.run(op, inputs, attributes)
+    if op.differentiable and current.recording:
+        for x in inputs:
+            if isinstance(x, Tensor) and x.requires_grad:
+                result.requires_grad = True
+                result.op = op
+                result.inputs = inputs
+                result.attributes = attributes
+                break
+    return result
+
+
+def promote(op: Op, inputs: tuple[TensorLike, ...]) -> tuple[TensorLike, ...]:
+    """Bring the inputs of an elementwise op to one dtype, by explicit `astype` ops.
+
+    Python numbers stay as they are and take the dtype of the Tensors. Among Tensors floats win over integers, integers
+    over bools; within a kind the widest wins, where a Tensor without axes counts only if nothing else has that kind.
+    So a 0-d float64 learning rate never turns float32 parameters into float64, and neither does an int64 label.
+    """
+    common = None
+    for x in inputs:
+        if isinstance(x, Tensor):
+            dtype = x.payload.dtype
+            if common is None:
+                common = dtype
+            elif dtype is not common:
+                break
+        elif x.__class__ is not float and x.__class__ is not int:
+            break
+    else:
+        # The case that matters for speed: floats of one dtype, and Python numbers.
+        if common is not None and common.kind == "f":
+            return inputs
+    return _promote_mixed(op, inputs)
+
+
+def _promote_mixed(op: Op, inputs: Sequence[TensorLike]) -> tuple[TensorLike, ...]:
+    numbers = (bool, int, float)
+    converted = [x if type(x) in numbers else as_tensor(x) for x in inputs]
+    start = op.promoted_from or 0
+    if not any(isinstance(x, Tensor) for x in converted[start:]):
+        converted[start] = as_tensor(converted[start])
+    dtype = common_dtype(converted[start:], op.floating)
+    for i, x in enumerate(converted):
+        if i < start:
+            converted[i] = as_tensor(x)
+        elif isinstance(x, Tensor) and x.dtype != dtype:
+            converted[i] = x.astype(dtype)
+    return tuple(converted)
+
+
+KINDS = "bif"  # in rising order: bool, integer, float
+
+
+def common_dtype(operands: Sequence[TensorLike], floating: bool = False) -> np.dtype[Any]:
+    """Return the dtype in which an elementwise op on these operands works; see `promote`."""
+
+    def rank(dtype: np.dtype[Any]) -> int:
+        return KINDS.index("i" if dtype.kind == "u" else dtype.kind)
+
+    tensors = [x for x in operands if isinstance(x, Tensor)]
+    numbers = [x for x in operands if not isinstance(x, Tensor)]
+    top = max(rank(x.dtype) for x in tensors)
+    number_top = max((numbers_rank(x) for x in numbers), default=0)
+    if max(top, number_top, 2 * floating) > top:
+        return DEFAULT_FLOAT if max(number_top, 2 * floating) == 2 else DEFAULT_INTEGER
+    candidates = [x for x in tensors if rank(x.dtype) == top]
+    with_axes = [x.dtype for x in candidates if x.ndim]
+    return np.result_type(*(with_axes or [x.dtype for x in candidates]))
+
+
+def numbers_rank(number: bool | int | float) -> int:
+    """Return the place of a Python number's type in `KINDS`."""
+    return (bool, int, float).index(type(number))
+
+
+def as_tensor(value: TensorLike, dtype: DTypeLike = None) -> Tensor:
+    """Return `value` itself if it is a Tensor, else a new one of its values."""
+    if isinstance(value, Tensor):
+        return value if dtype is None else value.astype(dtype)  # type: ignore[no-any-return]
+    return Tensor(value, dtype)
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return `dtype` as NumPy's object if Tensors can have it: float32, float64, integers or bool."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"not a dtype: {dtype!r} ({error})") from None
+    if found.kind not in "biuf" or found.itemsize > 8 or (found.kind == "f" and found.itemsize < 4):
+        raise DTypeError(f"Tensors hold float32, float64, integers or bools, not {found}")
+    return found.newbyteorder("=")
+
+
+def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:
+    """Return a new array of `data`, with nissl's dtypes for Python numbers and a clear error for what is no number."""
+    if isinstance(data, (list, tuple)) and any(isinstance(part, Tensor) for part in data):
+        data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
+    try:
+        array = np.array(data, dtype=None if dtype is None else check_dtype(dtype))
+    except NisslError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ShapeError(f"tensor() could not read this as an array of numbers: {error}") from None
+    if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and not hasattr(data, "__array__"):
+        if array.dtype == np.float64:
+            array = array.astype(DEFAULT_FLOAT)
+        elif array.dtype.kind == "i":
+            array = array.astype(DEFAULT_INTEGER)
+    return array.astype(check_dtype(array.dtype), copy=False)
