@@ -6,9 +6,11 @@
 Every value and gradient can be looked at; `ns.compile` runs the same code faster.
 """
 
-import nissl.engines.eager as _eager  # the engine that everything starts on
-from nissl import random
+import nissl.engines.eager as _eager  # noqa: F401  (the engine that everything starts on)
+from nissl import nn, optim, random
 from nissl.autodiff import check_gradients, grad, no_grad, numerical_gradient, value_and_grad
+from nissl.compiler import compile
+from nissl.data import Dataset, batches, datasets
 from nissl.errors import (
     DataError,
     DivergenceError,
@@ -67,7 +69,110 @@ from nissl.ops.movement import (
 from nissl.ops.reduce import argmax, argmin, max, min, sum
 from nissl.ops.source import arange, eye, full, linspace, ones, ones_like, zeros, zeros_like
 from nissl.random import manual_seed
+from nissl.storage import load, save
 from nissl.tensor import Tensor
+from nissl.training import EpochDone, Evaluation, History, StepDone, StopTraining, evaluate, fit, predict
 from nissl.version import __version__
 
 tensor = Tensor
+
+__all__ = [
+    "DTypeError",
+    "DataError",
+    "Dataset",
+    "DivergenceError",
+    "EpochDone",
+    "Evaluation",
+    "GradientError",
+    "History",
+    "ModelFileError",
+    "NisslError",
+    "OptionError",
+    "ShapeError",
+    "StepDone",
+    "StopTraining",
+    "Tensor",
+    "TracingError",
+    "__version__",
+    "abs",
+    "arange",
+    "argmax",
+    "argmin",
+    "astype",
+    "batches",
+    "broadcast_to",
+    "check_gradients",
+    "clip",
+    "compile",
+    "concat",
+    "cos",
+    "datasets",
+    "equal",
+    "erf",
+    "evaluate",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "eye",
+    "fit",
+    "flip",
+    "full",
+    "grad",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "linspace",
+    "load",
+    "log",
+    "log1p",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logsumexp",
+    "manual_seed",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "nn",
+    "no_grad",
+    "not_equal",
+    "numerical_gradient",
+    "one_hot",
+    "ones",
+    "ones_like",
+    "optim",
+    "pad",
+    "permute_dims",
+    "pow",
+    "predict",
+    "prod",
+    "random",
+    "relu",
+    "reshape",
+    "save",
+    "sigmoid",
+    "sign",
+    "sin",
+    "softmax",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "sum",
+    "take",
+    "take_along_axis",
+    "tanh",
+    "tensor",
+    "tensordot",
+    "value_and_grad",
+    "var",
+    "where",
+    "zeros",
+    "zeros_like",
+]

@@ -51,7 +51,7 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
     axes = (*range(extra), *stretched)
     if axes:
         g = g.sum(axis=axes, keepdims=bool(stretched))
-    return g if g.shape == shape else g.reshape(shape)  # type: ignore[no-any-return]
+    return g if g.shape == shape else g.reshape(shape)
 
 
 def _made_before(roots: Sequence[Tensor], stop: Iterable[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
@@ -140,7 +140,7 @@ def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
             if g is None:
                 continue
             waiting = current.engine.gradient(leaf)
-            total = g if waiting is None or waiting.used else waiting.value + g
+            total = g if waiting is None or waiting.used or waiting.value is None else waiting.value + g
             current.engine.set_gradient(leaf, Gradient(total))
 
 
@@ -169,24 +169,25 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
                 given[p] = variable
                 variables.append(variable)
             value = f(*given, **keywords)
-            gradients, order = _gradients_of(value, variables)
-        del order
+            gradients, differentiable = _gradients_of(value, variables)
+        if not differentiable:
+            value = value.detach()
         return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
 
     return value_and_gradient
 
 
-def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
+    """Return the gradients, and whether anything but the variables can be differentiated for later."""
     if not isinstance(value, Tensor) or value.size != 1:
         got = f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise GradientError(f"grad needs a function that returns a Tensor of one element; it returned {got}")
     order, leaves = _made_before([value], stop=variables)
     gradients: dict[int, Tensor] = {id(value): ones_like(value)}
-    # The walk itself is worth remembering only if something else than the variables can be differentiated for later.
     others = any(all(leaf is not v for v in variables) for leaf in leaves) or any(v.op is not None for v in variables)
     with recording(others):
         _propagate(order, gradients)
-    return [gradients.get(id(v), zeros_like(v)) for v in variables], order
+    return [gradients.get(id(v), zeros_like(v)) for v in variables], others
 
 
 def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
@@ -283,7 +284,7 @@ def check_gradients(
     weights = (rng or np.random.default_rng(0)).uniform(0.5, 1.5, shape)
 
     def reduced(*values: TensorLike) -> Tensor:
-        return (f(*values) * Tensor(weights)).sum()  # type: ignore[no-any-return]
+        return (f(*values) * Tensor(weights)).sum()
 
     tensors = [Tensor(a) for a in arrays]
     found = grad(reduced, floats)(*tensors)
@@ -305,14 +306,14 @@ def _adaptive_differences(f: Callable[..., Tensor], arrays: list[npt.NDArray[Any
     changed = list(map(Tensor, arrays))
     with recording(False):
         for place in np.ndindex(result.shape):
-            h = np.finfo(np.float64).eps ** (1 / 3) * max(1.0, abs(arrays[i][place]))
+            h = np.finfo(np.float64).eps ** (1 / 3) * max(1.0, float(abs(arrays[i][place])))
 
             def at(x: float, place: tuple[int, ...] = place) -> float:
                 moved = arrays[i].copy()
                 moved[place] = x
                 changed[i] = Tensor(moved)
-                return f(*changed).item()  # type: ignore[no-any-return]
+                return f(*changed).item()
 
-            above, below = arrays[i][place] + h, arrays[i][place] - h
+            above, below = float(arrays[i][place] + h), float(arrays[i][place] - h)
             result[place] = (at(above) - at(below)) / (above - below)
     return result

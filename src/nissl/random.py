@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import OptionError
-from nissl.functional import log
 from nissl.ops import random as ops
-from nissl.ops.elementwise import cos, sqrt
+from nissl.ops.elementwise import cos, log, sqrt
 from nissl.ops.source import _shape
 from nissl.tensor import DTypeLike, Tensor, TensorLike, apply, check_dtype
 
@@ -69,7 +68,7 @@ class Generator:
         """Return 1 with the given probability, else 0."""
         if isinstance(probability, (int, float)) and not 0 <= probability <= 1:
             raise OptionError(f"a probability is between 0 and 1, got {probability}")
-        return (self._unit(self._next_draw(), shape, "float32", half=0) < probability).astype(dtype)  # type: ignore[no-any-return]
+        return (self._unit(self._next_draw(), shape, "float32", half=0) < probability).astype(dtype)
 
     def permutation(self, size: int) -> Tensor:
         """Return 0 to size - 1 in random order."""

@@ -122,7 +122,9 @@ def concatenated(*shapes: Shape, axis: int) -> Shape:
     """
     first = shapes[0]
     for shape in shapes[1:]:
-        if len(shape) != len(first) or any(i != axis and a != b for i, (a, b) in enumerate(zip(first, shape))):
+        if len(shape) != len(first) or any(
+            i != axis and a != b for i, (a, b) in enumerate(zip(first, shape, strict=False))
+        ):
             raise ShapeError(f"concat along axis {axis} got shapes {first} and {shape}; the other axes must be equal")
     return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.engines.base import Gradient, current, recording
-from nissl.errors import DTypeError, NisslError, OptionError, ShapeError
+from nissl.errors import DTypeError, NisslError, OptionError, ShapeError, TracingError
 from nissl.shapes import Shape, describe
 
 DEFAULT_FLOAT = np.dtype(np.float32)
 DEFAULT_INTEGER = np.dtype(np.int64)
 
-DTypeLike = npt.DTypeLike
+DTypeLike = npt.DTypeLike | None
 TensorLike = Any  # a Tensor, an array, a nested list, or a number
 
 
@@ -48,6 +48,7 @@ class Tensor:
     inputs: tuple[Any, ...] = ()
     attributes: dict[str, Any] = {}  # noqa: RUF012  (never changed)
     waiting_gradient: Gradient | None = None
+    weak: bool = False  # a Python number given to a compiled function: it takes the dtype of what it meets
     owns_payload: bool = False  # Parameters and Buffers: an engine may write into the payload, so readers get copies
 
     # A NumPy array on the left of an operator leaves the operation to us.
@@ -66,7 +67,7 @@ class Tensor:
     @property
     def shape(self) -> Shape:
         """The sizes of the axes."""
-        return self.payload.shape  # type: ignore[no-any-return]
+        return self.payload.shape
 
     @property
     def ndim(self) -> int:
@@ -76,12 +77,12 @@ class Tensor:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self.payload.size  # type: ignore[no-any-return]
+        return self.payload.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the elements."""
-        return self.payload.dtype  # type: ignore[no-any-return]
+        return self.payload.dtype
 
     @property
     def T(self) -> Tensor:  # noqa: N802  (NumPy's name)
@@ -92,7 +93,14 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` left here; it adds up until an optimizer has used it."""
         gradient = current.engine.gradient(self)
-        return None if gradient is None else gradient.value
+        if gradient is None:
+            return None
+        if gradient.value is None:
+            raise TracingError(
+                "this gradient was used by an optimizer inside a compiled function and not kept; "
+                "to read it afterwards, compile with ns.compile(f, keep_gradients=True)"
+            )
+        return gradient.value
 
     @grad.setter
     def grad(self, value: TensorLike | None) -> None:
@@ -143,7 +151,7 @@ class Tensor:
     def _array(self) -> npt.NDArray[Any]:
         if not isinstance(self.payload, np.ndarray):
             self.payload.fail("its values")
-        return self.payload  # type: ignore[no-any-return]
+        return self.payload
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -233,10 +241,10 @@ class Tensor:
         return apply(OPS["pow"], other, self)
 
     def __matmul__(self, other: TensorLike) -> Tensor:
-        return self.matmul(other)  # type: ignore[no-any-return]
+        return self.matmul(other)
 
     def __rmatmul__(self, other: TensorLike) -> Tensor:
-        return as_tensor(other).matmul(self)  # type: ignore[no-any-return]
+        return as_tensor(other).matmul(self)
 
     def __lt__(self, other: TensorLike) -> Tensor:
         return apply(OPS["less"], self, other)
@@ -270,7 +278,7 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __getitem__(self, key: Any) -> Tensor:
-        return self.getitem(key)  # type: ignore[no-any-return]
+        return self.getitem(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise TypeError("a Tensor does not change element by element; use ns.where, or assign() a whole new value")
@@ -315,6 +323,7 @@ class Op:
     differentiable = False
 
     def __call__(self, *inputs: TensorLike, **attributes: Any) -> Tensor:
+        """Return the result of the op on these inputs."""
         return apply(self, *inputs, **attributes)
 
     def __repr__(self) -> str:
@@ -401,13 +410,19 @@ def common_dtype(operands: Sequence[TensorLike], floating: bool = False) -> np.d
         return KINDS.index("i" if dtype.kind == "u" else dtype.kind)
 
     tensors = [x for x in operands if isinstance(x, Tensor)]
-    numbers = [x for x in operands if not isinstance(x, Tensor)]
+    strong = [x for x in tensors if not x.weak]
+    numbers = [numbers_rank(x) for x in operands if not isinstance(x, Tensor)]
+    if strong:
+        numbers += [rank(x.dtype) for x in tensors if x.weak]
+        tensors = strong
     top = max(rank(x.dtype) for x in tensors)
-    number_top = max((numbers_rank(x) for x in numbers), default=0)
+    number_top = max(numbers, default=0)
     if max(top, number_top, 2 * floating) > top:
         return DEFAULT_FLOAT if max(number_top, 2 * floating) == 2 else DEFAULT_INTEGER
     candidates = [x for x in tensors if rank(x.dtype) == top]
     with_axes = [x.dtype for x in candidates if x.ndim]
+    if not with_axes and top == KINDS.index("f") and any(x.ndim for x in tensors):
+        return DEFAULT_FLOAT
     return np.result_type(*(with_axes or [x.dtype for x in candidates]))
 
 
@@ -419,7 +434,7 @@ def numbers_rank(number: bool | int | float) -> int:
 def as_tensor(value: TensorLike, dtype: DTypeLike = None) -> Tensor:
     """Return `value` itself if it is a Tensor, else a new one of its values."""
     if isinstance(value, Tensor):
-        return value if dtype is None else value.astype(dtype)  # type: ignore[no-any-return]
+        return value if dtype is None else value.astype(dtype)
     return Tensor(value, dtype)
 
 

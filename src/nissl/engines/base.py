@@ -41,13 +41,22 @@ class Engine(Protocol):
     def observe(self, configuration: Any) -> None:
         """Note that what happens next depends on `configuration.fingerprint()`."""
 
+    def enter(self, module: Any) -> None:
+        """Note that the ops from here on belong to `module`."""
+
+    def leave(self, module: Any) -> None:
+        """Note that `module` is done."""
+
 
 class Gradient:
-    """The gradient at a leaf, and whether an optimizer has used it: if so, the next backward replaces it."""
+    """The gradient at a leaf, and whether an optimizer has used it: if so, the next backward replaces it.
+
+    `value` is None if a compiled step used the gradient and did not keep it.
+    """
 
     __slots__ = ("used", "value")
 
-    def __init__(self, value: "Tensor", used: bool = False) -> None:
+    def __init__(self, value: "Tensor | None", used: bool = False) -> None:
         self.value = value
         self.used = used
 

@@ -81,7 +81,9 @@ def _power_slope(g: Tensor, a: Tensor, b: float) -> Tensor:
 
 
 exp = elementwise("exp", lambda m, x: m.exp(x), lambda g, y, x: g * y, floating=True, doc="eˣ.")
-log = elementwise("log", lambda m, x: m.log(x), lambda g, y, x: g / x, floating=True, doc="The natural logarithm of x.")
+log: Op = elementwise(
+    "log", lambda m, x: m.log(x), lambda g, y, x: g / x, floating=True, doc="The natural logarithm of x."
+)
 log1p = elementwise(
     "log1p", lambda m, x: m.log1p(x), lambda g, y, x: g / (1 + x), floating=True, doc="log(1 + x), exact for small x."
 )
@@ -90,9 +92,11 @@ expm1 = elementwise(
 )
 sqrt = elementwise("sqrt", lambda m, x: m.sqrt(x), lambda g, y, x: g * 0.5 / y, floating=True, doc="The square root.")
 abs = elementwise("abs", lambda m, x: m.abs(x), lambda g, y, x: g * sign(x), doc="|x|; the slope at 0 is 0.")
-sign = elementwise("sign", lambda m, x: m.sign(x), doc="-1, 0 or 1, as x is below, at or above 0.")
+sign: Op = elementwise("sign", lambda m, x: m.sign(x), doc="-1, 0 or 1, as x is below, at or above 0.")
 sin = elementwise("sin", lambda m, x: m.sin(x), lambda g, y, x: g * cos(x), floating=True, doc="sin x, x in radians.")
-cos = elementwise("cos", lambda m, x: m.cos(x), lambda g, y, x: -g * sin(x), floating=True, doc="cos x, x in radians.")
+cos: Op = elementwise(
+    "cos", lambda m, x: m.cos(x), lambda g, y, x: -g * sin(x), floating=True, doc="cos x, x in radians."
+)
 tanh = elementwise(
     "tanh", lambda m, x: m.tanh(x), lambda g, y, x: g * (1 - y * y), floating=True, doc="(eˣ - e⁻ˣ)/(eˣ + e⁻ˣ)."
 )
@@ -125,7 +129,7 @@ minimum = elementwise(
     lambda g, y, a, b: g * where(a == b, 0.5, (b < a).astype(g.dtype)),
     doc="The smaller of a and b.",
 )
-where = elementwise(
+where: Op = elementwise(
     "where",
     lambda m, condition, a, b: m.where(condition, a, b),
     None,

@@ -13,7 +13,7 @@ from nissl.shapes import HOLE, Hole, Index, Shape, expanded, indexed, normalize_
 from nissl.tensor import DTypeLike, Op, Tensor, TensorLike, apply, as_tensor, check_dtype, method
 
 
-def _fill(key: Index, arrays: Sequence[Any]) -> tuple[Any, ...]:
+def _fill(key: Index, arrays: Sequence[Any]) -> Any:
     """Put the index arrays back into their holes."""
     remaining = iter(arrays)
     return tuple(next(remaining) if isinstance(part, Hole) else part for part in key)
@@ -24,7 +24,7 @@ def _add_at(g: npt.NDArray[Any], *indices: npt.NDArray[Any], shape: Shape, key: 
     if indices:
         np.add.at(result, _fill(key, indices), g)  # adds up where an element is named twice
     else:
-        result[key] = g
+        result[_fill(key, ())] = g
     return result
 
 
@@ -79,7 +79,7 @@ _take_along_axis = Op(
     gradients=(lambda g, y, x, indices, axis: apply(_add_along_axis, g, indices, shape=x.shape, axis=axis), None),
     doc="For each element of the indices, the element of x at that place along an axis.",
 )
-_add_along_axis = Op(
+_add_along_axis: Op = Op(
     "add_along_axis",
     kind="index",
     value=_add_along,
@@ -170,7 +170,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int = -1) -> Tenso
     >>> import nissl as ns
     >>> ns.take_along_axis(ns.tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]], axis=1)
     tensor([[2.],
-           [3.]])
+            [3.]])
     """
     x, indices = as_tensor(x), as_tensor(indices)
     if indices.dtype.kind not in "iu":
@@ -200,7 +200,7 @@ def one_hot(labels: TensorLike, classes: int, dtype: DTypeLike = "float32") -> T
     >>> import nissl as ns
     >>> ns.one_hot([2, 0], 3)
     tensor([[0., 0., 1.],
-           [1., 0., 0.]])
+            [1., 0., 0.]])
     """
     labels = as_tensor(labels)
     if labels.dtype.kind not in "iu":

@@ -12,10 +12,10 @@ from nissl.tensor import Op, Tensor, TensorLike, apply, as_tensor, common_dtype,
 
 def _swap(x: Tensor) -> Tensor:
     """Exchange the last two axes."""
-    return x.permute_dims((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))  # type: ignore[no-any-return]
+    return x.permute_dims((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-_matmul = Op(
+_matmul: Op = Op(
     "matmul",
     kind="matmul",
     value=np.matmul,
@@ -48,14 +48,14 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
         return apply(_matmul, a, b)
     if a.ndim == 1:
         y = matmul(a.reshape(1, -1), b)
-        return y.reshape(*y.shape[:-2], y.shape[-1]) if b.ndim > 1 else y.reshape(())  # type: ignore[no-any-return]
+        return y.reshape(*y.shape[:-2], y.shape[-1]) if b.ndim > 1 else y.reshape(())
     if b.ndim == 1:
         y = matmul(a, b.reshape(-1, 1))
-        return y.reshape(y.shape[:-1])  # type: ignore[no-any-return]
+        return y.reshape(y.shape[:-1])
     if b.ndim == 2 and a.shape[-1] == b.shape[0]:
         # One tall product instead of many small ones, and the gradient of b needs no sum over the leading axes.
         flat = apply(_matmul, a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b)
-        return flat.reshape(*a.shape[:-1], b.shape[1])  # type: ignore[no-any-return]
+        return flat.reshape(*a.shape[:-1], b.shape[1])
     return apply(_matmul, a, b)
 
 
@@ -80,4 +80,4 @@ def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[Sequence[int], Seq
     rows = a.permute_dims((*kept_a, *summed_a)).reshape(math.prod(a.shape[i] for i in kept_a), size)
     columns = b.permute_dims((*summed_b, *kept_b)).reshape(size, math.prod(b.shape[i] for i in kept_b))
     shape = (*(a.shape[i] for i in kept_a), *(b.shape[i] for i in kept_b))
-    return matmul(rows, columns).reshape(shape)  # type: ignore[no-any-return]
+    return matmul(rows, columns).reshape(shape)

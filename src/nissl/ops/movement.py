@@ -9,7 +9,7 @@ from nissl.errors import OptionError, ShapeError
 from nissl.shapes import Axes, Shape, concatenated, expanded, normalize_axes, normalize_axis, padded, permuted, reshaped
 from nissl.tensor import Op, Tensor, TensorLike, apply, as_tensor, common_dtype, method
 
-_reshape = Op(
+_reshape: Op = Op(
     "reshape",
     kind="movement",
     value=lambda x, shape: np.reshape(x, shape),
@@ -18,7 +18,7 @@ _reshape = Op(
     gradients=(lambda g, y, x, shape: apply(_reshape, g, shape=x.shape),),
     doc="The same elements, in the same order, under another shape.",
 )
-_permute_dims = Op(
+_permute_dims: Op = Op(
     "permute_dims",
     kind="movement",
     value=lambda x, axes: np.transpose(x, axes),
@@ -36,7 +36,7 @@ _broadcast_to = Op(
     gradients=(lambda g, y, x, shape: g,),  # the backward walk adds up over what was broadcast
     doc="x repeated along new axes and axes of size 1.",
 )
-_flip = Op(
+_flip: Op = Op(
     "flip",
     kind="movement",
     value=lambda x, axes: np.flip(x, axes),
@@ -83,7 +83,7 @@ def _inverse(axes: Shape) -> Shape:
 def _one_tuple(sizes: tuple[int | Sequence[int], ...]) -> Shape:
     """Let `f(2, 3)` and `f((2, 3))` say the same."""
     given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], Sequence) else sizes
-    return tuple(operator.index(n) for n in given)  # type: ignore[arg-type, union-attr]
+    return tuple(operator.index(n) for n in given)  # type: ignore[arg-type]
 
 
 @method
@@ -93,7 +93,7 @@ def reshape(x: TensorLike, *shape: int | Sequence[int]) -> Tensor:
     >>> import nissl as ns
     >>> ns.arange(6).reshape(2, -1)
     tensor([[0, 1, 2],
-           [3, 4, 5]])
+            [3, 4, 5]])
     """
     x = as_tensor(x)
     return apply(_reshape, x, shape=reshaped(x.shape, _one_tuple(shape)))
@@ -123,7 +123,7 @@ def broadcast_to(x: TensorLike, *shape: int | Sequence[int]) -> Tensor:
     >>> import nissl as ns
     >>> ns.tensor([1, 2]).broadcast_to(2, 2)
     tensor([[1, 2],
-           [1, 2]])
+            [1, 2]])
     """
     return apply(_broadcast_to, as_tensor(x), shape=_one_tuple(shape))
 

@@ -1,8 +1,8 @@
 """Random ops: numbers that depend on nothing but a key, a stream, the number of the draw and the place of the element.
 
 Philox 4×32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011) scrambles a counter.
-Element i of draw n of a stream uses the counter (i low, i high, n, stream), so neither the number of threads nor the way
-work is split can change it. The state that advances is in `nissl.random`.
+Element i of draw n of a stream uses the counter (i low, i high, n, stream), so neither the number of threads nor the
+way work is split can change it. The state that advances is in `nissl.random`.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ ROUNDS = 10
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 
-Words = list[npt.NDArray[np.uint64]]
+Words = list[Any]  # of uint64, as arrays or scalars
 
 
 def philox(counter: Words, key: tuple[int, int]) -> Words:

@@ -19,7 +19,7 @@ def _kept(x: Tensor, axes: Shape) -> Shape:
 
 
 def _sum_gradient(g: Tensor, y: Tensor, x: Tensor, axes: Shape, keepdims: bool) -> Tensor:
-    return g.reshape(_kept(x, axes)).broadcast_to(x.shape)  # type: ignore[no-any-return]
+    return g.reshape(_kept(x, axes)).broadcast_to(x.shape)
 
 
 def _sum_dtype(dtype: np.dtype[Any], axes: Shape, keepdims: bool) -> np.dtype[Any]:

@@ -32,7 +32,7 @@ def full(shape: int | Sequence[int], value: float, dtype: DTypeLike = None) -> T
     >>> import nissl as ns
     >>> ns.full((2, 2), 7)
     tensor([[7, 7],
-           [7, 7]])
+            [7, 7]])
     """
     found = as_array(value).dtype if dtype is None else check_dtype(dtype)
     return apply(_full, shape=_shape(shape), value=value, dtype=found)
@@ -96,6 +96,6 @@ def eye(rows: int, columns: int | None = None, dtype: DTypeLike = "float32") -> 
     >>> import nissl as ns
     >>> ns.eye(2)
     tensor([[1., 0.],
-           [0., 1.]])
+            [0., 1.]])
     """
     return Tensor(np.eye(rows, columns), dtype)

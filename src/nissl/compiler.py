@@ -1,0 +1,361 @@
+"""`ns.compile`: trace a function once for each signature, then run its graph on an engine.
+
+What a signature is: the shapes and dtypes of the arguments, which of them are the same Tensor, the values of arguments
+that are no numbers, and everything that steered the trace from outside: the settings of modules and optimizers that it
+met, and which objects the function's names stand for. If any of these has changed, the function is traced again.
+
+What is frozen: Python numbers and arrays that the function closes over. Pass them as arguments, or put them into
+Tensors that the function reads.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import Gradient, current, using
+from nissl.errors import GradientError, OptionError, unknown_name
+from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
+from nissl.graph.interpret import interpreter
+from nissl.graph.trace import Trace
+from nissl.shapes import describe
+from nissl.tensor import Op, Tensor, as_tensor
+
+Array = npt.NDArray[Any]
+Program = Callable[[Sequence[Array]], list[Array]]
+
+# From a graph to something that runs it, by the name of the engine.
+ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter}
+
+# The engines that "auto" stands for, the best first.
+PREFERENCE = ("native", "numpy")
+
+RETRACES_BEFORE_WARNING = 8
+
+
+def choose_engine(name: str) -> str:
+    """Return the engine that `name` stands for; "auto" is the fastest one that is there."""
+    if name == "auto":
+        return next(engine for engine in PREFERENCE if engine in ENGINES)
+    if name not in ENGINES:
+        raise unknown_name("engine", name, [*ENGINES, "auto"])
+    return name
+
+
+@overload
+def compile(
+    f: None = None, *, engine: str = ..., keep_gradients: bool = ...
+) -> Callable[[Callable[..., Any]], Compiled]: ...
+@overload
+def compile(f: Callable[..., Any], *, engine: str = ..., keep_gradients: bool = ...) -> Compiled: ...
+def compile(f: Callable[..., Any] | None = None, *, engine: str = "auto", keep_gradients: bool = False) -> Any:
+    """Return `f` as a compiled function: the same results, from a graph that is traced once for each signature.
+
+    `f` takes and returns Tensors, arrays and Python numbers, alone or in tuples, lists and dicts. Numbers become
+    inputs; bools, strings and None are part of the signature. State (parameters, optimizer moments, random streams) is
+    read anew on each call and written back. `keep_gradients` keeps `.grad` readable after a step used it in the same
+    function.
+
+    >>> import nissl as ns
+    >>> square = ns.compile(lambda x: x * x)
+    >>> square(ns.tensor([1.0, 3.0]))
+    tensor([1., 9.])
+    """
+    if f is None:
+        return functools.partial(compile, engine=engine, keep_gradients=keep_gradients)
+    return Compiled(f, choose_engine(engine), keep_gradients)
+
+
+class Same:
+    """Wraps an object so that it equals itself alone, and stays alive."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __repr__(self) -> str:
+        return f"this {type(self.thing).__name__}"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The place of a Tensor in arguments or results."""
+
+    position: int
+
+
+def flatten(value: Any, leaves: list[Any]) -> Any:
+    """Return the structure of nested tuples, lists and dicts, hashable; collect the Tensors and numbers in it."""
+    if isinstance(value, Tensor):
+        leaves.append(value)
+    elif isinstance(value, np.ndarray | np.generic):
+        leaves.append(Tensor(value))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = Tensor(np.array(value))
+        number.weak = True
+        leaves.append(number)
+    elif isinstance(value, tuple | list):
+        return (type(value), tuple(flatten(part, leaves) for part in value))
+    elif isinstance(value, dict):
+        return (dict, tuple((key, flatten(part, leaves)) for key, part in value.items()))
+    elif value is None or isinstance(value, bool | str | bytes):
+        return value
+    else:
+        return Same(value)
+    return Leaf(len(leaves) - 1)
+
+
+def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
+    """Return the value of which `flatten` made `structure` and `leaves`."""
+    if isinstance(structure, Leaf):
+        return leaves[structure.position]
+    if isinstance(structure, Same):
+        return structure.thing
+    if isinstance(structure, tuple):
+        kind, parts = structure
+        if kind is dict:
+            return {key: unflatten(part, leaves) for key, part in parts}
+        values = [unflatten(part, leaves) for part in parts]
+        return kind(*values) if hasattr(kind, "_fields") else kind(values)
+    return structure
+
+
+def _referenced(f: Callable[..., Any]) -> Iterator[Any]:
+    """Yield what the names in a function stand for now, as far as that can be a change of state: not plain values."""
+    if isinstance(f, functools.partial):
+        yield from _referenced(f.func)
+        return
+    f = getattr(f, "__func__", f)
+    if not isinstance(f, types.FunctionType):  # a Module, say, which tells of itself when it is called
+        return
+    cells = [cell for cell in f.__closure__ or () if cell != types.CellType()]
+    codes = [f.__code__]
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    values = [cell.cell_contents for cell in cells] + [f.__globals__[n] for n in sorted(names) if n in f.__globals__]
+    for value in values:
+        if isinstance(value, Tensor) or hasattr(value, "fingerprint"):
+            yield value
+
+
+def _no_gradient(g: Tensor, y: Tensor, *inputs: Any) -> Tensor:
+    raise GradientError(
+        "backward() reached the result of a compiled function, which does not remember how it was made. "
+        "Call backward() inside the compiled function, or use ns.grad there, or remove ns.compile"
+    )
+
+
+_compiled_result = Op(
+    "compiled_result",
+    kind="elementwise",
+    value=lambda m, x: x,
+    shape=lambda shape: shape,
+    dtype=lambda dtype: dtype,
+    gradients=(_no_gradient,),
+    promoted_from=0,
+    doc="x, as a compiled function returned it: no gradient flows through it.",
+)
+
+
+class Traced:
+    """One trace of a function: its graph, the program made of it, and where its inputs and outputs belong."""
+
+    def __init__(self, compiled: Compiled, structure: Any, arguments: Sequence[Tensor]) -> None:
+        trace = Trace()
+        for position, argument in enumerate(arguments):
+            trace.lift(argument, getattr(argument, "path", "") or f"argument {position}")
+        for thing in _referenced(compiled.function):
+            if hasattr(thing, "fingerprint"):
+                trace.observe(thing)
+        with using(trace):
+            positional, keywords = unflatten(structure, arguments)
+            returned = compiled.function(*positional, **keywords)
+            results: list[Tensor] = []
+            self.results_structure = flatten(returned, results)
+            result_symbols = [trace.read(result) for result in results]
+            written = [t for t, symbol in trace.values.items() if symbol is not trace.inputs[t]]
+            left = _gradients_left(trace, compiled.keep_gradients)
+            gradient_symbols = [trace.read(g.value) for _, g in left if g is not None and g.value is not None]
+        self.state = list(trace.inputs)[len(set(map(id, arguments))) :]
+        self.result_requires_grad = [result.requires_grad for result in results]
+        self.written = [(self._place(arguments, t), t) for t in written]
+        self.gradients_left = left
+        self.gradients_read = list(trace.gradient_inputs)
+        self.waiting = trace.waiting
+        self.observed = list(trace.observed.values())
+        self.aliases = self._aliases(arguments)
+        self.graph = Graph(
+            name=compiled.__name__,
+            inputs=(*trace.inputs.values(), *trace.gradient_inputs.values()),
+            constants=trace.constants,
+            equations=tuple(trace.equations),
+            outputs=(*result_symbols, *(trace.values[t] for t in written), *gradient_symbols),
+            output_names=(*[""] * len(results), *(trace.inputs[t].name for t in written)),
+        )
+        self.program = ENGINES[compiled.engine](self.graph)
+
+    @staticmethod
+    def _place(arguments: Sequence[Tensor], tensor: Tensor) -> int | None:
+        return next((i for i, argument in enumerate(arguments) if argument is tensor), None)
+
+    def _aliases(self, arguments: Sequence[Tensor]) -> list[bool]:
+        """Return, for each argument, whether it is also state that the function reads by another name."""
+        places = {id(t) for t in self.state}
+        return [id(argument) in places for argument in arguments]
+
+    def fits(self, arguments: Sequence[Tensor]) -> bool:
+        """Whether nothing that steered the trace has changed."""
+        return (
+            all(thing.fingerprint() == before for thing, before in self.observed)
+            and all(_is_waiting(tensor) == before for tensor, before in self.waiting.items())
+            and self._aliases(arguments) == self.aliases
+        )
+
+    def changes(self) -> list[str]:
+        """Return what has changed since the trace, in words."""
+        changed = [type(thing).__name__ for thing, before in self.observed if thing.fingerprint() != before]
+        return [f"the settings of {name}" for name in changed]
+
+    def __call__(self, arguments: Sequence[Tensor]) -> Any:
+        """Run the graph: read the state, write it back, return the results."""
+        distinct = {id(argument): argument for argument in arguments}.values()
+        gradients = [t.waiting_gradient for t in self.gradients_read]
+        arrays = [t._array() for t in (*distinct, *self.state, *(g.value for g in gradients if g and g.value))]
+        outputs = iter(self.program(arrays))
+        results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
+        for place, tensor in self.written:
+            (tensor if place is None else arguments[place]).payload = next(outputs)
+        for tensor, gradient in self.gradients_left:
+            if gradient is not None:
+                value = None if gradient.value is None else _result(next(outputs), False)
+                gradient = Gradient(value, gradient.used)
+            tensor.waiting_gradient = gradient
+        return unflatten(self.results_structure, results)
+
+
+def _is_waiting(tensor: Tensor) -> bool:
+    return tensor.waiting_gradient is not None and not tensor.waiting_gradient.used
+
+
+def _gradients_left(trace: Trace, keep: bool) -> list[tuple[Tensor, Gradient | None]]:
+    """Return the gradients that stay at Tensors from outside; a used one has no value unless it is to be kept."""
+    left: list[tuple[Tensor, Gradient | None]] = []
+    for tensor, gradient in trace.gradients.items():
+        if isinstance(tensor.payload, Symbol):
+            continue
+        if gradient is not None and gradient.used and not keep:
+            gradient = Gradient(None, used=True)
+        left.append((tensor, gradient))
+    return left
+
+
+def _result(array: Array, requires_grad: bool) -> Tensor:
+    tensor = Tensor.__new__(Tensor)
+    tensor.payload = array
+    if requires_grad:
+        tensor.requires_grad = True
+        tensor.op = _compiled_result
+        origin = Tensor.__new__(Tensor)
+        origin.payload = array
+        origin.requires_grad = True
+        tensor.inputs = (origin,)
+    return tensor
+
+
+class Compiled:
+    """A function that is traced once for each signature; made by `ns.compile`."""
+
+    def __init__(self, function: Callable[..., Any], engine: str, keep_gradients: bool) -> None:
+        if not callable(function):
+            raise OptionError(f"ns.compile needs a function, got {type(function).__name__}")
+        functools.update_wrapper(self, function, updated=())
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.function = function
+        self.engine = engine
+        self.keep_gradients = keep_gradients
+        self.traces: dict[Any, list[Traced]] = {}
+        self.latest: Traced | None = None
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Work as a method too: `self` becomes the first argument."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __call__(self, *positional: Any, **keywords: Any) -> Any:
+        """Run the graph for these arguments, traced now if it is not there."""
+        if isinstance(current.engine, Trace):
+            return self.function(*positional, **keywords)  # one graph holds both
+        arguments: list[Tensor] = []
+        structure = flatten((positional, keywords), arguments)
+        arguments = [_without_history(argument) for argument in arguments]
+        self.latest = self._find(structure, arguments)
+        return self.latest(arguments)
+
+    def _find(self, structure: Any, arguments: list[Tensor]) -> Traced:
+        order = {id(argument): i for i, argument in reversed(list(enumerate(arguments)))}
+        signature = (
+            structure,
+            tuple((t.shape, t.dtype, t.requires_grad, t.weak, order[id(t)]) for t in arguments),
+            tuple(map(Same, _referenced(self.function))),
+            current.recording,
+        )
+        candidates = self.traces.setdefault(signature, [])
+        for candidate in candidates:
+            if candidate.fits(arguments):
+                return candidate
+        changes = candidates[-1].changes() if candidates else ["shapes, dtypes or values of arguments"]
+        candidates.append(Traced(self, structure, arguments))
+        traced = sum(map(len, self.traces.values()))
+        if traced == RETRACES_BEFORE_WARNING + 1:
+            warnings.warn(
+                f"{self.__name__} was traced {traced} times, each of which takes time; what changed last: "
+                f"{', '.join(changes) or 'which gradients wait'}",
+                stacklevel=3,
+            )
+        return candidates[-1]
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the latest call."""
+        if self.latest is None:
+            raise OptionError(f"{self.__name__} has no graph yet: it is traced when it is first called")
+        return self.latest.graph
+
+    def explain(self) -> str:
+        """Return what the latest call ran, in order: on the numpy engine, each equation is one NumPy call."""
+        graph = self.graph
+        labels = label_symbols(graph)
+        rows = [
+            (describe_call(e, labels), describe(e.outputs[0]), e.source.rpartition("/")[2]) for e in graph.equations
+        ]
+        width = max((len(call) for call, _, _ in rows), default=0)
+        lines = [f"{i:4} {call:{width}}  {kind:24} {source}" for i, (call, kind, source) in enumerate(rows)]
+        return "\n".join([f"{self.__name__} on the {self.engine} engine: {len(rows)} equations", *lines])
+
+
+def _without_history(argument: Tensor) -> Tensor:
+    """Return an argument as a leaf: no gradient flows out of a compiled function."""
+    if argument.op is None:
+        return as_tensor(argument)
+    leaf = Tensor.__new__(Tensor)
+    leaf.payload = argument.payload
+    return leaf
+
+
+__all__ = ["Compiled", "compile"]

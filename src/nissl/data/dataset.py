@@ -1,0 +1,92 @@
+"""Dataset: rows x with their targets y, checked where they come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.errors import DataError
+from nissl.tensor import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows `x` of shape (examples, ...) with targets `y` of shape (examples, ...).
+
+    For classification `y` holds the numbers of the classes, whose names are `class_names`.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+    class_names: tuple[str, ...] | None = None
+    name: str = ""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Dataset:
+        return Dataset(self.x[rows], self.y[rows], self.class_names, self.name)
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.class_names)} classes" if self.class_names else ""
+        return f"Dataset({self.name or 'unnamed'}: {len(self)} rows of shape {self.x.shape[1:]}{classes})"
+
+
+def as_dataset(data: Any, name: str) -> Dataset:
+    """Return `data`, a Dataset or a pair (x, y) of array-likes, as a checked Dataset.
+
+    Labels that are strings or bools become class numbers. Raises DataError if there are no rows, if x and y have
+    different numbers of rows, or if a number is NaN or infinite; `name` says in messages which data it is.
+    """
+    if isinstance(data, Dataset):
+        x, y, class_names, title = data.x, data.y, data.class_names, data.name
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        x, y, class_names, title = data[0], data[1], None, ""
+    else:
+        raise DataError(f"{name} is a Dataset or a pair (x, y) of arrays, got {type(data).__name__}")
+    x, y = _array(x, f"x of {name}"), _array(y, f"y of {name}")
+    if x.ndim == 0 or y.ndim == 0 or len(x) == 0:
+        raise DataError(f"{name} has no rows: x has shape {x.shape}, y has shape {y.shape}")
+    if len(x) != len(y):
+        raise DataError(f"{name} has {len(x)} rows x but {len(y)} targets y; there must be one for each row")
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"x of {name} holds {x.dtype}, not numbers")
+    if y.dtype.kind in "USb":
+        found, y = np.unique(y, return_inverse=True)
+        class_names = class_names or tuple(map(str, found))
+    elif y.dtype.kind not in "iuf":
+        raise DataError(f"y of {name} holds {y.dtype}; targets are class numbers, class names or real numbers")
+    _check_finite(x, f"x of {name}")
+    _check_finite(y, f"y of {name}")
+    return Dataset(x, y, class_names, title)
+
+
+def _array(values: Any, name: str) -> npt.NDArray[Any]:
+    try:
+        array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{name} is not an array: {error}") from None
+    if array.dtype == object:
+        if array.size and all(isinstance(value, str) for value in array.flat):
+            return array.astype(str)
+        raise DataError(f"{name} holds Python objects of mixed kinds, not numbers")
+    return array
+
+
+def _check_finite(array: npt.NDArray[Any], name: str) -> None:
+    # The sum is finite if all are, and costs no memory; only a bad one is looked into.
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        place = tuple(int(i) for i in bad[0])
+        raise DataError(
+            f"{name} has {len(bad)} NaN or infinite numbers, the first at index {place}; "
+            "fill them in or leave those rows out"
+        )

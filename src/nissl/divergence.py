@@ -1,0 +1,106 @@
+"""Finding where a NaN or an infinity came from: the failing step is taken again, and every op is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import using
+from nissl.engines.eager import EagerEngine
+from nissl.errors import DivergenceError
+from nissl.shapes import describe
+from nissl.tensor import Op, Tensor
+
+if TYPE_CHECKING:
+    from nissl.training import Training
+
+
+class _Found(Exception):  # noqa: N818  (a result, not an error)
+    """The first bad value, in words."""
+
+
+class CheckingEngine(EagerEngine):
+    """Computes like the eager engine, and stops at the first result that is not finite though its inputs were."""
+
+    def __init__(self, module_paths: Mapping[int, str]) -> None:
+        self.module_paths = module_paths
+        self.modules: list[Any] = []
+        self.maker: dict[int, tuple[npt.NDArray[Any], str]] = {}  # which module made an array; holds it, for its id
+
+    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> npt.NDArray[Any]:
+        """Return the array that `op` makes, or raise if it is the first bad one."""
+        result = super().run(op, inputs, attributes)
+        if self.modules:
+            self.maker[id(result)] = result, self.place(self.modules[-1])
+        if result.dtype.kind == "f" and not np.isfinite(result).all():
+            tensors = [x for x in inputs if isinstance(x, Tensor)]
+            raise _Found(self.describe(op, tensors, result))
+        return result
+
+    def describe(self, op: Op, inputs: Sequence[Tensor], result: npt.NDArray[Any]) -> str:
+        """Return what went bad, and where."""
+        for x in inputs:
+            if x.dtype.kind == "f" and not np.isfinite(x._array()).all():
+                path = getattr(x, "path", "")
+                return f"{f'parameter {path}' if path else 'a Tensor'} {count_bad(x._array())} before the step"
+        what = f"{op.name}, whose result {describe(result)} {count_bad(result)}"
+        if self.modules:
+            return f"{what}, in module {self.place(self.modules[-1])}"
+        makers = [self.maker[id(x.payload)][1] for x in inputs if id(x.payload) in self.maker]
+        if makers:
+            return f"{what}, on the way back through module {makers[-1]}"
+        path = next((x.path for x in inputs if getattr(x, "path", "")), "")
+        return (
+            f"{what}, in the update of parameter {path}" if path else f"{what}, outside of the modules, as in the loss"
+        )
+
+    def place(self, module: Any) -> str:
+        """Return path and kind of a module."""
+        path = self.module_paths.get(id(module), "")
+        return f"{path} ({module!r})" if path else f"{type(module).__name__}"
+
+    def enter(self, module: Any) -> None:
+        """Note whose ops come now."""
+        self.modules.append(module)
+
+    def leave(self, module: Any) -> None:
+        """Note that the module is done."""
+        self.modules.pop()
+
+
+def count_bad(array: npt.NDArray[Any]) -> str:
+    """Return how many numbers are NaN and infinite.
+
+    >>> count_bad(np.array([1.0, np.nan, np.inf]))
+    'has 1 NaN and 1 infinite of 3 numbers'
+    """
+    nans, infinities = int(np.isnan(array).sum()), int(np.isinf(array).sum())
+    kinds = [f"{n} {word}" for n, word in ((nans, "NaN"), (infinities, "infinite")) if n]
+    return f"has {' and '.join(kinds)} of {array.size} numbers"
+
+
+def explain_divergence(training: Training, x: Tensor, targets: Tensor, loss: float) -> NoReturn:
+    """Take the step once more from the state before it, looking at each op, and raise what was found.
+
+    The state is as it was before the step when this raises.
+    """
+    paths = {id(module): path for path, module in training.model.named_modules().items()}
+    state = [*training.model._state().values(), *training.optimizer._named_state().values()]
+    before = [tensor.payload for tensor in state]
+    cause = "it could not be traced to an op"
+    try:
+        with using(CheckingEngine(paths)), np.errstate(all="ignore"):
+            training._step(x, targets)
+    except _Found as found:
+        cause = f"the first bad value comes from {found}"
+    finally:
+        for tensor, payload in zip(state, before, strict=True):
+            tensor.payload = payload
+    p = training.progress
+    raise DivergenceError(
+        f"training diverged in epoch {p.epoch + 1}, step {p.step + 1}: the loss is {loss}; {cause}. "
+        "The model has the weights from before this step. Try a smaller learning rate, or clip_norm=1.0"
+    )

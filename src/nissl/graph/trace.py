@@ -1,0 +1,149 @@
+"""Tracing: run a function once on Symbols, and write down what it does as a Graph.
+
+The trace is an engine: ops call it as they call NumPy, and it appends an equation instead of computing. Tensors that
+the function reads but did not make (parameters, moments, a learning rate) become inputs; what it assigns to them, and
+the gradients that it leaves at them, become outputs. Their handles are not touched: while tracing, the trace alone
+knows what they hold, so that an exception in the middle leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from nissl.engines.base import Gradient
+from nissl.errors import TracingError
+from nissl.graph.graph import Equation, Operand, Symbol, result_type
+from nissl.tensor import Op, Tensor
+
+PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def user_line() -> str:
+    """Return file and line of the innermost frame outside of nissl, or "" if there is none."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+        frame = frame.f_back  # type: ignore[assignment]
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class Trace:
+    """The engine that writes down equations."""
+
+    def __init__(self) -> None:
+        self.equations: list[Equation] = []
+        self.constants: dict[Symbol, npt.NDArray[Any]] = {}
+        self.inputs: dict[Tensor, Symbol] = {}  # what each Tensor from outside held at the start
+        self.values: dict[Tensor, Symbol] = {}  # and what it holds now
+        self.gradient_inputs: dict[Tensor, Symbol] = {}
+        self.waiting: dict[Tensor, bool] = {}  # whether an unused gradient was there at the start
+        self.gradients: dict[Tensor, Gradient | None] = {}
+        self.observed: dict[int, tuple[Any, Any]] = {}
+        self.modules: list[Any] = []
+
+    def symbol(self, shape: tuple[int, ...], dtype: Any, name: str = "") -> Symbol:
+        """Return a new Symbol of this trace."""
+        return Symbol(shape, dtype, self, name)
+
+    def read(self, tensor: Tensor) -> Symbol:
+        """Return what `tensor` holds now; one from outside becomes an input."""
+        held = self.values.get(tensor)
+        if held is not None:
+            return held
+        payload = tensor.payload
+        if isinstance(payload, Symbol):
+            if payload.trace is not self:
+                payload.fail("the values")
+            return payload
+        if tensor.op is not None:
+            raise TracingError(
+                f"a compiled function uses a Tensor of shape {tensor.shape} that was computed outside of it and "
+                f"through which gradients flow; pass it as an argument or use its .detach() ({user_line()})"
+            )
+        return self.lift(tensor, getattr(tensor, "path", ""))
+
+    def lift(self, tensor: Tensor, name: str) -> Symbol:
+        """Make a Tensor from outside an input."""
+        if tensor not in self.inputs:
+            self.inputs[tensor] = self.values[tensor] = self.symbol(tensor.shape, tensor.dtype, name)
+        return self.values[tensor]
+
+    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Symbol:
+        """Append an equation and return the Symbol that it defines."""
+        operands: tuple[Operand, ...] = tuple(self.read(x) if isinstance(x, Tensor) else x for x in inputs)
+        output = self.symbol(*result_type(op, operands, attributes))
+        self.equations.append(Equation(op, operands, attributes, (output,), self.scope(), user_line()))
+        return output
+
+    def constant(self, array: npt.NDArray[Any]) -> Symbol:
+        """Keep the array in the graph as it is now."""
+        symbol = self.symbol(array.shape, array.dtype)
+        self.constants[symbol] = array
+        return symbol
+
+    def write(self, tensor: Tensor, new: Tensor) -> None:
+        """Let `tensor` hold `new` from here on; a Tensor from outside gets it at the end of each call."""
+        value = self.read(new)
+        if isinstance(tensor.payload, Symbol):
+            self.read(tensor)  # fails for a Tensor of another trace
+            tensor.payload = value
+        else:
+            self.read(tensor)
+            self.values[tensor] = value
+
+    def gradient(self, tensor: Tensor) -> Gradient | None:
+        """Return the gradient that waits at `tensor`; an unused one from outside becomes an input."""
+        if tensor in self.gradients or isinstance(tensor.payload, Symbol):
+            return self.gradients.get(tensor)
+        before = tensor.waiting_gradient
+        self.waiting[tensor] = before is not None and not before.used
+        if before is not None and not before.used:
+            symbol = self.symbol(tensor.shape, tensor.dtype, f"{getattr(tensor, 'path', '')}.grad")
+            self.gradient_inputs[tensor] = symbol
+            before = Gradient(self.wrap(symbol))
+        elif before is not None:
+            before = Gradient(None, used=True)
+        self.gradients[tensor] = before
+        return before
+
+    def set_gradient(self, tensor: Tensor, gradient: Gradient | None) -> None:
+        """Leave a gradient at `tensor`."""
+        self.gradient(tensor)
+        self.gradients[tensor] = gradient
+
+    def wrap(self, symbol: Symbol) -> Tensor:
+        """Return a Tensor that holds `symbol`."""
+        tensor = Tensor.__new__(Tensor)
+        tensor.payload = symbol
+        return tensor
+
+    def require_values(self, question: str) -> None:
+        """Raise TracingError: a trace has no numbers."""
+        raise TracingError(
+            f"{question} was asked of a Tensor inside a compiled function, at {user_line()}; while it is traced there "
+            "are no numbers yet. Return the Tensor and ask outside, use ns.where instead of if, "
+            "or remove ns.compile to run this function eagerly"
+        )
+
+    def observe(self, configuration: Any) -> None:
+        """Remember how `configuration` was set, so that a change of it traces again."""
+        if id(configuration) not in self.observed:
+            self.observed[id(configuration)] = (configuration, configuration.fingerprint())
+
+    def enter(self, module: Any) -> None:
+        """Note that the equations from here on belong to `module`, whose settings steer them."""
+        if not self.modules:
+            self.observe(module)  # the settings of the modules inside are part of its own
+        self.modules.append(module)
+
+    def leave(self, module: Any) -> None:
+        """Note that `module` is done."""
+        self.modules.pop()
+
+    def scope(self) -> str:
+        """Return where in the tree of modules we are, as class names."""
+        return "/".join(type(module).__name__ for module in self.modules)

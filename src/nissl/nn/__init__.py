@@ -1,0 +1,50 @@
+"""Layers, losses and initial weights."""
+
+from nissl.nn import init
+from nissl.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Step, Tanh
+from nissl.nn.linear import Flatten, Identity, Linear
+from nissl.nn.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    cross_entropy_error,
+    huber_loss,
+    l1_loss,
+    mse_loss,
+    sum_squared_error,
+)
+from nissl.nn.module import Buffer, Module, Parameter, Parameters, Sequential
+from nissl.nn.regularization import BatchNorm, Dropout, LayerNorm
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "BatchNorm",
+    "Buffer",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "Module",
+    "Parameter",
+    "Parameters",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Step",
+    "Tanh",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "cross_entropy_error",
+    "huber_loss",
+    "init",
+    "l1_loss",
+    "mse_loss",
+    "sum_squared_error",
+]

@@ -1,0 +1,286 @@
+"""Module: a named tree of Parameters, Buffers and other Modules, with a `__call__`.
+
+A Module finds its parts among its own attributes, in the order in which they were set, also inside lists, tuples and
+dicts; the path of a part ("0.weight") is where it was found. Nothing is registered, so a part is replaced by setting
+the attribute. A Module keeps each argument of its constructor under the argument's name: that is how it is printed,
+saved and made again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import current
+from nissl.errors import OptionError, ShapeError
+from nissl.tensor import DTypeLike, Tensor, TensorLike
+
+
+class Parameter(Tensor):
+    """A Tensor that is trained: it survives the step that changes it.
+
+    >>> from nissl import nn
+    >>> nn.Parameter([1.0, 2.0]).requires_grad
+    True
+    """
+
+    owns_payload = True
+    path: str = ""  # its place in the Module whose parameters() were last asked for; for reading, not for finding
+
+    def __init__(self, data: TensorLike, dtype: DTypeLike = None, requires_grad: bool = True) -> None:
+        super().__init__(data, dtype, requires_grad)
+
+
+class Buffer(Tensor):
+    """A Tensor that belongs to a Module's state but is not trained, such as a running mean."""
+
+    owns_payload = True
+    path: str = ""
+
+
+class Parameters(list[Parameter]):
+    """A list of Parameters that knows their paths; what `module.parameters()` returns."""
+
+    def __init__(self, named: Mapping[str, Parameter]) -> None:
+        super().__init__(named.values())
+        self.paths = list(named)
+
+
+class Module:
+    """A part of a network: holds Parameters, Buffers and Modules, and computes in `forward`.
+
+    >>> from nissl import nn
+    >>> class Affine(nn.Module):
+    ...     def __init__(self):
+    ...         self.scale = nn.Parameter([2.0])
+    ...     def forward(self, x):
+    ...         return x * self.scale
+    >>> Affine()(3.0)
+    tensor([6.], requires_grad=True)
+    """
+
+    training: bool = True
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return the output for `inputs`; a subclass says how."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward method")
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return `forward(*inputs)`; the engine is told whose ops they are."""
+        engine = current.engine
+        engine.enter(self)
+        try:
+            return self.forward(*inputs)
+        finally:
+            engine.leave(self)
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        for name, value in vars(self).items():
+            yield from _find(name, value)
+
+    def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+        """Yield every part of the tree with its path, each once, under the first path where it is found."""
+        seen = set() if seen is None else seen
+        for name, part in self._parts():
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            yield prefix + name, part
+            if isinstance(part, Module):
+                yield from part._walk(f"{prefix}{name}.", seen)
+
+    def named_parameters(self) -> dict[str, Parameter]:
+        """Return the Parameters of the tree by their paths."""
+        return {path: part for path, part in self._walk() if isinstance(part, Parameter)}
+
+    def parameters(self) -> Parameters:
+        """Return the Parameters of the tree, in the order of their paths; `.paths` has the paths."""
+        named = self.named_parameters()
+        for path, parameter in named.items():
+            parameter.path = path
+        return Parameters(named)
+
+    def named_buffers(self) -> dict[str, Buffer]:
+        """Return the Buffers of the tree by their paths."""
+        return {path: part for path, part in self._walk() if isinstance(part, Buffer)}
+
+    def named_modules(self) -> dict[str, Module]:
+        """Return this Module, under "", and the Modules of the tree by their paths."""
+        return {"": self} | {path: part for path, part in self._walk() if isinstance(part, Module)}
+
+    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of all Parameters and Buffers by their paths."""
+        return {path: tensor.numpy() for path, tensor in self._state().items()}
+
+    def _state(self) -> dict[str, Parameter | Buffer]:
+        return {path: part for path, part in self._walk() if isinstance(part, Parameter | Buffer)}
+
+    def load_state_dict(self, state: Mapping[str, TensorLike]) -> None:
+        """Take all Parameters and Buffers from `state`; nothing changes if a name or shape does not fit."""
+        own = self._state()
+        missing = [path for path in own if path not in state]
+        extra = [path for path in state if path not in own]
+        if missing or extra:
+            raise OptionError(
+                f"load_state_dict: the state does not fit {type(self).__name__}; "
+                f"missing: {', '.join(missing) or 'nothing'}; not in the model: {', '.join(extra) or 'nothing'}"
+            )
+        arrays = {path: np.asarray(state[path]) for path in own}
+        for path, tensor in own.items():
+            if arrays[path].shape != tensor.shape:
+                raise ShapeError(
+                    f"load_state_dict: {path} has shape {tensor.shape} in the model, {arrays[path].shape} in the state"
+                )
+        for path, tensor in own.items():
+            tensor.assign(Tensor(arrays[path], tensor.dtype))
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch the whole tree to training (or, with False, to evaluation), which dropout and batch norm heed."""
+        for module in self.named_modules().values():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Switch the whole tree to evaluation."""
+        return self.train(False)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments that make another Module of this kind."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Return what steers the computation besides numbers; a compiled step is traced again when it changes."""
+        found: list[Any] = [type(self), self.training]
+        for name, value in vars(self).items():
+            found.append(name)
+            found.append(_fingerprint(value))
+        return tuple(found)
+
+    def summary(self) -> str:
+        """Return a table of the parts with their shapes and the number of their parameters."""
+        return summary(self)
+
+    def __repr__(self) -> str:
+        try:
+            given = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+        except AttributeError:  # a Module of the user's that does not keep its arguments
+            given = ""
+        return f"{type(self).__name__}({given})"
+
+
+def _find(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts that an attribute holds, also inside lists, tuples and dicts, with their names."""
+    if isinstance(value, Parameter | Buffer | Module):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for i, part in enumerate(value):
+            yield from _find(f"{name}.{i}", part)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _find(f"{name}.{key}", part)
+
+
+class _Identity:
+    """Equal to another of the same object only; keeps the object alive, so that its id is not used again."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+def _fingerprint(value: Any) -> Any:
+    if isinstance(value, Module):
+        return (_Identity(value), value.fingerprint())
+    if isinstance(value, Tensor):
+        return (_Identity(value), value.requires_grad)
+    if isinstance(value, list | tuple):
+        return (type(value), tuple(map(_fingerprint, value)))
+    if isinstance(value, dict):
+        return tuple((key, _fingerprint(part)) for key, part in value.items())
+    if value is None or isinstance(value, bool | int | float | str):
+        return (type(value), value)
+    return _Identity(value)
+
+
+class Sequential(Module):
+    """Modules one after the other: y = fₙ(…f₂(f₁(x))).
+
+    >>> from nissl import nn
+    >>> import nissl as ns
+    >>> nn.Sequential(nn.Flatten(), nn.Linear(784, 10))(ns.zeros((2, 28, 28))).shape
+    (2, 10)
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise OptionError(f"Sequential is made of Modules, as in nn.ReLU(); argument {i} is {layer!r}")
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> Any:
+        """Return the output of the last layer."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        # "0.weight", not "layers.0.weight".
+        for i, layer in enumerate(self.layers):
+            yield str(i), layer
+
+    def settings(self) -> dict[str, Any]:
+        """Return the layers, which the constructor takes by position."""
+        return {"layers": list(self.layers)}
+
+    def append(self, layer: Module) -> Sequential:
+        """Add a layer at the end."""
+        self.layers.append(layer)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
+
+    def __setitem__(self, index: int, layer: Module) -> None:
+        self.layers[index] = layer
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+def summary(module: Module) -> str:
+    """Return a table of the layers of a Module: path, layer, shapes of its own parameters, how many numbers."""
+    rows = [("layer", "", "shapes", "parameters")]
+    for path, part in module.named_modules().items():
+        own = [p for p in vars(part).values() if isinstance(p, Parameter)]
+        if isinstance(part, Sequential) or (path == "" and not own):
+            continue
+        shapes = " ".join("×".join(map(str, p.shape)) or "1" for p in own)
+        rows.append((path, repr(part), shapes, f"{sum(p.size for p in own):,}"))
+    total = sum(p.size for p in module.named_parameters().values())
+    size = sum(p.size * p.dtype.itemsize for p in module.named_parameters().values())
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_aligned(row, widths) for row in rows]
+    lines.append(f"{total:,} parameters, {size / 1e3:,.1f} kB")
+    return "\n".join(lines)
+
+
+def _aligned(row: Sequence[str], widths: Iterable[int]) -> str:
+    path, layer, shapes, count = (width for width in widths)
+    return f"{row[0]:{path}}  {row[1]:{layer}}  {row[2]:{shapes}}  {row[3]:>{count}}".rstrip()

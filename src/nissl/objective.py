@@ -1,0 +1,145 @@
+"""What a network is trained for: its loss, the metric that goes with it, and how targets must look.
+
+`choose` settles it from the loss that was given, or, without one, from the kind of the labels and the number of
+outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl import nn
+from nissl.errors import DataError, OptionError, ShapeError
+from nissl.nn.module import Module
+from nissl.ops.reduce import argmax, sum
+from nissl.tensor import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Array = npt.NDArray[Any]
+
+
+def _class_hits(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Count the rows whose largest output is at their class."""
+    classes = labels if labels.ndim < outputs.ndim else argmax(labels, -1)
+    return sum(argmax(outputs, -1) == classes)
+
+
+def _hits_above(threshold: float) -> Loss:
+    """Return a count of the outputs that lie on the side of `threshold` on which their label, 0 or 1, is."""
+    return lambda outputs, labels: sum((outputs > threshold) == (labels > 0.5))
+
+
+def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    return sum((outputs - targets) ** 2)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, and a metric as a sum over examples that `finish` turns into the number that is shown."""
+
+    loss: Loss
+    metric_name: str  # "accuracy" or "r2"
+    metric_sum: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def name(self) -> str:
+        """The name of the loss."""
+        return getattr(self.loss, "__name__", type(self.loss).__name__)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the targets are classes."""
+        return self.metric_name == "accuracy"
+
+    def finish(self, total: float, targets: Array) -> float:
+        """Return the accuracy, or R² = 1 - Σ(t - y)²/Σ(t - mean t)², from the sum over the examples with `targets`."""
+        if self.classifies:
+            counted = len(targets) if self.metric_sum is _class_hits else targets.size
+            return total / counted
+        spread = float(((targets - targets.mean(axis=0)) ** 2).sum(dtype=np.float64))
+        return 1 - total / spread if spread else float("nan")
+
+    def classes_of(self, outputs: Array) -> Array:
+        """Return the class that each row of outputs stands for."""
+        if self.metric_sum is _class_hits:
+            return outputs.argmax(axis=-1)
+        threshold = 0.5 if self.loss is nn.binary_cross_entropy else 0.0
+        return (outputs > threshold).astype(np.int64)
+
+
+def last_layer(model: Module) -> Module:
+    """Return the layer whose output is the model's, as far as Sequentials tell."""
+    while isinstance(model, nn.Sequential) and len(model):
+        model = model[-1]
+    return model
+
+
+def choose(loss: Loss | None, model: Module, outputs: tuple[int, ...], targets: Array) -> Objective:
+    """Return the objective for a model whose output has shape `outputs`, and these targets.
+
+    Without a loss: cross-entropy for integer or bool labels and two or more outputs, binary cross-entropy for one
+    output, the mean squared error for real targets.
+    """
+    labels = targets.dtype.kind in "biu"
+    width = outputs[-1] if len(outputs) > 1 else 1
+    if loss is None:
+        if not labels:
+            loss = nn.mse_loss
+        elif width == 1:
+            ends_in_sigmoid = isinstance(last_layer(model), nn.Sigmoid)
+            loss = nn.binary_cross_entropy if ends_in_sigmoid else nn.binary_cross_entropy_with_logits
+        elif targets.ndim == len(outputs) - 1:
+            loss = nn.cross_entropy
+        else:
+            raise OptionError(
+                f"fit cannot tell the loss for integer targets of shape {targets.shape} and {width} outputs: pass "
+                "loss=nn.cross_entropy if they are one-hot rows, loss=nn.binary_cross_entropy_with_logits if each "
+                "column is a label of its own, or loss=nn.mse_loss if they are numbers"
+            )
+    if loss is nn.cross_entropy and isinstance(last_layer(model), nn.Softmax):
+        raise OptionError(
+            "cross_entropy takes logits, but the model ends in Softmax, so the softmax would be taken twice: "
+            "remove the final Softmax, or train with loss=nn.cross_entropy_error"
+        )
+    if loss in (nn.cross_entropy, nn.cross_entropy_error):
+        return Objective(loss, "accuracy", _class_hits)
+    if loss is nn.binary_cross_entropy:
+        return Objective(loss, "accuracy", _hits_above(0.5))
+    if loss is nn.binary_cross_entropy_with_logits:
+        return Objective(loss, "accuracy", _hits_above(0.0))
+    if labels and targets.ndim == len(outputs) - 1 and width > 1:
+        return Objective(loss, "accuracy", _class_hits)
+    return Objective(loss, "r2", _squared_error)
+
+
+def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, dtype: Any) -> Array:
+    """Return the targets as the loss wants them, or raise: labels within the classes, numbers of the outputs' shape."""
+    if objective.metric_sum is _class_hits and targets.ndim == len(outputs) - 1:
+        classes = outputs[-1]
+        wrong = (targets < 0) | (targets >= classes)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise DataError(
+                f"label {targets[row]} at row {row} is outside the classes 0 to {classes - 1} "
+                f"of a model with {classes} outputs"
+            )
+        return targets.astype(np.int64, copy=False)
+    if targets.shape[1:] != outputs[1:]:
+        if targets[:1].size != int(np.prod(outputs[1:])):
+            raise ShapeError(
+                f"the model gives outputs of shape {('batch', *outputs[1:])}, the targets have shape {targets.shape}; "
+                f"{objective.name} needs one target for each output"
+            )
+        targets = targets.reshape(len(targets), *outputs[1:])
+    binary = objective.loss in (nn.binary_cross_entropy, nn.binary_cross_entropy_with_logits)
+    if binary and ((targets < 0) | (targets > 1)).any():
+        found = targets[(targets < 0) | (targets > 1)].flat[0]
+        raise DataError(
+            f"{objective.name} needs targets between 0 and 1; found {found}. For more classes use that many outputs"
+        )
+    return targets.astype(dtype, copy=False)

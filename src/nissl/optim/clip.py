@@ -1,0 +1,38 @@
+"""Clipping gradients."""
+
+from collections.abc import Iterable
+
+from nissl.engines.base import recording
+from nissl.errors import GradientError
+from nissl.ops.elementwise import minimum, sqrt, square
+from nissl.ops.reduce import sum
+from nissl.optim.optimizer import at_least
+from nissl.tensor import Tensor
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients of all parameters by min(1, max_norm / (norm + 1e-6)); return the norm before.
+
+    The norm is that of all gradients as one vector, √Σg² (Pascanu, Mikolov and Bengio, 2013).
+
+    >>> import nissl as ns
+    >>> from nissl import optim
+    >>> w = ns.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> optim.clip_grad_norm([w], 1.0)
+    tensor(10.)
+    """
+    at_least("max_norm", max_norm, 0.0)
+    with_gradients = [(p, p.grad) for p in parameters]
+    found = [(p, g) for p, g in with_gradients if g is not None]
+    if not found:
+        raise GradientError("clip_grad_norm found no gradient at any parameter; call loss.backward() first")
+    with recording(False):
+        total = sum(square(found[0][1]))
+        for _, g in found[1:]:
+            total = total + sum(square(g))
+        norm = sqrt(total)
+        scale = minimum(max_norm / (norm + 1e-6), 1.0)
+        for p, g in found:
+            p.grad = g * scale
+    return norm

@@ -1,0 +1,176 @@
+"""Optimizer: an update rule plus named state Tensors, one set for each parameter path.
+
+A subclass says what state a parameter has (`slots`), which numbers a step needs (`factors`) and how a parameter moves
+(`update`). The numbers are computed in float64 once a step and cast to the parameter's dtype once, so that no rule
+turns float32 into float64 and none loses digits in powers of β.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.base import Gradient, current, recording
+from nissl.errors import GradientError, OptionError, ShapeError
+from nissl.ops.source import zeros_like
+from nissl.tensor import Tensor, TensorLike, as_tensor
+
+Schedule = Callable[[Tensor], TensorLike]
+State = dict[str, Tensor]
+
+
+class Optimizer:
+    """Moves parameters against their gradients.
+
+    `parameters` is what `module.parameters()` or `module.named_parameters()` returns, or any list of Tensors with
+    `requires_grad`. `lr` is a number, or a schedule: a function from the number of steps taken so far, a float64
+    Tensor, to the learning rate (see `optim.schedules`). `optimizer.lr = 0.01` changes it, in compiled steps too.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float | Schedule) -> None:
+        self.parameters = _by_path(parameters, type(self).__name__)
+        self.steps = Tensor(np.zeros(()))
+        self.lr = lr
+        self.state: dict[str, State] = {path: self.slots(p) for path, p in self.parameters.items()}
+
+    @property
+    def lr(self) -> Tensor:
+        """The learning rate of the next step."""
+        return self._rate if self.schedule is None else as_tensor(self.schedule(self.steps))
+
+    @lr.setter
+    def lr(self, value: float | Tensor | Schedule) -> None:
+        self.schedule: Schedule | None = None
+        if callable(value):
+            self.schedule = value
+            value = 0.0
+        elif not isinstance(value, Tensor):
+            at_least("lr", value, 0.0)
+        new = as_tensor(value, np.float64)
+        if hasattr(self, "_rate"):
+            self._rate.assign(new)  # the same handle, so that compiled steps see it
+        else:
+            self._rate: Tensor = Tensor(new.detach())
+
+    def slots(self, parameter: Tensor) -> State:
+        """Return the state Tensors of a parameter, as they start."""
+        return {}
+
+    def factors(self, rate: Tensor) -> tuple[Tensor, ...]:
+        """Return the numbers that `update` gets, in float64, from the learning rate; `self.steps` counts this step."""
+        return (rate,)
+
+    def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
+        """Assign new values to the parameter `p`, with gradient `g`, and to its state."""
+        raise NotImplementedError(f"{type(self).__name__} has no update rule")
+
+    def step(self) -> None:
+        """Move every parameter that has a new gradient, and mark the gradients as used.
+
+        Raises GradientError if no parameter has one.
+        """
+        engine = current.engine
+        engine.observe(self)
+        moved = False
+        with recording(False):
+            rate = self.lr
+            self.steps.assign(self.steps + 1)
+            factors = self.factors(rate)
+            cast: dict[np.dtype[Any], list[Tensor]] = {}
+            for path, p in self.parameters.items():
+                gradient = engine.gradient(p)
+                if not p.requires_grad or gradient is None or gradient.used or gradient.value is None:
+                    continue
+                if p.dtype not in cast:
+                    cast[p.dtype] = [factor.astype(p.dtype) for factor in factors]
+                self.update(p, gradient.value, self.state[path], *cast[p.dtype])
+                engine.set_gradient(p, Gradient(gradient.value, used=True))
+                moved = True
+        if not moved:
+            raise GradientError(
+                f"{type(self).__name__}.step() found no new gradient at any parameter; "
+                "call loss.backward() before each step"
+            )
+
+    def zero_grad(self) -> None:
+        """Forget the gradients. Not needed between steps: a step uses them up."""
+        for p in self.parameters.values():
+            p.grad = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the hyperparameters by name, without the learning rate if a schedule gives it."""
+        plain = (bool, int, float, tuple)
+        found = {name: value for name, value in vars(self).items() if isinstance(value, plain)}
+        return found | ({"schedule": repr(self.schedule)} if self.schedule else {"lr": self._rate.item()})
+
+    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of the state: "steps", "lr", and "path/slot" for each parameter and state Tensor."""
+        return {name: np.array(tensor.numpy()) for name, tensor in self._named_state().items()}
+
+    def load_state_dict(self, state: Mapping[str, TensorLike]) -> None:
+        """Take the state from what `state_dict` returned; nothing changes if it does not fit."""
+        own = self._named_state()
+        if set(own) != set(state):
+            different = sorted(set(own) ^ set(state))
+            raise OptionError(f"load_state_dict: the state is not of this {type(self).__name__}; see {different[0]}")
+        for name, tensor in own.items():
+            if np.shape(state[name]) != tensor.shape:
+                raise ShapeError(
+                    f"load_state_dict: {name} has shape {tensor.shape} here, {np.shape(state[name])} there"
+                )
+        for name, tensor in own.items():
+            tensor.assign(Tensor(np.asarray(state[name]), tensor.dtype))
+
+    def _named_state(self) -> dict[str, Tensor]:
+        slots = {f"{path}/{slot}": t for path, state in self.state.items() for slot, t in state.items()}
+        return {"steps": self.steps, "lr": self._rate, **slots}
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Return what steers a step besides numbers; a compiled step is traced again when it changes."""
+        plain = tuple((n, v) for n, v in vars(self).items() if isinstance(v, (bool, int, float, tuple)))
+        return (type(self), plain, self.schedule, tuple(p.requires_grad for p in self.parameters.values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.settings().items())})"
+
+
+def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
+    if isinstance(parameters, Tensor):
+        raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [{'parameter'}]")
+    if isinstance(parameters, Mapping):
+        named = dict(parameters)
+    else:
+        listed = list(parameters)
+        paths = getattr(parameters, "paths", None) or [str(i) for i in range(len(listed))]
+        named = dict(zip(paths, listed, strict=True))
+    if not named:
+        raise OptionError(f"{owner} got no parameters; does the model have any?")
+    for path, p in named.items():
+        if not isinstance(p, Tensor) or p.dtype.kind != "f":
+            raise OptionError(f"{owner} trains Tensors of floats; parameter {path} is {type(p).__name__}")
+    return named
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Raise OptionError unless `value` is a number of `low` or more."""
+    if not isinstance(value, (int, float, np.number)) or not low <= value < np.inf:
+        raise OptionError(f"{name} must be a number of {low:g} or more, got {value!r}")
+
+
+def fraction(name: str, value: float) -> None:
+    """Raise OptionError unless 0 <= value < 1."""
+    if not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
+        raise OptionError(f"{name} must be a number with 0 <= {name} < 1, got {value!r}")
+
+
+def zeros_for(p: Tensor, *names: str) -> State:
+    """Return state of zeros, of the shape and dtype of `p`, under the names."""
+    return {name: Tensor(zeros_like(p).detach()) for name in names}
+
+
+def decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
+    """Return the gradient of the loss plus ½·weight_decay·Σp²: g + weight_decay·p."""
+    return g + weight_decay * p if weight_decay else g

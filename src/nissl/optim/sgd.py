@@ -1,0 +1,59 @@
+"""Stochastic gradient descent."""
+
+from collections.abc import Iterable, Mapping
+
+from nissl.errors import OptionError
+from nissl.optim.optimizer import Optimizer, Schedule, State, at_least, decayed, fraction, zeros_for
+from nissl.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """Gradient descent, with a heavy ball if momentum is not 0 (Polyak, 1964; Nesterov, 1983; Sutskever et al., 2013).
+
+        g ← g + weight_decay · p
+        v ← momentum · v + g
+        p ← p - lr · v                      or, with nesterov,  p ← p - lr · (g + momentum · v)
+
+    As in PyTorch, the learning rate stands outside of the velocity v. Textbooks that write v ← αv - lr·g, p ← p + v
+    give the same path while lr does not change.
+
+    >>> import nissl as ns
+    >>> from nissl import optim
+    >>> w = ns.tensor([1.0], requires_grad=True)
+    >>> sgd = optim.SGD([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> sgd.step()
+    >>> w
+    tensor([0.8], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Mapping[str, Tensor],
+        lr: float | Schedule = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        fraction("momentum", momentum)
+        at_least("weight_decay", weight_decay, 0.0)
+        if nesterov and momentum == 0:
+            raise OptionError("nesterov needs a momentum above 0")
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
+        super().__init__(params, lr)
+
+    def slots(self, parameter: Tensor) -> State:
+        """Return the velocity, if there is one."""
+        return zeros_for(parameter, "velocity") if self.momentum else {}
+
+    def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
+        """Move `p` against its gradient."""
+        (rate,) = factors
+        g = decayed(g, p, self.weight_decay)
+        if self.momentum:
+            v = self.momentum * state["velocity"] + g
+            state["velocity"].assign(v)
+            g = g + self.momentum * v if self.nesterov else v
+        p.assign(p - rate * g)

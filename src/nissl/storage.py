@@ -1,0 +1,252 @@
+"""Files: written beside and moved into place, read without trust.
+
+A model file is safetensors: named arrays, and a JSON document in its metadata that says of which of nissl's own classes
+the model is made. Reading one runs no code from the file, follows no import path, and allocates no more than the file
+holds: the architecture is built first without memory, and its shapes are compared with the arrays that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl import nn, optim
+from nissl.engines.base import using
+from nissl.errors import ModelFileError, NisslError, OptionError
+from nissl.graph.trace import Trace
+from nissl.nn.module import Module
+from nissl.optim.optimizer import Optimizer
+from nissl.version import __version__
+
+FORMAT = 1
+KEY = "nissl"  # of the document in the metadata
+
+Arrays = dict[str, npt.NDArray[Any]]
+PathLike = str | os.PathLike[str]
+
+# What a model file may name.
+MODULES: dict[str, type[Module]] = {
+    name: value
+    for name, value in vars(nn).items()
+    if isinstance(value, type) and issubclass(value, Module) and value is not Module
+}
+OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in optim.OPTIMIZERS.values()}
+SCHEDULES: dict[str, Any] = {
+    cls.__name__: cls for cls in vars(optim.schedules).values() if isinstance(cls, type) and is_dataclass(cls)
+}
+
+
+@contextmanager
+def write_atomically(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it there if the block succeeds, else remove it.
+
+    Whatever happens, `path` holds its old content or the new one, never a part.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], document: Mapping[str, Any]) -> None:
+    """Write a safetensors file of `arrays`, with a JSON document in its metadata."""
+    from safetensors.numpy import save_file
+
+    document = {"format": FORMAT, "version": __version__, **document}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    with write_atomically(path) as temporary:
+        save_file(contiguous, temporary, metadata={KEY: json.dumps(document)})
+
+
+def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays and the document of a file that `write_arrays` wrote.
+
+    Raises ModelFileError for anything else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise ModelFileError(f"{path} {what}; a model is a .safetensors file that ns.save or nissl train wrote")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            if KEY not in metadata:
+                raise ModelFileError(
+                    f"{path} is a safetensors file, but not a model of nissl: it does not say its layers"
+                )
+            document = json.loads(metadata[KEY])
+            if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+                raise ModelFileError(f"{path} is damaged: its description is not readable")
+            if document["format"] > FORMAT:
+                raise ModelFileError(
+                    f"{path} was written by nissl {document.get('version', '?')}, in a newer format than this version, "
+                    f"{__version__}, can read; update nissl"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118  (not a dict)
+    except (SafetensorError, ValueError, TypeError, RecursionError, AttributeError) as error:
+        if isinstance(error, NisslError):
+            raise
+        raise ModelFileError(f"{path} is not a model file, or it is damaged: {error}") from None
+
+
+def describe_module(module: Module) -> dict[str, Any]:
+    """Return the architecture of a Module as plain data: its class and settings, layers within layers."""
+    name = type(module).__name__
+    if MODULES.get(name) is not type(module):
+        raise OptionError(
+            f"{name} is not one of nissl's own modules, so a file cannot say how to make it again; "
+            "save its state_dict() instead and load it into a new one"
+        )
+    return {"class": name, "settings": {key: _describe_value(value) for key, value in module.settings().items()}}
+
+
+def _describe_value(value: Any) -> Any:
+    if isinstance(value, Module):
+        return describe_module(value)
+    if isinstance(value, list | tuple):
+        return [_describe_value(part) for part in value]
+    return value
+
+
+def _make_module(description: Any) -> Module:
+    if not isinstance(description, dict) or set(description) != {"class", "settings"}:
+        raise ModelFileError("the description of a layer is not readable")
+    cls = MODULES.get(str(description["class"]))
+    if cls is None:
+        raise ModelFileError(f"it names a layer that this version does not have: {str(description['class'])[:40]!r}")
+    settings = {key: _make_value(value) for key, value in dict(description["settings"]).items()}
+    return cls(*settings["layers"]) if cls is nn.Sequential else cls(**settings)
+
+
+def _make_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _make_module(value)
+    if isinstance(value, list):
+        return [_make_value(part) for part in value]
+    return value
+
+
+def make_module(description: Any, arrays: Arrays, path: PathLike) -> Module:
+    """Return the Module that `describe_module` described, with the values in `arrays`.
+
+    It is built under a trace, where Parameters have shapes but no memory, so that a description that lies about a size
+    costs nothing, and no random numbers are drawn.
+    """
+    try:
+        with using(Trace()):
+            module = _make_module(description)
+            state = module._state()
+            wanted = {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+    except (NisslError, TypeError, ValueError, KeyError, OverflowError, RecursionError, AttributeError) as error:
+        raise ModelFileError(f"{path} does not describe a model that can be made: {error}") from None
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            raise ModelFileError(
+                f"{path} is damaged: the architecture has {name} as {wanted.get(name, 'nothing')}, "
+                f"the file holds {found.get(name, 'nothing')}"
+            )
+    for name, tensor in state.items():
+        tensor.payload = arrays[name]
+    module.parameters()  # gives each its path
+    return module
+
+
+def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """Return class and settings of an Optimizer as plain data."""
+    settings = {key: value for key, value in optimizer.settings().items() if key not in ("schedule", "lr")}
+    schedule = optimizer.schedule
+    document: dict[str, Any] = {"class": type(optimizer).__name__, "settings": settings}
+    if schedule is not None:
+        if SCHEDULES.get(type(schedule).__name__) is not type(schedule):
+            raise OptionError("a schedule that is not one of optim.schedules cannot be saved with the optimizer")
+        document["schedule"] = {"class": type(schedule).__name__, "settings": vars(schedule)}
+    return document
+
+
+def make_optimizer(description: Any, module: Module, state: Arrays, path: PathLike) -> Optimizer:
+    """Return the Optimizer that `describe_optimizer` described, for the parameters of `module`."""
+    try:
+        lr = 0.0
+        if "schedule" in description:
+            schedule = description["schedule"]
+            lr = SCHEDULES[schedule["class"]](**schedule["settings"])
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["settings"].items()}
+        optimizer = OPTIMIZERS[description["class"]](module.parameters(), lr=lr, **settings)
+        optimizer.load_state_dict(state)
+    except (NisslError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ModelFileError(f"{path} does not describe an optimizer that can be made: {error}") from None
+    return optimizer
+
+
+def save(
+    model: Module, path: PathLike, optimizer: Optimizer | None = None, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model of nissl's own modules, with its optimizer if given, to one .safetensors file.
+
+    `notes` is anything JSON can hold that belongs with the model, such as the names of its classes.
+    The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
+    """
+    arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
+    document: dict[str, Any] = {"architecture": describe_module(model), "notes": dict(notes or {})}
+    if optimizer is not None:
+        document["optimizer"] = describe_optimizer(optimizer)
+        arrays |= {f"optimizer/{name}": array for name, array in optimizer.state_dict().items()}
+    write_arrays(path, arrays, document)
+
+
+def load(path: PathLike, with_optimizer: bool = False) -> Any:
+    """Return the model in a file that `ns.save` wrote, or (model, optimizer) with `with_optimizer=True`.
+
+    Raises ModelFileError if the file is damaged, is not a model, or comes from a newer version. Loading never runs code
+    from the file.
+    """
+    arrays, document = read_arrays(path)
+    model = make_module(document.get("architecture"), under("model/", arrays), path)
+    if not with_optimizer:
+        return model
+    if "optimizer" not in document:
+        raise ModelFileError(f"{path} holds a model without its optimizer; it was saved without optimizer=")
+    return model, make_optimizer(document["optimizer"], model, under("optimizer/", arrays), path)
+
+
+def load_notes(path: PathLike) -> dict[str, Any]:
+    """Return the notes that were saved with a model."""
+    notes = read_arrays(path)[1].get("notes", {})
+    return notes if isinstance(notes, dict) else {}
+
+
+def under(prefix: str, arrays: Arrays) -> Arrays:
+    """Return the arrays whose names start with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

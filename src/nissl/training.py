@@ -1,0 +1,659 @@
+"""Training: a loop short enough to copy and change, and what stands around it.
+
+`run` is the loop, a generator of events: a StepDone after every step, an EpochDone after every epoch. `fit` drains it
+and feeds those who listen: progress, checkpoint, early stopping, callbacks. `evaluate` and `predict` use the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import math
+import operator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl import optim, storage
+from nissl.compiler import choose_engine, compile
+from nissl.data import Dataset, as_dataset
+from nissl.divergence import explain_divergence
+from nissl.engines.base import recording
+from nissl.errors import DataError, NisslError, OptionError, ShapeError
+from nissl.nn.module import Module
+from nissl.objective import Loss, Objective, choose, fit_targets
+from nissl.optim.optimizer import Optimizer, Schedule, at_least
+from nissl.progress import reporter
+from nissl.random import STREAMS, permutation_indices, streams
+from nissl.storage import PathLike
+from nissl.tensor import Tensor
+
+Array = npt.NDArray[Any]
+Metric = Callable[[Array, Array], float]
+Data = Dataset | tuple[Any, Any]
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+SECONDS_BETWEEN_CHECKPOINTS = 2.0
+EVALUATION_BATCH = 1000
+
+
+class StopTraining(Exception):  # noqa: N818  (not an error)
+    """Raised by a callback to end the training after the step or epoch that it was told of."""
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step was taken: where we are, and the mean loss and metric of the epoch so far."""
+
+    epoch: int  # counted from 1
+    epochs: int
+    step: int  # in the epoch, counted from 1
+    steps: int
+    examples: int  # seen in this epoch
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is over: its row of the History."""
+
+    epoch: int
+    epochs: int
+    values: Mapping[str, float]
+    improved: bool  # whether the validation loss is the lowest so far
+
+
+Event = StepDone | EpochDone
+Callback = Callable[[Event], Any]
+
+
+class History:
+    """The curves of a training, one number an epoch, as arrays: `history.loss`, `history.validation_accuracy`, ...
+
+    `curves` has all of them by name; `epochs` counts from 1; `interrupted` says that Ctrl-C ended the training.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, float]] = (), interrupted: bool = False) -> None:
+        self.rows = [dict(row) for row in rows]
+        self.interrupted = interrupted
+
+    @property
+    def epochs(self) -> Array:
+        """The numbers of the epochs, from 1."""
+        return np.arange(1, len(self.rows) + 1)
+
+    @property
+    def curves(self) -> dict[str, Array]:
+        """Every curve by name."""
+        names = self.rows[0] if self.rows else ()
+        return {name: np.array([row[name] for row in self.rows]) for name in names}
+
+    def __getattr__(self, name: str) -> Array:
+        curves = self.curves if not name.startswith("_") and name != "rows" else {}
+        if name not in curves:
+            raise AttributeError(f"this History has no curve {name!r}; it has {', '.join(curves) or 'no epochs'}")
+        return curves[name]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self) -> str:
+        """Return the curves as a table of text, one line an epoch."""
+        names = list(self.curves)
+        header = ["epoch", *names]
+        body = [[str(i + 1), *(f"{row[name]:.4f}" for name in names)] for i, row in enumerate(self.rows)]
+        widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
+        lines = [
+            "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *body]
+        ]
+        return "\n".join(lines)
+
+    def to_csv(self) -> str:
+        """Return the curves as comma-separated values, with every digit."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *self.curves])
+        writer.writerows([i + 1, *row.values()] for i, row in enumerate(self.rows))
+        return text.getvalue()
+
+    def __repr__(self) -> str:
+        return self.table() if self.rows else "History of no epochs"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model does on data: the mean loss, and the accuracy with the confusion matrix, or R².
+
+    `confusion_matrix[i, j]` counts the examples of class i that were taken for class j.
+    """
+
+    loss: float
+    accuracy: float | None = None
+    confusion_matrix: npt.NDArray[np.int64] | None = None
+    r2: float | None = None
+    class_names: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"loss {self.loss:.4f}"]
+        if self.accuracy is not None:
+            lines.append(f"accuracy {self.accuracy:.4f}")
+        if self.r2 is not None:
+            lines.append(f"r2 {self.r2:.4f}")
+        lines.extend(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        if self.confusion_matrix is not None:
+            names = self.class_names or tuple(map(str, range(len(self.confusion_matrix))))
+            width = max([len(str(self.confusion_matrix.max())), *map(len, names)])
+            lines.append("confusion matrix (rows: true class, columns: predicted class)")
+            lines.append(" ".join(f"{name:>{width}}" for name in ("", *names)))
+            for name, row in zip(names, self.confusion_matrix, strict=True):
+                lines.append(" ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)]))
+        return "\n".join(lines)
+
+
+class Inputs:
+    """The rows of data, brought to what a model computes in when they are taken: its dtype, and bytes into [0, 1]."""
+
+    def __init__(self, x: Array, dtype: np.dtype[Any]) -> None:
+        self.x = x
+        self.dtype = dtype
+
+    def take(self, rows: Any) -> Array:
+        """Return the rows as a new array."""
+        taken = self.x[rows]
+        if taken.dtype == np.uint8:
+            return np.multiply(taken, self.dtype.type(1 / 255), dtype=self.dtype)
+        return taken.astype(self.dtype, copy=False)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def _model_dtype(model: Module) -> np.dtype[Any]:
+    return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
+
+
+@contextlib.contextmanager
+def _mode(model: Module, training: bool) -> Iterator[None]:
+    """Switch every Module of the tree to training or evaluation inside a block, and back to what each was before."""
+    before = [(module, module.training) for module in model.named_modules().values()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def _tensor(array: Array) -> Tensor:
+    """Return a Tensor of an array that is ours, without a copy."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.payload = array
+    return tensor
+
+
+def _forward(model: Module, x: Array) -> Array:
+    """Return the outputs for one batch in evaluation mode."""
+    with _mode(model, training=False), recording(False), np.errstate(all="ignore"):
+        outputs = model(_tensor(x))
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
+        found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ShapeError(f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row")
+    return outputs.numpy()
+
+
+def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
+    """Return the outputs of `model` in evaluation mode for the rows `x`, as an array (rows, outputs).
+
+    `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
+    """
+    rows = np.asarray(x)
+    if rows.ndim == 0 or len(rows) == 0:
+        raise DataError(f"predict got no rows: x has shape {rows.shape}")
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"predict needs numbers, got {rows.dtype}")
+    inputs = Inputs(rows, _model_dtype(model))
+    size = _positive_integer("batch_size", batch_size)
+    return np.concatenate([_forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)])
+
+
+def _score(
+    model: Module, objective: Objective, inputs: Inputs, targets: Array, batch_size: int = EVALUATION_BATCH
+) -> tuple[dict[str, float], Array]:
+    """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
+    loss = metric = 0.0
+    outputs = []
+    for i in range(0, len(inputs), batch_size):
+        rows = slice(i, i + batch_size)
+        batch = _forward(model, inputs.take(rows))
+        with recording(False), np.errstate(all="ignore"):
+            y, t = _tensor(batch), _tensor(targets[rows])
+            loss += objective.loss(y, t).item() * len(batch)
+            metric += objective.metric_sum(y, t).item()
+        outputs.append(batch)
+    values = {"loss": loss / len(inputs), objective.metric_name: objective.finish(metric, targets)}
+    return values, np.concatenate(outputs)
+
+
+def evaluate(
+    model: Module,
+    data: Data,
+    *,
+    loss: Loss | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    batch_size: int = EVALUATION_BATCH,
+) -> Evaluation:
+    """Return how well `model` does on `data`, a Dataset or a pair (x, y), in evaluation mode.
+
+    Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
+    """
+    dataset = as_dataset(data, "data")
+    inputs = Inputs(dataset.x, _model_dtype(model))
+    example = _forward(model, inputs.take(slice(0, 1)))
+    objective = choose(loss, model, example.shape, dataset.y)
+    targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
+    values, outputs = _score(model, objective, inputs, targets, _positive_integer("batch_size", batch_size))
+    extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
+    if not objective.classifies:
+        return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
+    matrix = None
+    predicted = objective.classes_of(outputs)
+    true = targets.argmax(axis=-1) if predicted.ndim < targets.ndim else targets
+    if predicted.size == len(predicted):
+        classes = max(outputs.shape[-1] if outputs.ndim > 1 else 1, 2)
+        pairs = true.reshape(-1).astype(np.int64) * classes + predicted.reshape(-1)
+        matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    names = tuple(dataset.class_names or ())
+    names = names if matrix is not None and len(names) == len(matrix) else ()
+    return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)
+
+
+def _positive_integer(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise OptionError(f"{name} must be an integer of 1 or more, got {value!r}")
+    return number
+
+
+@dataclass
+class Progress:
+    """Where a training stands: all that must be kept, besides model and optimizer, to go on exactly."""
+
+    epoch: int = 0  # epochs that are done
+    step: int = 0  # steps that are done in the epoch after them
+    loss_sum: float = 0.0  # over the examples of these steps
+    metric_sum: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best: dict[str, Array] = field(default_factory=dict)  # the model's state at the best epoch
+
+
+class Training:
+    """One training, ready to run: model, data, objective, optimizer, and where it stands."""
+
+    def __init__(
+        self,
+        model: Module,
+        data: Data,
+        *,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        epochs: int = 5,
+        batch_size: int = 32,
+        validation: Data | None = None,
+        engine: str = "auto",
+        seed: int | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        clip_norm: float | None = None,
+        patience: int | None = None,
+        schedule: str | Schedule | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> None:
+        self.model = model
+        self.epochs = _positive_integer("epochs", epochs)
+        self.batch_size = _positive_integer("batch_size", batch_size)
+        self.engine = choose_engine(engine)
+        self.shuffle = shuffle
+        self.metrics = dict(metrics or {})
+        self.clip_norm = clip_norm
+        self.patience = patience if patience is None else _positive_integer("patience", patience)
+        if clip_norm is not None:
+            at_least("clip_norm", clip_norm, 0.0)
+        if validation is None and (patience is not None or metrics):
+            raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
+        if not isinstance(model, Module):
+            raise OptionError(f"fit trains a Module, got {type(model).__name__}")
+
+        dataset = as_dataset(data, "data")
+        self.inputs = Inputs(dataset.x, _model_dtype(model))
+        outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
+        self.objective = choose(loss, model, outputs, dataset.y)
+        self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
+        self.validation: tuple[Inputs, Array] | None = None
+        if validation is not None:
+            held = as_dataset(validation, "validation")
+            if held.x.shape[1:] != dataset.x.shape[1:]:
+                raise ShapeError(f"validation rows have shape {held.x.shape[1:]}, training rows {dataset.x.shape[1:]}")
+            targets = fit_targets(self.objective, outputs, held.y, self.inputs.dtype)
+            self.validation = Inputs(held.x, self.inputs.dtype), targets
+
+        count = len(self.inputs)
+        self.steps = count // self.batch_size if drop_last else math.ceil(count / self.batch_size)
+        if self.steps == 0:
+            raise DataError(f"drop_last with a batch of {batch_size} leaves nothing of {count} examples")
+        self.optimizer = optim.Adam(model.parameters()) if optimizer is None else optimizer
+        _check_trains(self.optimizer, model)
+        if isinstance(schedule, str):
+            schedule = optim.schedules.named(schedule, self.optimizer.lr.item(), self.epochs * self.steps)
+        if schedule is not None:
+            self.optimizer.lr = schedule
+        if seed is None:
+            self.seed = int(streams["shuffle"].bits().item())
+        else:
+            self.seed = operator.index(seed)
+            streams["dropout"].seed(self.seed)
+        self.progress = Progress()
+        self.compiled = compile(self._step, engine=self.engine)
+
+    def _step(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step: forward, backward, update. This is what is compiled."""
+        outputs = self.model(x)
+        loss = self.objective.loss(outputs, targets)
+        loss.backward()
+        if self.clip_norm is not None:
+            optim.clip_grad_norm(self.optimizer.parameters.values(), self.clip_norm)
+        self.optimizer.step()
+        return loss, self.objective.metric_sum(outputs, targets)
+
+    def rows_of(self, order: Array | None, step: int) -> Any:
+        """Return which rows the batch of a step holds."""
+        batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        return batch if order is None else order[batch]
+
+    def run(self) -> Iterator[Event]:
+        """Train from where `progress` stands to the end, and yield what happens."""
+        p = self.progress
+        everything = [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
+        with _mode(self.model, training=True):
+            while p.epoch < self.epochs and not self._out_of_patience():
+                order = permutation_indices(self.seed, p.epoch, len(self.inputs)) if self.shuffle else None
+                started = time.perf_counter()
+                while p.step < self.steps:
+                    rows = self.rows_of(order, p.step)
+                    x, targets = self.inputs.take(rows), self.targets[rows]
+                    before = [tensor.payload for tensor in everything]
+                    with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
+                        loss, metric = self.compiled(_tensor(x), _tensor(targets))
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        for tensor, payload in zip(everything, before, strict=True):
+                            tensor.payload = payload
+                        explain_divergence(self, _tensor(x), _tensor(targets), value)
+                    p.step += 1
+                    p.loss_sum += value * len(x)
+                    p.metric_sum += metric.item()
+                    yield self._step_done(rows, order)
+                yield self._finish_epoch(order, time.perf_counter() - started)
+
+    def _seen(self, order: Array | None) -> Array:
+        """Return the targets of the examples that this epoch has seen."""
+        seen = slice(0, min(self.progress.step * self.batch_size, len(self.inputs)))
+        return self.targets[seen if order is None else order[seen]]
+
+    def _step_done(self, rows: Any, order: Array | None) -> StepDone:
+        p = self.progress
+        examples = min(p.step * self.batch_size, len(self.inputs))
+        values = {"loss": p.loss_sum / examples}
+        if self.objective.classifies:
+            values["accuracy"] = p.metric_sum / (
+                examples * self.targets[:1].size if self.targets.ndim > 1 else examples
+            )
+        return StepDone(p.epoch + 1, self.epochs, p.step, self.steps, examples, values)
+
+    def _finish_epoch(self, order: Array | None, seconds: float) -> EpochDone:
+        p = self.progress
+        seen = self._seen(order)
+        values = {
+            "loss": p.loss_sum / len(seen),
+            self.objective.metric_name: self.objective.finish(p.metric_sum, seen),
+        }
+        if self.validation is not None:
+            inputs, targets = self.validation
+            found, outputs = _score(self.model, self.objective, inputs, targets)
+            found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
+            values |= {f"validation_{name}": value for name, value in found.items()}
+        values["seconds"] = seconds
+        p.rows.append(values)
+        p.epoch, p.step, p.loss_sum, p.metric_sum = p.epoch + 1, 0, 0.0, 0.0
+        improved = self._is_best()
+        if improved:
+            p.best_epoch = p.epoch
+            if self.patience is not None:
+                p.best = self.model.state_dict()
+        return EpochDone(p.epoch, self.epochs, values, improved)
+
+    def _is_best(self) -> bool:
+        curve = [row["validation_loss"] for row in self.progress.rows] if self.validation is not None else []
+        return bool(curve) and curve[-1] < min(curve[:-1], default=math.inf)
+
+    def _out_of_patience(self) -> bool:
+        p = self.progress
+        return self.patience is not None and p.epoch - p.best_epoch >= self.patience
+
+    def restore_best(self) -> None:
+        """With patience, give the model the weights of its best epoch."""
+        if self.progress.best:
+            self.model.load_state_dict(self.progress.best)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that a checkpoint must share with the training that goes on from it."""
+        digests = {"data": _digest(self.inputs.x, self.targets)}
+        if self.validation is not None:
+            digests["validation data"] = _digest(self.validation[0].x, self.validation[1])
+        return {
+            "model": repr(self.model),
+            "loss": self.objective.name,
+            "optimizer": repr(self.optimizer),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "steps an epoch": self.steps,
+            "clip_norm": self.clip_norm,
+            "patience": self.patience,
+            "engine": self.engine,
+            **digests,
+        }
+
+    def save_checkpoint(self, folder: Path, seed_given: bool) -> None:
+        """Write all that is needed to go on, to one file that is moved into place."""
+        p = self.progress
+        arrays = {f"model/{name}": array for name, array in self.model.state_dict().items()}
+        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state_dict().items()}
+        arrays |= {f"best/{name}": array for name, array in p.best.items()}
+        for name in STREAMS:
+            arrays |= {
+                f"random/{name}/key": streams[name].key.numpy(),
+                f"random/{name}/draws": streams[name].draws.numpy(),
+            }
+        document = {
+            "checkpoint": self.identity(),
+            "seed": str(self.seed),
+            "seed given": seed_given,
+            "epoch": p.epoch,
+            "step": p.step,
+            "loss_sum": p.loss_sum,
+            "metric_sum": p.metric_sum,
+            "rows": p.rows,
+            "best_epoch": p.best_epoch,
+        }
+        storage.write_arrays(folder / CHECKPOINT_FILE, arrays, document)
+
+    def load_checkpoint(self, folder: Path, seed: int | None) -> None:
+        """Go on from a checkpoint; refuse one of another training, and say in what it differs."""
+        path = folder / CHECKPOINT_FILE
+        arrays, document = storage.read_arrays(path)
+        identity = document.get("checkpoint")
+        if not isinstance(identity, dict):
+            raise DataError(f"{path} is not a checkpoint")
+        ours = self.identity() | ({"seed": str(seed)} if seed is not None else {})
+        theirs = identity | ({"seed": document.get("seed")} if seed is not None else {})
+        for name in ours | theirs:
+            if ours.get(name) != theirs.get(name):
+                raise OptionError(
+                    f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
+                    f"here it is {_short(ours.get(name))}. Use another folder, or the same settings"
+                )
+        try:
+            self.model.load_state_dict(storage.under("model/", arrays))
+            self.optimizer.load_state_dict(storage.under("optimizer/", arrays))
+            for name in STREAMS:
+                streams[name].key.assign(_tensor(arrays[f"random/{name}/key"]))
+                streams[name].draws.assign(_tensor(arrays[f"random/{name}/draws"]))
+            self.seed = int(document["seed"])
+            self.progress = Progress(
+                document["epoch"],
+                document["step"],
+                document["loss_sum"],
+                document["metric_sum"],
+                document["rows"],
+                document["best_epoch"],
+                storage.under("best/", arrays),
+            )
+        except (KeyError, TypeError, NisslError) as error:
+            raise DataError(f"{path} is damaged: {error}") from None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _digest(*arrays: Array) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def _check_trains(optimizer: Optimizer, model: Module) -> None:
+    own = {id(p) for p in model.named_parameters().values() if p.requires_grad}
+    if not own & {id(p) for p in optimizer.parameters.values()}:
+        raise OptionError(
+            "the optimizer holds none of this model's parameters; make it from model.parameters(), after the model"
+        )
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C inside the block into an Event, so that no step is cut in half; a second one interrupts."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fit(
+    model: Module,
+    data: Data,
+    *,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    epochs: int = 5,
+    batch_size: int = 32,
+    validation: Data | None = None,
+    engine: str = "auto",
+    seed: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: PathLike | None = None,
+    progress: bool | str | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    clip_norm: float | None = None,
+    patience: int | None = None,
+    schedule: str | Schedule | None = None,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> History:
+    """Train `model` on `data`, a Dataset or a pair of arrays (x, y), and return the curves.
+
+    x has shape (examples, ...), y holds class numbers or targets. Without `loss`: cross-entropy for class labels,
+    binary cross-entropy for one output, the mean squared error for real targets. Without `optimizer`: Adam. `schedule`
+    is "constant", "cosine", "linear" or a function of the step (see `optim.schedules`).
+
+    `validation` is looked at after each epoch; with `patience`, training ends when the validation loss has not improved
+    for so many epochs, and the weights of the best epoch come back. `metrics` are functions of (outputs, targets) on
+    the validation data. `callbacks` are called with each StepDone and EpochDone, and may raise StopTraining.
+
+    `checkpoint` is a folder: what is learned is kept there, and the same call goes on where an earlier one was ended.
+    Ctrl-C ends the training after the step at hand; the model keeps what it learned, and `History.interrupted` is True.
+    `progress` is True, False, "lines" (one an epoch) or None: a live line where standard error is a terminal.
+
+    Raises DivergenceError at the first NaN or infinite loss, with the module that it came from; the model then has
+    the weights from before that step.
+    """
+    training = Training(
+        model,
+        data,
+        loss=loss,
+        optimizer=optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        validation=validation,
+        engine=engine,
+        seed=seed,
+        metrics=metrics,
+        clip_norm=clip_norm,
+        patience=patience,
+        schedule=schedule,
+        shuffle=shuffle,
+        drop_last=drop_last,
+    )
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None and (folder / CHECKPOINT_FILE).exists():
+        training.load_checkpoint(folder, seed)
+    saved = -math.inf
+    with _deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
+        try:
+            for event in training.run():
+                report(event)
+                for callback in callbacks:
+                    callback(event)
+                due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+                if folder is not None and isinstance(event, EpochDone) and due:
+                    training.save_checkpoint(folder, seed is not None)
+                    saved = time.monotonic()
+                if interrupted.is_set():
+                    break
+        except StopTraining:
+            pass
+        if folder is not None:
+            training.save_checkpoint(folder, seed is not None)
+    if not interrupted.is_set():
+        training.restore_best()
+    return History(training.progress.rows, interrupted=interrupted.is_set())
+
+
+__all__ = ["EpochDone", "Evaluation", "History", "StepDone", "StopTraining", "Training", "evaluate", "fit", "predict"]
