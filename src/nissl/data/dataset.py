@@ -90,3 +90,12 @@ def _check_finite(array: npt.NDArray[Any], name: str) -> None:
             f"{name} has {len(bad)} NaN or infinite numbers, the first at index {place}; "
             "fill them in or leave those rows out"
         )
+
+
+def split(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Return two parts of `data`, drawn at random: what remains, and `fraction` of the rows."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    count = max(1, round(fraction * len(data)))
+    if count >= len(data):
+        raise DataError(f"a fraction of {fraction} of {len(data)} rows leaves nothing to train on")
+    return data[np.sort(order[count:])], data[np.sort(order[:count])]

@@ -1,5 +1,7 @@
 """Activations as layers: the functions of `nissl.functional` and `nissl.ops`, to stand in a Sequential."""
 
+from collections.abc import Callable
+
 from nissl import functional
 from nissl.nn.module import Module
 from nissl.ops.elementwise import relu, sigmoid, tanh
@@ -96,7 +98,7 @@ class Softmax(Module):
 
 
 # By the name that the command line uses.
-ACTIVATIONS: dict[str, type[Module]] = {
+ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "relu": ReLU,
     "leaky_relu": LeakyReLU,
     "elu": ELU,

@@ -1,0 +1,72 @@
+"""The command line: `nissl train | evaluate | predict | info | list`.
+
+Results go to standard output, progress and errors to standard error. A user's mistake is one line and exit status 1, or
+2 for wrong usage; an interrupted training ends with 130. Each command is a file that is imported when it is called, so
+that `nissl --help` is there at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from nissl.errors import NisslError
+from nissl.version import __version__
+
+# A command is the function of that name in the module of that name.
+COMMANDS = ("train", "evaluate", "predict", "info", "list")
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"nissl.cli.{name}_command")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nissl")
+def commands() -> None:
+    """Neural networks from first principles: train one, look inside, use it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        status = commands.main(arguments, prog_name="nissl", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except NisslError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does. Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {place}{error.strerror or error}", err=True)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

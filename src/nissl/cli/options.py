@@ -1,0 +1,86 @@
+"""Kinds of option values that several commands share; a wrong one is a usage error with the nearest right one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+from nissl.errors import unknown_name
+
+
+class Name(click.ParamType[str]):
+    """One of some names."""
+
+    name = "name"
+
+    def __init__(self, kind: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.known = list(known)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the names, for the help text."""
+        return f"[{'|'.join(self.known)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name if it is known."""
+        if value not in self.known:
+            self.fail(str(unknown_name(self.kind, value, self.known)), param, ctx)
+        return str(value)
+
+
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """Sizes of layers, as in 128,64; 0 or an empty text for none."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the sizes."""
+        if isinstance(value, tuple):
+            return value
+        if value.strip() in ("", "0"):
+            return ()
+        try:
+            sizes = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            sizes = (0,)
+        if any(not 1 <= size <= 1_000_000 for size in sizes):
+            self.fail(f"{value!r}: the sizes of the hidden layers are whole numbers from 1, as in 128,64", param, ctx)
+        return sizes
+
+
+def write_json(document: dict[str, Any]) -> None:
+    """Write one JSON object to standard output; NaN, which JSON lacks, becomes null."""
+    click.echo(json.dumps(_plain(document)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
+    """Return rows of text in aligned columns; `right` has an r for each column that is aligned to the right.
+
+    >>> print(table([("name", "count"), ("a", "10")], right="lr"))
+    name  count
+    a        10
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [">" if side == "r" else "<" for side in right.ljust(len(widths), "l")]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,93 @@
+"""`nissl predict`: the class and its probability for each row of a file, or for a picture."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from nissl import training
+from nissl.cli.model_files import SavedModel, model_argument, open_model, probabilities
+from nissl.cli.options import table, write_json
+from nissl.errors import DataError, ShapeError
+
+
+@click.command("predict")
+@model_argument
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
+def command(model: str, file: Path, as_json: bool) -> None:
+    """Let MODEL name the class of each row in FILE: .npy, .npz (its x, or its only array), or a .png picture."""
+    saved = open_model(model)
+    rows = as_rows(read_rows(file), saved, file)
+    found = probabilities(saved, training.predict(saved.model, rows))
+    names = saved.class_names if len(saved.class_names) == found.shape[1] else [str(i) for i in range(found.shape[1])]
+    chosen = found.argmax(axis=1)
+    if as_json:
+        write_json({"classes": [names[i] for i in chosen], "class_names": names, "probabilities": found})
+        return
+    header = ("row", "class", "probability", *names)
+    lines = [(str(i), names[c], f"{found[i, c]:.4f}", *(f"{p:.4f}" for p in found[i])) for i, c in enumerate(chosen)]
+    click.echo(table([header, *lines], right="rlr" + "r" * len(names)))
+
+
+def read_rows(file: Path) -> npt.NDArray[Any]:
+    """Return the array in a file."""
+    if not file.is_file():
+        raise DataError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}")
+    readers = {".npy": _read_numpy, ".npz": _read_numpy, ".png": _read_picture}
+    if file.suffix.lower() not in readers:
+        raise DataError(f"{file} is not a file that predict reads; it reads {', '.join(readers)}")
+    rows = readers[file.suffix.lower()](file)
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"{file} holds {rows.dtype}, not numbers")
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise DataError(f"{file} holds NaN or infinite numbers")
+    return rows
+
+
+def _read_numpy(file: Path) -> npt.NDArray[Any]:
+    try:
+        found = np.load(file, allow_pickle=False, mmap_mode="r")
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            names = found.files
+            name = "x" if "x" in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise DataError(
+                    f"{file} holds arrays named {', '.join(names) or 'nothing'}; predict takes x, or the only one"
+                )
+            return np.asarray(found[name])
+    except DataError:
+        raise
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, MemoryError) as error:
+        raise DataError(f"{file} is not a NumPy file, or it is damaged: {error}") from None
+
+
+def _read_picture(file: Path) -> npt.NDArray[Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            return np.asarray(picture.convert("L"))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} is not a picture, or it is damaged: {error}") from None
+
+
+def as_rows(array: npt.NDArray[Any], saved: SavedModel, file: Path) -> npt.NDArray[Any]:
+    """Return the array with an axis of rows, of the shape that the model takes."""
+    shape = saved.input_shape
+    if shape is None:
+        return array
+    if array.shape == shape:
+        return array[None]
+    if array.shape[1:] == shape:
+        return array
+    if array.ndim == 2 and array.shape[1] == np.prod(shape):
+        return array.reshape(len(array), *shape)
+    raise ShapeError(f"{file} has shape {array.shape}; the model takes one example of shape {shape}, or rows of them")
