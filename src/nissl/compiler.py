@@ -236,8 +236,9 @@ class Traced:
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         """Run the graph: read the state, write it back, return the results."""
         distinct = {id(argument): argument for argument in arguments}.values()
-        gradients = [t.waiting_gradient for t in self.gradients_read]
-        arrays = [t._array() for t in (*distinct, *self.state, *(g.value for g in gradients if g and g.value))]
+        waiting = [t.waiting_gradient for t in self.gradients_read]
+        gradients = [g.value for g in waiting if g is not None and g.value is not None]
+        arrays = [t._array() for t in (*distinct, *self.state, *gradients)]
         outputs = iter(self.program(arrays))
         results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
         for place, tensor in self.written:

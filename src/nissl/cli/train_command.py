@@ -30,14 +30,12 @@ class Recipe:
 
     hidden: tuple[int, ...] = (128,)
     epochs: int = 5
-    lr: float = 1e-3
 
 
 RECIPES = {"digits": Recipe(epochs=60), "mnist": Recipe(), "fashion-mnist": Recipe()}
-TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100, lr=1e-2)
+TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100)
 
-# Learning rates that suit the other optimizers; Adam's is in the recipe.
-LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02}
+LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3}
 
 
 @click.command("train")
@@ -106,7 +104,8 @@ def command(
     recipe = RECIPES.get(dataset, TOY_RECIPE)
     hidden = recipe.hidden if hidden is None else hidden
     if lr is None:
-        lr = LEARNING_RATES.get(optimizer, recipe.lr)
+        # A rate that falls to 0 may start higher: measured on Fashion-MNIST with Adam, 0.002 is better than 0.001.
+        lr = LEARNING_RATES[optimizer] * (1 if schedule == "constant" else 2)
     if validation_fraction is None:
         validation_fraction = 0.1 if patience else 0.0
     if patience and validation_fraction == 0:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from nissl.engines.base import recording
+from nissl.engines.base import current, recording
 from nissl.errors import GradientError
 from nissl.ops.elementwise import minimum, sqrt, square
 from nissl.ops.reduce import sum
@@ -23,10 +23,10 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     tensor(10.)
     """
     at_least("max_norm", max_norm, 0.0)
-    with_gradients = [(p, p.grad) for p in parameters]
-    found = [(p, g) for p, g in with_gradients if g is not None]
+    waiting = [(p, current.engine.gradient(p)) for p in parameters]
+    found = [(p, g.value) for p, g in waiting if g is not None and g.value is not None and not g.used]
     if not found:
-        raise GradientError("clip_grad_norm found no gradient at any parameter; call loss.backward() first")
+        raise GradientError("clip_grad_norm found no new gradient at any parameter; call loss.backward() first")
     with recording(False):
         total = sum(square(found[0][1]))
         for _, g in found[1:]:

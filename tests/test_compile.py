@@ -1,0 +1,490 @@
+"""ns.compile: the same results as eagerly, and the surprises of a compiler, each written down as a test."""
+
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import nissl as ns
+from nissl import nn, optim
+from nissl.errors import GradientError, OptionError, TracingError
+from nissl.graph.graph import verify
+from nissl.graph.interpret import interpret
+
+OPTIMIZERS = {
+    "sgd": lambda p: optim.SGD(p, lr=0.1),
+    "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+    "nesterov": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adagrad": lambda p: optim.AdaGrad(p, lr=0.1),
+    "rmsprop": lambda p: optim.RMSProp(p, lr=0.01, momentum=0.5),
+    "adam": lambda p: optim.Adam(p, lr=0.01, weight_decay=0.01),
+    "adamw": lambda p: optim.AdamW(p, lr=optim.schedules.cosine(0.01, steps=150, warmup=20)),
+}
+
+
+def make_step(optimizer, dropout=0.5):
+    """Return a model, its optimizer and a training step, the same each time."""
+    ns.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 3))
+    rule = OPTIMIZERS[optimizer](model.parameters())
+
+    def step(x, labels):
+        loss = nn.cross_entropy(model(x), labels)
+        loss.backward()
+        optim.clip_grad_norm(model.parameters(), 5.0)
+        rule.step()
+        return loss
+
+    return model, rule, step
+
+
+def batches(count):
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        yield ns.tensor(generator.normal(size=(8, 6)).astype("float32")), ns.tensor(generator.integers(0, 3, 8))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_200_steps_with_dropout_equal_the_eager_ones_bit_for_bit(optimizer):
+    eager_model, _, eager_step = make_step(optimizer)
+    eager = [eager_step(x, y).item() for x, y in batches(200)]
+    model, _, step = make_step(optimizer)
+    compiled = ns.compile(step, engine="numpy")
+    found = [compiled(x, y).item() for x, y in batches(200)]
+    assert found == eager
+    for path, parameter in model.state_dict().items():
+        assert np.array_equal(parameter, eager_model.state_dict()[path]), path
+    verify(compiled.graph)
+    assert len(set(found)) > 190  # masks and batches differ, so the losses do
+
+
+def traces(compiled):
+    return sum(map(len, compiled.traces.values()))
+
+
+def test_one_trace_serves_many_calls():
+    _, _, step = make_step("adam")
+    compiled = ns.compile(step)
+    for x, y in batches(5):
+        compiled(x, y)
+    assert traces(compiled) == 1
+
+
+def test_a_learning_rate_that_is_set_later_is_used_without_a_new_trace():
+    model, rule, step = make_step("sgd")
+    compiled = ns.compile(step)
+    x, y = next(batches(1))
+    compiled(x, y)
+    rule.lr = 0.0
+    before = model.named_parameters()["0.weight"].numpy()
+    compiled(x, y)
+    assert np.array_equal(before, model.named_parameters()["0.weight"].numpy())
+    assert traces(compiled) == 1
+
+
+def test_a_dropout_mask_changes_from_call_to_call():
+    dropout = nn.Dropout(0.5)
+    compiled = ns.compile(lambda x: dropout(x))
+    x = ns.ones(100)
+    assert (compiled(x) != compiled(x)).numpy().any()
+
+
+def test_an_earlier_loss_is_not_overwritten_by_the_next_call():
+    _, _, step = make_step("sgd")
+    compiled = ns.compile(step)
+    (x1, y1), (x2, y2) = batches(2)
+    first = compiled(x1, y1)
+    value = first.item()
+    compiled(x2, y2)
+    assert first.item() == value
+
+
+def compiled_forward():
+    ns.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Sequential(nn.Linear(3, 2)))
+    return model, ns.compile(lambda x: model(x))
+
+
+def check_follows(change):
+    """Compile a forward pass, change the model, and see that the compiled function does what the model does."""
+    model, compiled = compiled_forward()
+    model.eval()
+    x = ns.tensor(np.random.default_rng(0).normal(size=(4, 3)).astype("float32"))
+    before = compiled(x).numpy()
+    change(model)
+    after = compiled(x).numpy()
+    assert np.array_equal(after, model(x).numpy())
+    assert not np.array_equal(before, after)
+
+
+def test_a_replaced_layer_traces_again():
+    check_follows(lambda model: model.__setitem__(0, nn.Linear(3, 3)))
+
+
+def test_a_replaced_layer_deep_in_the_tree_traces_again():
+    check_follows(lambda model: model[2].__setitem__(0, nn.Linear(3, 2)))
+
+
+def test_a_replaced_parameter_traces_again():
+    def change(model):
+        model[2][0].weight = nn.Parameter(np.ones((3, 2), "float32"))
+
+    check_follows(change)
+
+
+def test_an_added_layer_traces_again():
+    check_follows(lambda model: model.append(nn.Tanh()))
+
+
+def test_a_changed_setting_of_a_layer_traces_again():
+    model = nn.Sequential(nn.LeakyReLU(0.5))
+    compiled = ns.compile(lambda x: model(x))
+    x = ns.tensor([-1.0])
+    assert compiled(x).item() == -0.5
+    model[0].slope = 0.25
+    assert compiled(x).item() == -0.25
+
+
+def test_a_changed_mode_traces_again():
+    model, compiled = compiled_forward()
+    x = ns.ones((50, 3))
+    model.train()
+    assert (compiled(x) != compiled(x)).numpy().any()
+    model.eval()
+    assert np.array_equal(compiled(x).numpy(), compiled(x).numpy())
+    assert traces(compiled) == 2
+    model.train()
+    compiled(x)
+    assert traces(compiled) == 2
+
+
+def test_a_changed_mode_of_one_inner_module_traces_again():
+    model, compiled = compiled_forward()
+    model.eval()
+    x = ns.ones((50, 3))
+    compiled(x)
+    model[1].train()
+    assert (compiled(x) != compiled(x)).numpy().any()
+
+
+def test_a_frozen_parameter_traces_again():
+    model, _, step = make_step("sgd", dropout=0.0)
+    compiled = ns.compile(step)
+    x, y = next(batches(1))
+    compiled(x, y)
+    weight = model.named_parameters()["0.weight"]
+    weight.requires_grad = False
+    before = weight.numpy()
+    compiled(x, y)
+    assert np.array_equal(weight.numpy(), before)
+
+
+def test_a_changed_hyperparameter_traces_again():
+    _, rule, step = make_step("momentum", dropout=0.0)
+    compiled = ns.compile(step)
+    x, y = next(batches(1))
+    compiled(x, y)
+    rule.weight_decay = 0.5
+    compiled(x, y)
+    assert traces(compiled) == 2
+
+
+def test_a_name_bound_to_another_model_traces_again():
+    model = nn.Linear(2, 1)
+    compiled = ns.compile(lambda x: model(x))
+    x = ns.ones((1, 2))
+    compiled(x)
+    model = nn.Linear(2, 1)
+    assert compiled(x).item() == model(x).item()
+
+
+def test_a_name_bound_to_another_tensor_traces_again():
+    scale = ns.tensor(2.0)
+    compiled = ns.compile(lambda x: x * scale)
+    assert compiled(ns.tensor(3.0)).item() == 6
+    scale = ns.tensor(5.0)
+    assert compiled(ns.tensor(3.0)).item() == 15
+
+
+def test_new_shapes_and_dtypes_trace_again():
+    compiled = ns.compile(lambda x: x.sum(axis=0))
+    assert compiled(ns.ones((2, 3))).shape == (3,)
+    assert compiled(ns.ones((4, 2))).shape == (2,)
+    assert compiled(ns.ones((2, 3), "float64")).dtype == np.float64
+    assert traces(compiled) == 3
+
+
+def test_the_same_tensor_twice_is_one_tensor():
+    def f(a, b):
+        a.assign(a + 1)
+        return a + b
+
+    for function in (f, ns.compile(f)):
+        x, y = ns.tensor(1.0), ns.tensor(1.0)
+        assert function(x, x).item() == 4
+        assert x.item() == 2
+        assert function(x, y).item() == 4
+        assert (x.item(), y.item()) == (3, 1)
+
+
+def test_an_argument_that_is_also_a_parameter_is_one_tensor():
+    w = nn.Parameter([1.0])
+
+    def f(x):
+        w.assign(w * 2)
+        return x + w
+
+    for function in (f, ns.compile(f)):
+        w.assign([1.0])
+        assert function(w).tolist() == [4.0]
+        assert function(ns.tensor([1.0])).tolist() == [5.0]
+        assert function(w).tolist() == [16.0]
+
+
+def test_an_assigned_argument_is_written_back_to_the_one_that_was_passed():
+    @ns.compile
+    def increase(x):
+        x.assign(x + 1)
+
+    a, b = ns.tensor(1.0), ns.tensor(10.0)
+    increase(a)
+    increase(b)
+    increase(b)
+    assert (a.item(), b.item()) == (2, 12)
+    assert traces(increase) == 1
+
+
+def test_numbers_are_inputs_and_keep_the_dtype_of_what_they_meet():
+    compiled = ns.compile(lambda x, s: x * s)
+    assert compiled(ns.tensor(3.0), 2.0).dtype == np.float32
+    assert compiled(ns.tensor(3.0), 4.0).item() == 12
+    assert compiled(ns.tensor([1, 2]), 0.5).dtype == np.float32
+    assert traces(compiled) == 2
+
+
+def test_bools_and_strings_are_part_of_the_signature():
+    compiled = ns.compile(lambda x, negative, name: -x if negative else x)
+    assert compiled(ns.tensor(1.0), True, "a").item() == -1
+    assert compiled(ns.tensor(1.0), False, "a").item() == 1
+
+
+def test_structures_go_in_and_come_out():
+    compiled = ns.compile(lambda pair, *, extra: {"sum": pair[0] + pair[1], "rest": [extra["z"], None, "text"]})
+    found = compiled((ns.tensor(1.0), np.array(2.0)), extra={"z": ns.tensor(3.0)})
+    assert found["sum"].item() == 3
+    assert found["rest"][0].item() == 3
+    assert found["rest"][1:] == [None, "text"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda t: float(t),
+        lambda t: int(t),
+        lambda t: bool(t),
+        lambda t: 1 if t > 0 else 0,
+        lambda t: t.numpy(),
+        lambda t: t.item(),
+        lambda t: np.asarray(t),
+        lambda t: range(t.astype("int64")),
+        lambda t: t[t > 0],
+    ],
+)
+def test_asking_for_a_value_names_the_line_and_the_remedy(ask):
+    with pytest.raises(TracingError, match=r"test_compile\.py:\d+.*(ns\.where|Return the Tensor)"):
+        ns.compile(lambda x: ask(x.sum()))(ns.ones(3))
+
+
+def test_asking_for_the_value_of_state_is_an_error_too():
+    w = nn.Parameter([1.0])
+    with pytest.raises(TracingError):
+        ns.compile(lambda x: x * float(w))(ns.ones(1))
+
+
+def test_a_tensor_that_leaked_out_of_a_trace_says_so():
+    leaked = []
+    ns.compile(lambda x: leaked.append(x * 2))(ns.ones(3))
+    for use in (lambda t: t + 1, lambda t: t.numpy(), lambda t: ns.compile(lambda x: x + t)(ns.ones(3))):
+        with pytest.raises(TracingError, match="Return it from the function"):
+            use(leaked[0])
+    assert "traced" in repr(leaked[0])
+
+
+def test_an_exception_while_tracing_leaves_everything_as_it_was():
+    w = nn.Parameter([1.0])
+
+    @ns.compile
+    def broken(x):
+        w.assign(w + x)
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        broken(ns.ones(1))
+    assert w.tolist() == [1.0]
+    assert (w + 1).tolist() == [2.0]
+
+
+def test_backward_through_a_result_names_the_remedy():
+    w = nn.Parameter([1.0])
+    loss = ns.compile(lambda x: (x * w).sum())(ns.ones(1))
+    with pytest.raises(GradientError, match="inside the compiled function"):
+        (loss * 2).backward()
+
+
+def test_a_captured_tensor_with_history_is_refused():
+    w = nn.Parameter([1.0])
+    y = w * 2
+    with pytest.raises(TracingError, match="detach"):
+        ns.compile(lambda x: x + y)(ns.ones(1))
+
+
+def test_gradients_used_by_a_step_inside_are_not_kept_unless_asked_for():
+    for keep in (False, True):
+        model, _, step = make_step("sgd", dropout=0.0)
+        compiled = ns.compile(step, keep_gradients=keep)
+        x, y = next(batches(1))
+        compiled(x, y)
+        weight = model.named_parameters()["0.weight"]
+        if keep:
+            assert weight.grad.shape == weight.shape
+        else:
+            with pytest.raises(TracingError, match="keep_gradients=True"):
+                _ = weight.grad
+
+
+def test_gradients_without_a_step_inside_add_up_as_eagerly():
+    w = nn.Parameter([1.0, 2.0])
+    compiled = ns.compile(lambda x: (x * w).sum().backward())
+    compiled(ns.tensor([1.0, 1.0]))
+    assert w.grad.tolist() == [1.0, 1.0]
+    compiled(ns.tensor([2.0, 0.0]))
+    assert w.grad.tolist() == [3.0, 1.0]
+    optim.SGD([w], lr=1.0).step()
+    assert w.tolist() == [-2.0, 1.0]
+    compiled(ns.tensor([5.0, 5.0]))
+    assert w.grad.tolist() == [5.0, 5.0]
+
+
+def test_a_gradient_taken_eagerly_is_used_by_a_compiled_step():
+    w = nn.Parameter([1.0])
+    rule = optim.SGD([w], lr=1.0)
+    (w * 3.0).sum().backward()
+    ns.compile(lambda: rule.step())()
+    assert w.tolist() == [-2.0]
+
+
+def test_ns_grad_works_inside():
+    second = ns.compile(lambda x: ns.grad(ns.grad(lambda z: z**3))(x))
+    assert second(ns.tensor(2.0)).item() == pytest.approx(12)
+
+
+def test_a_compiled_function_in_another_is_part_of_its_graph():
+    inner = ns.compile(lambda x: x * 2)
+    outer = ns.compile(lambda x: inner(x) + 1)
+    assert outer(ns.tensor(3.0)).item() == 7
+    assert [e.op.name for e in outer.graph.equations] == ["mul", "add"]
+
+
+def test_a_method_can_be_compiled():
+    class Counter:
+        def __init__(self):
+            self.count = ns.tensor(0.0)
+
+        @ns.compile
+        def add(self, x):
+            self.count.assign(self.count + x)
+            return self.count
+
+    a, b = Counter(), Counter()
+    a.add(ns.tensor(1.0))
+    b.add(ns.tensor(5.0))
+    a.add(ns.tensor(1.0))
+    assert (a.count.item(), b.count.item()) == (2, 5)
+
+
+def test_many_traces_warn_and_say_what_changed():
+    compiled = ns.compile(lambda x: x + 1)
+    for n in range(8):
+        compiled(ns.ones(n))
+    with pytest.warns(UserWarning, match=r"traced 9 times.*shapes"):
+        compiled(ns.ones(8))
+
+
+def test_two_threads_may_trace_and_compute_at_once():
+    w = nn.Parameter(np.ones(50, "float32"))
+    compiled = ns.compile(lambda x: (x * w).sum())
+    wrong = []
+
+    def work(n):
+        for _ in range(50):
+            if compiled(ns.full(50, float(n))).item() != 50 * n or (w * 2).sum().item() != 100:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_graph_prints_short_and_stable():
+    w = nn.Parameter(np.ones((3, 2), "float32"))
+    w.path = "weight"
+
+    @ns.compile
+    def step(x):
+        loss = ((x @ w) * 0.5).sum()
+        loss.backward()
+        w.assign(w - 0.1 * w.grad)
+        w.grad = None
+        return loss
+
+    step(ns.ones((4, 3)))
+    assert str(step.graph) == (
+        "graph step:\n"
+        "  a: float32[4, 3] = input argument 0\n"
+        "  b: float32[3, 2] = input weight\n"
+        "  c: float32[4, 2] = matmul a b\n"
+        "  d: float32[4, 2] = mul c 0.5\n"
+        "  e: float32[] = sum d axes=(0, 1) keepdims=False\n"
+        "  f: float32[] = full shape=() value=1 dtype=float32\n"
+        "  g: float32[1, 1] = reshape f shape=(1, 1)\n"
+        "  h: float32[4, 2] = broadcast_to g shape=(4, 2)\n"
+        "  i: float32[4, 2] = mul h 0.5\n"
+        "  j: float32[3, 4] = permute_dims a axes=(1, 0)\n"
+        "  k: float32[3, 2] = matmul j i\n"
+        "  l: float32[3, 2] = mul 0.1 k\n"
+        "  m: float32[3, 2] = sub b l\n"
+        "  return e, weight=m"
+    )
+    assert "matmul a b" in step.explain()
+    assert "test_compile.py" in step.explain()
+
+
+def test_interpret_runs_a_graph_on_arrays():
+    compiled = ns.compile(lambda x: x * 2 + 1)
+    compiled(ns.ones(3))
+    (y,) = interpret(compiled.graph, [np.array([1.0, 2.0, 3.0], "float32")])
+    assert y.tolist() == [3, 5, 7]
+
+
+def test_verify_finds_a_wrong_graph():
+    compiled = ns.compile(lambda x: (x * 2).sum())
+    compiled(ns.ones(3))
+    graph = compiled.graph
+    broken = type(graph)(graph.name, graph.inputs, graph.constants, graph.equations[::-1], graph.outputs)
+    with pytest.raises(AssertionError, match="before it is defined"):
+        verify(broken)
+
+
+def test_mistakes_get_clear_errors():
+    with pytest.raises(OptionError, match="did you mean 'numpy'"):
+        ns.compile(lambda x: x, engine="nunpy")
+    with pytest.raises(OptionError, match="needs a function"):
+        ns.compile(3)
+    with pytest.raises(OptionError, match="no graph yet"):
+        _ = ns.compile(lambda x: x).graph
+    with pytest.raises(ns.ShapeError, match="broadcast"), warnings.catch_warnings():
+        ns.compile(lambda x: x + ns.ones(2))(ns.ones(3))
