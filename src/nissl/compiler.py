@@ -26,7 +26,7 @@ from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.graph.interpret import interpreter
 from nissl.graph.trace import Trace
 from nissl.shapes import describe
-from nissl.tensor import Op, Tensor, as_tensor
+from nissl.tensor import Op, Tensor, as_tensor, wrap
 
 Array = npt.NDArray[Any]
 Program = Callable[[Sequence[Array]], list[Array]]
@@ -268,13 +268,11 @@ def _gradients_left(trace: Trace, keep: bool) -> list[tuple[Tensor, Gradient | N
 
 
 def _result(array: Array, requires_grad: bool) -> Tensor:
-    tensor = Tensor.__new__(Tensor)
-    tensor.payload = array
+    tensor = wrap(array)
     if requires_grad:
         tensor.requires_grad = True
         tensor.op = _compiled_result
-        origin = Tensor.__new__(Tensor)
-        origin.payload = array
+        origin = wrap(array)
         origin.requires_grad = True
         tensor.inputs = (origin,)
     return tensor
@@ -354,9 +352,7 @@ def _without_history(argument: Tensor) -> Tensor:
     """Return an argument as a leaf: no gradient flows out of a compiled function."""
     if argument.op is None:
         return as_tensor(argument)
-    leaf = Tensor.__new__(Tensor)
-    leaf.payload = argument.payload
-    return leaf
+    return wrap(argument.payload)
 
 
 __all__ = ["Compiled", "compile"]

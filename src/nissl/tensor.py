@@ -134,8 +134,10 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a Tensor of the same values through which no gradient flows; a copy for a Parameter or Buffer."""
-        with recording(False):
-            return apply(OPS["copy" if self.owns_payload else "identity"], self)
+        if self.owns_payload:
+            with recording(False):
+                return apply(OPS["copy"], self)
+        return wrap(current.engine.read(self))
 
     def assign(self, new: TensorLike) -> None:
         """Let this Tensor hold the values of `new`, of the same shape and dtype; inside a compiled step too."""
@@ -288,6 +290,13 @@ class Tensor:
         def __getattr__(self, name: str) -> Any: ...
 
 
+def wrap(payload: Any) -> Tensor:
+    """Return a Tensor that holds `payload`, without a copy: for arrays that nobody else writes to, and Symbols."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.payload = payload
+    return tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Op:
     """An operation: what it computes, what comes out, and how a gradient flows back.
@@ -348,8 +357,7 @@ def apply(op: Op, *inputs: TensorLike, **attributes: Any) -> Tensor:
         inputs = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in inputs)
     else:
         inputs = promote(op, inputs)
-    result = Tensor.__new__(Tensor)
-    result.payload = current.engine.run(op, inputs, attributes)
+    result = wrap(current.engine.run(op, inputs, attributes))
     if op.differentiable and current.recording:
         for x in inputs:
             if isinstance(x, Tensor) and x.requires_grad:
@@ -369,18 +377,18 @@ def promote(op: Op, inputs: tuple[TensorLike, ...]) -> tuple[TensorLike, ...]:
     So a 0-d float64 learning rate never turns float32 parameters into float64, and neither does an int64 label.
     """
     common = None
-    for x in inputs:
+    for x in inputs[op.promoted_from :] if op.promoted_from else inputs:
         if isinstance(x, Tensor):
             dtype = x.payload.dtype
             if common is None:
                 common = dtype
-            elif dtype is not common:
+            elif dtype is not common and dtype != common:
                 break
         elif x.__class__ is not float and x.__class__ is not int:
             break
     else:
         # The case that matters for speed: floats of one dtype, and Python numbers.
-        if common is not None and common.kind == "f":
+        if common is not None and common.kind == "f" and (not op.promoted_from or isinstance(inputs[0], Tensor)):
             return inputs
     return _promote_mixed(op, inputs)
 
@@ -446,7 +454,7 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         raise DTypeError(f"not a dtype: {dtype!r} ({error})") from None
     if found.kind not in "biuf" or found.itemsize > 8 or (found.kind == "f" and found.itemsize < 4):
         raise DTypeError(f"Tensors hold float32, float64, integers or bools, not {found}")
-    return found.newbyteorder("=")
+    return found if found.isnative else found.newbyteorder("=")
 
 
 def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:

@@ -35,7 +35,7 @@ from nissl.optim.optimizer import Optimizer, Schedule, at_least
 from nissl.progress import reporter
 from nissl.random import STREAMS, permutation_indices, streams
 from nissl.storage import PathLike
-from nissl.tensor import Tensor
+from nissl.tensor import Tensor, wrap
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -194,17 +194,10 @@ def _mode(model: Module, training: bool) -> Iterator[None]:
             module.training = mode
 
 
-def _tensor(array: Array) -> Tensor:
-    """Return a Tensor of an array that is ours, without a copy."""
-    tensor = Tensor.__new__(Tensor)
-    tensor.payload = array
-    return tensor
-
-
 def _forward(model: Module, x: Array) -> Array:
     """Return the outputs for one batch in evaluation mode."""
     with _mode(model, training=False), recording(False), np.errstate(all="ignore"):
-        outputs = model(_tensor(x))
+        outputs = model(wrap(x))
     if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
         found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ShapeError(f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row")
@@ -236,7 +229,7 @@ def _score(
         rows = slice(i, i + batch_size)
         batch = _forward(model, inputs.take(rows))
         with recording(False), np.errstate(all="ignore"):
-            y, t = _tensor(batch), _tensor(targets[rows])
+            y, t = wrap(batch), wrap(targets[rows])
             loss += objective.loss(y, t).item() * len(batch)
             metric += objective.metric_sum(y, t).item()
         outputs.append(batch)
@@ -396,12 +389,12 @@ class Training:
                     x, targets = self.inputs.take(rows), self.targets[rows]
                     before = [tensor.payload for tensor in everything]
                     with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
-                        loss, metric = self.compiled(_tensor(x), _tensor(targets))
+                        loss, metric = self.compiled(wrap(x), wrap(targets))
                     value = loss.item()
                     if not math.isfinite(value):
                         for tensor, payload in zip(everything, before, strict=True):
                             tensor.payload = payload
-                        explain_divergence(self, _tensor(x), _tensor(targets), value)
+                        explain_divergence(self, wrap(x), wrap(targets), value)
                     p.step += 1
                     p.loss_sum += value * len(x)
                     p.metric_sum += metric.item()
@@ -519,8 +512,8 @@ class Training:
             self.model.load_state_dict(storage.under("model/", arrays))
             self.optimizer.load_state_dict(storage.under("optimizer/", arrays))
             for name in STREAMS:
-                streams[name].key.assign(_tensor(arrays[f"random/{name}/key"]))
-                streams[name].draws.assign(_tensor(arrays[f"random/{name}/draws"]))
+                streams[name].key.assign(wrap(arrays[f"random/{name}/key"]))
+                streams[name].draws.assign(wrap(arrays[f"random/{name}/draws"]))
             self.seed = int(document["seed"])
             self.progress = Progress(
                 document["epoch"],

@@ -23,6 +23,9 @@ class Engine(Protocol):
     def run(self, op: "Op", inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         """Return the payload of `op` applied to `inputs`: Tensors, and Python numbers that take the others' dtype."""
 
+    def read(self, tensor: "Tensor") -> Any:
+        """Return the payload that `tensor` holds now."""
+
     def constant(self, array: Any) -> Any:
         """Return the payload of a Tensor made from a NumPy array."""
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nissl.engines.base import Gradient
 from nissl.errors import TracingError
 from nissl.graph.graph import Equation, Operand, Symbol, result_type
-from nissl.tensor import Op, Tensor
+from nissl.tensor import Op, Tensor, wrap
 
 PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -104,7 +104,7 @@ class Trace:
         if before is not None and not before.used:
             symbol = self.symbol(tensor.shape, tensor.dtype, f"{getattr(tensor, 'path', '')}.grad")
             self.gradient_inputs[tensor] = symbol
-            before = Gradient(self.wrap(symbol))
+            before = Gradient(wrap(symbol))
         elif before is not None:
             before = Gradient(None, used=True)
         self.gradients[tensor] = before
@@ -114,12 +114,6 @@ class Trace:
         """Leave a gradient at `tensor`."""
         self.gradient(tensor)
         self.gradients[tensor] = gradient
-
-    def wrap(self, symbol: Symbol) -> Tensor:
-        """Return a Tensor that holds `symbol`."""
-        tensor = Tensor.__new__(Tensor)
-        tensor.payload = symbol
-        return tensor
 
     def require_values(self, question: str) -> None:
         """Raise TracingError: a trace has no numbers."""

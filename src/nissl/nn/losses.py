@@ -5,6 +5,8 @@ mistake. Class labels are told by their rank: integers of one axis less than the
 shape is rows of probabilities.
 """
 
+import math
+
 from nissl.errors import DTypeError, OptionError, ShapeError
 from nissl.functional import log_softmax, mean, softplus
 from nissl.ops.elementwise import abs, log, maximum, square, where
@@ -85,6 +87,11 @@ def _class_rows(name: str, scores: Tensor, labels: Tensor) -> Tensor:
     )
 
 
+def _batch_size(scores: Tensor) -> int:
+    """Return the number of rows, over which a loss of classes is averaged."""
+    return math.prod(scores.shape[:-1])
+
+
 def cross_entropy(logits: TensorLike, labels: TensorLike) -> Tensor:
     """Return the mean over the batch of -Σ t log softmax(x), for logits x of shape (batch, classes).
 
@@ -96,7 +103,7 @@ def cross_entropy(logits: TensorLike, labels: TensorLike) -> Tensor:
     """
     logits, labels = as_tensor(logits), as_tensor(labels)
     rows = _class_rows("cross_entropy", logits, labels)
-    return -mean(sum(rows * log_softmax(logits), -1))
+    return sum(rows * log_softmax(logits)) / -_batch_size(logits)
 
 
 def cross_entropy_error(probabilities: TensorLike, targets: TensorLike) -> Tensor:
@@ -111,7 +118,7 @@ def cross_entropy_error(probabilities: TensorLike, targets: TensorLike) -> Tenso
     """
     y, t = as_tensor(probabilities), as_tensor(targets)
     rows = _class_rows("cross_entropy_error", y, t)
-    return -mean(sum(rows * log(y + 1e-7), -1))
+    return sum(rows * log(y + 1e-7)) / -_batch_size(y)
 
 
 def binary_cross_entropy(probabilities: TensorLike, targets: TensorLike) -> Tensor:

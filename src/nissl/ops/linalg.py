@@ -12,6 +12,8 @@ from nissl.tensor import Op, Tensor, TensorLike, apply, as_tensor, common_dtype,
 
 def _swap(x: Tensor) -> Tensor:
     """Exchange the last two axes."""
+    if x.ndim == 2:
+        return x.T
     return x.permute_dims((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 

@@ -19,7 +19,8 @@ def _kept(x: Tensor, axes: Shape) -> Shape:
 
 
 def _sum_gradient(g: Tensor, y: Tensor, x: Tensor, axes: Shape, keepdims: bool) -> Tensor:
-    return g.reshape(_kept(x, axes)).broadcast_to(x.shape)
+    kept = _kept(x, axes)
+    return (g if g.shape == kept else g.reshape(kept)).broadcast_to(x.shape)
 
 
 def _sum_dtype(dtype: np.dtype[Any], axes: Shape, keepdims: bool) -> np.dtype[Any]:
@@ -66,14 +67,14 @@ def _position(name: str, value: Callable[..., Any], doc: str) -> Op:
 _sum = Op(
     "sum",
     kind="reduce",
-    value=lambda x, axes, keepdims: np.sum(x, axis=axes, keepdims=keepdims, dtype=_sum_dtype(x.dtype, axes, keepdims)),
+    value=lambda x, axes, keepdims: np.add.reduce(x, axes, _sum_dtype(x.dtype, axes, keepdims), keepdims=keepdims),
     shape=reduced,
     dtype=_sum_dtype,
     gradients=(_sum_gradient,),
     doc="The sum over some axes.",
 )
-_max = _extreme("max", np.max, doc="The largest element over some axes.")
-_min = _extreme("min", np.min, doc="The smallest element over some axes.")
+_max = _extreme("max", np.maximum.reduce, doc="The largest element over some axes.")
+_min = _extreme("min", np.minimum.reduce, doc="The smallest element over some axes.")
 _argmax = _position("argmax", np.argmax, doc="Where the largest element is.")
 _argmin = _position("argmin", np.argmin, doc="Where the smallest element is.")
 
