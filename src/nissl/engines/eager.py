@@ -79,7 +79,7 @@ def evaluate(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> 
 def keep_freed_memory() -> None:
     """Let the C library keep what arrays free, instead of handing it back to the system and asking again.
 
-    glibc does so for blocks up to the largest one of at most 32 MiB that was ever freed, so one is freed here, untouched.
+    glibc does so for blocks up to the largest one, of at most 32 MiB, that was ever freed: so one is freed, untouched.
     Measured on a 784-128-10 step: 180 page faults without it, none with it, and a quarter less time.
     """
     np.empty(31 << 20, np.uint8)
