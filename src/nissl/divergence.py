@@ -30,15 +30,16 @@ class CheckingEngine(EagerEngine):
         self.modules: list[Any] = []
         self.maker: dict[int, tuple[npt.NDArray[Any], str]] = {}  # which module made an array; holds it, for its id
 
-    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> npt.NDArray[Any]:
-        """Return the array that `op` makes, or raise if it is the first bad one."""
-        result = super().run(op, inputs, attributes)
-        if self.modules:
-            self.maker[id(result)] = result, self.place(self.modules[-1])
-        if result.dtype.kind == "f" and not np.isfinite(result).all():
-            tensors = [x for x in inputs if isinstance(x, Tensor)]
-            raise _Found(self.describe(op, tensors, result))
-        return result
+    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        """Return what `op` makes, or raise if it is the first that is bad."""
+        results = super().run(op, inputs, attributes)
+        for result in results if op.outputs > 1 else (results,):
+            if self.modules:
+                self.maker[id(result)] = result, self.place(self.modules[-1])
+            if result.dtype.kind == "f" and not np.isfinite(result).all():
+                tensors = [x for x in inputs if isinstance(x, Tensor)]
+                raise _Found(self.describe(op, tensors, result))
+        return results
 
     def describe(self, op: Op, inputs: Sequence[Tensor], result: npt.NDArray[Any]) -> str:
         """Return what went bad, and where."""

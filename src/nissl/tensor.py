@@ -318,6 +318,7 @@ class Op:
     dtype: Callable[..., np.dtype[Any]]
     gradients: tuple[Callable[..., Tensor] | None, ...] = ()
     variadic_gradient: Callable[..., Tensor] | None = None
+    outputs: int = 1  # elementwise ops may have several, of one shape and dtype; no gradient flows through those
     promoted_from: int | None = None  # inputs from this one on are brought to a common dtype
     floating: bool = False  # integers are turned into floats first
     doc: str = ""
@@ -367,6 +368,11 @@ def apply(op: Op, *inputs: TensorLike, **attributes: Any) -> Tensor:
                 result.attributes = attributes
                 break
     return result
+
+
+def apply_all(op: Op, *inputs: TensorLike, **attributes: Any) -> tuple[Tensor, ...]:
+    """Return the results of an elementwise op that has several outputs."""
+    return tuple(map(wrap, current.engine.run(op, promote(op, inputs), attributes)))
 
 
 def promote(op: Op, inputs: tuple[TensorLike, ...]) -> tuple[TensorLike, ...]:

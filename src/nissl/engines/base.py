@@ -21,7 +21,10 @@ class Engine(Protocol):
     """What an engine answers."""
 
     def run(self, op: "Op", inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        """Return the payload of `op` applied to `inputs`: Tensors, and Python numbers that take the others' dtype."""
+        """Return the payload of `op` applied to `inputs`: Tensors, and Python numbers that take the others' dtype.
+
+        For an op with several outputs, return a tuple of payloads.
+        """
 
     def read(self, tensor: "Tensor") -> Any:
         """Return the payload that `tensor` holds now."""

@@ -66,14 +66,16 @@ class NumpyMaths:
         return x.astype(dtype)
 
 
-def evaluate(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> Array:
-    """Return the value of `op` on arrays and Python numbers, by the rule that defines it."""
+def evaluate(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """Return the value of `op` on arrays and Python numbers, by its defining rule, or the tuple of its values."""
     if op.kind == "elementwise":
         value = op.value(NumpyMaths, *payloads, **attributes)
     else:
         value = op.value(*payloads, **attributes)
+    if type(value) is np.ndarray:
+        return value
     # NumPy makes scalars out of results without axes.
-    return value if type(value) is np.ndarray else np.asarray(value)
+    return tuple(map(np.asarray, value)) if op.outputs > 1 else np.asarray(value)
 
 
 def keep_freed_memory() -> None:
@@ -88,8 +90,8 @@ def keep_freed_memory() -> None:
 class EagerEngine:
     """Computes each op at once, with NumPy."""
 
-    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Array:
-        """Return the array that `op` makes of `inputs`."""
+    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        """Return the array that `op` makes of `inputs`, or the tuple of them."""
         payloads = [x.payload if isinstance(x, Tensor) else x for x in inputs]
         try:
             return evaluate(op, payloads, attributes)

@@ -138,15 +138,16 @@ def verify(graph: Graph) -> None:
     for equation in graph.equations:
         used = [x for x in equation.inputs if isinstance(x, Symbol)]
         assert all(x in defined for x in used), f"{equation.op} uses a Symbol before it is defined"
-        (output,) = equation.outputs
-        shape, dtype = result_type(equation.op, equation.inputs, equation.attributes)
-        assert (output.shape, output.dtype) == (shape, dtype), f"{equation.op}: {output} should be {dtype}{shape}"
+        assert len(equation.outputs) == equation.op.outputs, f"{equation.op} has {len(equation.outputs)} outputs"
+        kind = result_type(equation.op, equation.inputs, equation.attributes)
+        for output in equation.outputs:
+            assert (output.shape, output.dtype) == kind, f"{equation.op}: {output} should be {kind}"
         define(equation.outputs)
     assert all(symbol in defined for symbol in graph.outputs), "an output is never defined"
 
 
 def result_type(op: Op, inputs: Sequence[Operand], attributes: Mapping[str, Any]) -> tuple[Shape, np.dtype[Any]]:
-    """Return the shape and dtype of `op` on these inputs."""
+    """Return the shape and dtype that all outputs of `op` have on these inputs."""
     shapes = [x.shape if isinstance(x, Symbol) else () for x in inputs]
     dtypes = [x.dtype if isinstance(x, Symbol) else None for x in inputs]
     return op.shape(*shapes, **attributes), op.dtype(*dtypes, **attributes)

@@ -34,16 +34,19 @@ def interpreter(graph: Graph) -> Callable[[Sequence[Array]], list[Array]]:
     for i, equation in enumerate(graph.equations):
         operands = [(slots[x], None) if isinstance(x, Symbol) else (-1, x) for x in equation.inputs]
         finished = [slot for slot, last in last_use.items() if last == i and slot not in kept]
-        steps.append((equation.op, operands, equation.attributes, slots[equation.outputs[0]], finished))
+        targets = [slots[symbol] for symbol in equation.outputs]
+        steps.append((equation.op, operands, equation.attributes, targets, finished))
     outputs = [slots[symbol] for symbol in graph.outputs]
     size = len(symbols)
 
     def run(inputs: Sequence[Array]) -> list[Array]:
         table: list[Any] = [*inputs, *constants]
         table.extend([None] * (size - len(table)))
-        for op, operands, attributes, target, finished in steps:
+        for op, operands, attributes, targets, finished in steps:
             payloads = [table[slot] if slot >= 0 else number for slot, number in operands]
-            table[target] = evaluate(op, payloads, attributes)
+            value = evaluate(op, payloads, attributes)
+            for target, array in zip(targets, value if op.outputs > 1 else (value,), strict=True):
+                table[target] = array
             for slot in finished:
                 table[slot] = None
         return [table[slot] for slot in outputs]

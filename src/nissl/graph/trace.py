@@ -72,12 +72,13 @@ class Trace:
             self.inputs[tensor] = self.values[tensor] = self.symbol(tensor.shape, tensor.dtype, name)
         return self.values[tensor]
 
-    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Symbol:
-        """Append an equation and return the Symbol that it defines."""
+    def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+        """Append an equation and return the Symbol that it defines, or the tuple of them."""
         operands: tuple[Operand, ...] = tuple(self.read(x) if isinstance(x, Tensor) else x for x in inputs)
-        output = self.symbol(*result_type(op, operands, attributes))
-        self.equations.append(Equation(op, operands, attributes, (output,), self.scope(), user_line()))
-        return output
+        kind = result_type(op, operands, attributes)
+        outputs = tuple(self.symbol(*kind) for _ in range(op.outputs))
+        self.equations.append(Equation(op, operands, attributes, outputs, self.scope(), user_line()))
+        return outputs if op.outputs > 1 else outputs[0]
 
     def constant(self, array: npt.NDArray[Any]) -> Symbol:
         """Keep the array in the graph as it is now."""

@@ -25,19 +25,21 @@ def elementwise(
     floating: bool = False,
     predicate: bool = False,
     promoted_from: int = 0,
+    outputs: int = 1,
 ) -> Op:
     """Make an elementwise op; its name becomes a method of Tensor too if it has one input."""
 
-    def dtype(*dtypes: np.dtype[Any] | None) -> np.dtype[Any]:
+    def dtype(*dtypes: np.dtype[Any] | None, **attributes: Any) -> np.dtype[Any]:
         return BOOL if predicate else next(d for d in dtypes[promoted_from:] if d is not None)
 
     op = Op(
         name,
         kind="elementwise",
         value=value,
-        shape=broadcast,
+        shape=lambda *shapes, **attributes: broadcast(*shapes),
         dtype=dtype,
         gradients=gradients,
+        outputs=outputs,
         promoted_from=promoted_from,
         floating=floating,
         doc=doc,

@@ -1,13 +1,35 @@
 """Optimizers that give each number a step of its own, from the history of its gradients."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nissl.errors import OptionError
-from nissl.ops.elementwise import sqrt, square
-from nissl.optim.optimizer import Optimizer, Schedule, State, at_least, decayed, fraction, zeros_for
-from nissl.tensor import Tensor
+from nissl.ops.elementwise import sqrt
+from nissl.optim.optimizer import (
+    Optimizer,
+    Schedule,
+    State,
+    assign_all,
+    at_least,
+    decayed,
+    fraction,
+    update_rule,
+    zeros_for,
+)
+from nissl.tensor import Tensor, apply_all
 
 Params = Iterable[Tensor] | Mapping[str, Tensor]
+Element = Any  # a number of a Tensor, in an engine's terms
+Elements = tuple[Element, ...]
+
+
+def _adagrad(m: Any, p: Element, g: Element, h: Element, rate: Element, *, eps: float, weight_decay: float) -> Elements:
+    g = decayed(g, p, weight_decay)
+    h = h + g * g
+    return p - rate * (g / (m.sqrt(h) + eps)), h
+
+
+adagrad = update_rule("adagrad", _adagrad, outputs=2, doc="A step of AdaGrad.")
 
 
 class AdaGrad(Optimizer):
@@ -33,11 +55,30 @@ class AdaGrad(Optimizer):
 
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
-        (rate,) = factors
-        g = decayed(g, p, self.weight_decay)
-        h = state["sum"] + square(g)
-        state["sum"].assign(h)
-        p.assign(p - rate * (g / (sqrt(h) + self.eps)))
+        new = apply_all(adagrad, p, g, state["sum"], *factors, eps=self.eps, weight_decay=self.weight_decay)
+        assign_all((p, state["sum"]), new)
+
+
+def _rmsprop(
+    m: Any,
+    p: Element,
+    g: Element,
+    v: Element,
+    b: Element,
+    rate: Element,
+    *,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+) -> Elements:
+    g = decayed(g, p, weight_decay)
+    v = alpha * v + (1 - alpha) * (g * g)
+    b = momentum * b + g / (m.sqrt(v) + eps)
+    return p - rate * b, v, b
+
+
+rmsprop = update_rule("rmsprop", _rmsprop, outputs=3, doc="A step of RMSProp.")
 
 
 class RMSProp(Optimizer):
@@ -45,8 +86,8 @@ class RMSProp(Optimizer):
 
     g ← g + weight_decay · p
     v ← alpha · v + (1 - alpha) · g²
-    u ← g / (√v + eps)                  with momentum:  b ← momentum · b + u,  u ← b
-    p ← p - lr · u
+    b ← momentum · b + g / (√v + eps)
+    p ← p - lr · b
     """
 
     def __init__(
@@ -69,20 +110,46 @@ class RMSProp(Optimizer):
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
-        """Return the mean of squares, and the velocity if there is momentum."""
-        return zeros_for(parameter, "square", *(["velocity"] if self.momentum else []))
+        """Return the mean of squares and the velocity."""
+        return zeros_for(parameter, "square", "velocity")
 
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
-        (rate,) = factors
-        g = decayed(g, p, self.weight_decay)
-        v = self.alpha * state["square"] + (1 - self.alpha) * square(g)
-        state["square"].assign(v)
-        u = g / (sqrt(v) + self.eps)
-        if self.momentum:
-            u = self.momentum * state["velocity"] + u
-            state["velocity"].assign(u)
-        p.assign(p - rate * u)
+        new = apply_all(
+            rmsprop,
+            p,
+            g,
+            state["square"],
+            state["velocity"],
+            *factors,
+            alpha=self.alpha,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+        )
+        assign_all((p, state["square"], state["velocity"]), new)
+
+
+def _adam(
+    m: Any,
+    p: Element,
+    g: Element,
+    mean: Element,
+    square: Element,
+    step: Element,
+    eps: Element,
+    *,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+) -> Elements:
+    g = decayed(g, p, weight_decay)
+    mean = beta1 * mean + (1 - beta1) * g
+    square = beta2 * square + (1 - beta2) * (g * g)
+    return p - step * (mean / (m.sqrt(square) + eps)), mean, square
+
+
+adam = update_rule("adam", _adam, outputs=3, doc="A step of Adam; `step` and `eps` hold the corrections.")
 
 
 class Adam(Optimizer):
@@ -130,17 +197,16 @@ class Adam(Optimizer):
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
         step, eps = factors
-        beta1, beta2 = self.betas
-        g = self.regularized(g, p)
-        m = beta1 * state["mean"] + (1 - beta1) * g
-        v = beta2 * state["square"] + (1 - beta2) * square(g)
-        state["mean"].assign(m)
-        state["square"].assign(v)
-        p.assign(p - step * (m / (sqrt(v) + eps)))
+        self.take_step(p, p, g, state, step, eps, self.weight_decay)
 
-    def regularized(self, g: Tensor, p: Tensor) -> Tensor:
-        """Return the gradient with the decay that goes through it."""
-        return decayed(g, p, self.weight_decay)
+    def take_step(
+        self, p: Tensor, start: Tensor, g: Tensor, state: State, step: Tensor, eps: Tensor, weight_decay: float
+    ) -> None:
+        """Move `p` from `start`."""
+        beta1, beta2 = self.betas
+        slots = state["mean"], state["square"]
+        new = apply_all(adam, start, g, *slots, step, eps, beta1=beta1, beta2=beta2, weight_decay=weight_decay)
+        assign_all((p, *slots), new)
 
 
 class AdamW(Adam):
@@ -166,9 +232,4 @@ class AdamW(Adam):
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
         step, eps, remaining = factors
-        p.assign(p * remaining)
-        super().update(p, g, state, step, eps)
-
-    def regularized(self, g: Tensor, p: Tensor) -> Tensor:
-        """Return the gradient itself."""
-        return g
+        self.take_step(p, p * remaining, g, state, step, eps, weight_decay=0.0)

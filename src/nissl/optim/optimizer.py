@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
+from nissl.ops.elementwise import elementwise
 from nissl.ops.source import zeros_like
-from nissl.tensor import Tensor, TensorLike, as_tensor
+from nissl.tensor import Op, Tensor, TensorLike, as_tensor
 
 Schedule = Callable[[Tensor], TensorLike]
 State = dict[str, Tensor]
@@ -171,6 +172,20 @@ def zeros_for(p: Tensor, *names: str) -> State:
     return {name: Tensor(zeros_like(p).detach()) for name in names}
 
 
-def decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
+def assign_all(tensors: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    """Assign to each Tensor its new value."""
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.assign(value)
+
+
+def update_rule(name: str, value: Callable[..., tuple[Any, ...]], outputs: int, doc: str) -> Op:
+    """Make the op of an update: `value(m, p, g, *state, *factors, **hyperparameters)` gives the new p and state.
+
+    It says what happens to one number, as elementwise ops do, so that an engine can do it in one go.
+    """
+    return elementwise(name, value, doc=doc, outputs=outputs)
+
+
+def decayed(g: Any, p: Any, weight_decay: float) -> Any:
     """Return the gradient of the loss plus ½·weight_decay·Σp²: g + weight_decay·p."""
     return g + weight_decay * p if weight_decay else g

@@ -1,10 +1,37 @@
 """Stochastic gradient descent."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nissl.errors import OptionError
-from nissl.optim.optimizer import Optimizer, Schedule, State, at_least, decayed, fraction, zeros_for
-from nissl.tensor import Tensor
+from nissl.optim.optimizer import (
+    Optimizer,
+    Schedule,
+    State,
+    assign_all,
+    at_least,
+    decayed,
+    fraction,
+    update_rule,
+    zeros_for,
+)
+from nissl.tensor import Tensor, apply, apply_all
+
+
+def _sgd(m: Any, p: Any, g: Any, rate: Any, *, weight_decay: float) -> Any:
+    return p - rate * decayed(g, p, weight_decay)
+
+
+def _momentum(
+    m: Any, p: Any, g: Any, v: Any, rate: Any, *, momentum: float, nesterov: bool, weight_decay: float
+) -> tuple[Any, Any]:
+    g = decayed(g, p, weight_decay)
+    v = momentum * v + g
+    return p - rate * (g + momentum * v if nesterov else v), v
+
+
+sgd = update_rule("sgd", _sgd, outputs=1, doc="A step of gradient descent.")
+momentum_sgd = update_rule("momentum_sgd", _momentum, outputs=2, doc="A step of gradient descent with momentum.")
 
 
 class SGD(Optimizer):
@@ -50,10 +77,10 @@ class SGD(Optimizer):
 
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` against its gradient."""
-        (rate,) = factors
-        g = decayed(g, p, self.weight_decay)
-        if self.momentum:
-            v = self.momentum * state["velocity"] + g
-            state["velocity"].assign(v)
-            g = g + self.momentum * v if self.nesterov else v
-        p.assign(p - rate * g)
+        decay = self.weight_decay
+        if not self.momentum:
+            p.assign(apply(sgd, p, g, *factors, weight_decay=decay))
+            return
+        velocity = state["velocity"]
+        options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": decay}
+        assign_all((p, velocity), apply_all(momentum_sgd, p, g, velocity, *factors, **options))
