@@ -22,7 +22,7 @@ from nissl.errors import (
     ShapeError,
     TracingError,
 )
-from nissl.functional import clip, log_softmax, logsumexp, mean, prod, softmax, std, var
+from nissl.functional import clip, logsumexp, mean, prod, softmax, std, var
 from nissl.ops.elementwise import (
     abs,
     astype,
@@ -66,7 +66,7 @@ from nissl.ops.movement import (
     squeeze,
     stack,
 )
-from nissl.ops.reduce import argmax, argmin, max, min, sum
+from nissl.ops.reduce import argmax, argmin, log_softmax, max, min, sum
 from nissl.ops.source import arange, eye, full, linspace, ones, ones_like, zeros, zeros_like
 from nissl.random import manual_seed
 from nissl.storage import load, save

@@ -11,6 +11,7 @@ and differentiated again.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -55,24 +56,24 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
 
 
 def _made_before(roots: Sequence[Tensor], stop: Iterable[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what the roots were made from: results, each after its inputs, and leaves that require a gradient."""
-    order: list[Tensor] = []
+    """Return what the roots were made from: the results, in the order they were made, and the leaves."""
+    results: list[Tensor] = []
     leaves: list[Tensor] = []
-    seen: set[int] = set()
     stops = {id(x) for x in stop}
-    stack = [(root, False) for root in roots]
+    seen = {id(root) for root in roots}
+    stack = list(roots)
     while stack:
-        tensor, inputs_done = stack.pop()
-        if inputs_done:
-            order.append(tensor)
-        elif id(tensor) not in seen:
-            seen.add(id(tensor))
-            if tensor.op is None or id(tensor) in stops:
-                leaves.append(tensor)
-                continue
-            stack.append((tensor, True))
-            stack.extend((x, False) for x in tensor.inputs if isinstance(x, Tensor) and x.requires_grad)
-    return order, leaves
+        tensor = stack.pop()
+        if tensor.op is None or id(tensor) in stops:
+            leaves.append(tensor)
+            continue
+        results.append(tensor)
+        for x in tensor.inputs:
+            if isinstance(x, Tensor) and x.requires_grad and id(x) not in seen:
+                seen.add(id(x))
+                stack.append(x)
+    results.sort(key=operator.attrgetter("number"))
+    return results, leaves
 
 
 def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> None:

@@ -123,19 +123,6 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 
 @method
-def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
-    """Return x - log Σ eˣ along `axis`, the logarithm of the softmax, without its underflow.
-
-    >>> import nissl as ns
-    >>> ns.log_softmax(ns.tensor([0.0, 10000.0]))
-    tensor([-10000.,      0.])
-    """
-    x = _floats(x)
-    shifted = x - largest(x, axis, keepdims=True).detach()
-    return shifted - log(total(exp(shifted), axis, keepdims=True))
-
-
-@method
 def clip(x: TensorLike, low: TensorLike | None = None, high: TensorLike | None = None) -> Tensor:
     """Return `x` brought into [low, high]; None leaves a side open.
 
@@ -222,7 +209,6 @@ __all__ = [
     "elu",
     "gelu",
     "leaky_relu",
-    "log_softmax",
     "logsumexp",
     "mean",
     "prod",

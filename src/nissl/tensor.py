@@ -10,6 +10,7 @@ Payloads are never changed in place here: `assign` gives the handle another payl
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Tensor:
     op: Op | None = None
     inputs: tuple[Any, ...] = ()
     attributes: dict[str, Any] = {}  # noqa: RUF012  (never changed)
+    number: int = 0  # results that remember their inputs are numbered in the order in which they are made
     waiting_gradient: Gradient | None = None
     weak: bool = False  # a Python number given to a compiled function: it takes the dtype of what it meets
     owns_payload: bool = False  # Parameters and Buffers: an engine may write into the payload, so readers get copies
@@ -352,6 +354,9 @@ def method(function: Function) -> Function:
     return function
 
 
+_numbers = itertools.count()
+
+
 def apply(op: Op, *inputs: TensorLike, **attributes: Any) -> Tensor:
     """Return the result of `op`: the gate through which every operation goes."""
     if op.promoted_from is None:
@@ -366,6 +371,7 @@ def apply(op: Op, *inputs: TensorLike, **attributes: Any) -> Tensor:
                 result.op = op
                 result.inputs = inputs
                 result.attributes = attributes
+                result.number = next(_numbers)
                 break
     return result
 

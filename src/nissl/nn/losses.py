@@ -8,10 +8,10 @@ shape is rows of probabilities.
 import math
 
 from nissl.errors import DTypeError, OptionError, ShapeError
-from nissl.functional import log_softmax, mean, softplus
+from nissl.functional import mean, softplus
 from nissl.ops.elementwise import abs, log, maximum, square, where
 from nissl.ops.indexing import one_hot
-from nissl.ops.reduce import sum
+from nissl.ops.reduce import log_softmax, sum
 from nissl.tensor import Tensor, TensorLike, as_tensor
 
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nissl.errors import ShapeError
-from nissl.shapes import Axes, Shape, normalize_axes, reduced
-from nissl.tensor import DEFAULT_INTEGER, Op, Tensor, TensorLike, apply, as_tensor, method
+from nissl.ops.elementwise import exp
+from nissl.shapes import Axes, Shape, normalize_axes, normalize_axis, reduced
+from nissl.tensor import DEFAULT_FLOAT, DEFAULT_INTEGER, Op, Tensor, TensorLike, apply, as_tensor, method
 
 
 def _kept(x: Tensor, axes: Shape) -> Shape:
@@ -77,6 +79,43 @@ _max = _extreme("max", np.maximum.reduce, doc="The largest element over some axe
 _min = _extreme("min", np.minimum.reduce, doc="The smallest element over some axes.")
 _argmax = _position("argmax", np.argmax, doc="Where the largest element is.")
 _argmin = _position("argmin", np.argmin, doc="Where the smallest element is.")
+
+
+def _log_softmax_value(x: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    # A common shift changes nothing but keeps eˣ from overflowing.
+    shifted = x - np.maximum.reduce(x, axis, keepdims=True)
+    return shifted - np.log(np.add.reduce(np.exp(shifted), axis, keepdims=True))
+
+
+def _log_softmax_shape(shape: Shape, axis: int) -> Shape:
+    _extreme_shape(shape, (axis,), keepdims=False)
+    return shape
+
+
+# An op of its own, though it could be composed: every classifier takes it in every step, and its gradient is short.
+_log_softmax = Op(
+    "log_softmax",
+    kind="reduce",
+    value=_log_softmax_value,
+    shape=_log_softmax_shape,
+    dtype=lambda dtype, axis: dtype,
+    gradients=(lambda g, y, x, axis: g - exp(y) * g.sum(axis, keepdims=True),),
+    doc="x - log Σ eˣ along an axis.",
+)
+
+
+@method
+def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
+    """Return x - log Σ eˣ along `axis`, the logarithm of the softmax, without its overflow and underflow.
+
+    >>> import nissl as ns
+    >>> ns.log_softmax(ns.tensor([0.0, 10000.0]))
+    tensor([-10000.,      0.])
+    """
+    x = as_tensor(x)
+    if x.dtype.kind != "f":
+        x = x.astype(DEFAULT_FLOAT)
+    return apply(_log_softmax, x, axis=normalize_axis(axis, x.ndim))
 
 
 @method
