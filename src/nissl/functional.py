@@ -9,11 +9,11 @@ import numpy as np
 
 from nissl.ops.elementwise import abs as absolute
 from nissl.ops.elementwise import erf, exp, expm1, log, log1p, maximum, minimum, relu, sigmoid, square, where
+from nissl.ops.movement import concat
 from nissl.ops.reduce import max as largest
 from nissl.ops.reduce import sum as total
-from nissl.ops.source import ones_like
-from nissl.shapes import Axes, normalize_axes
-from nissl.tensor import DEFAULT_FLOAT, Tensor, TensorLike, as_tensor, method
+from nissl.shapes import Axes, normalize_axes, reduced
+from nissl.tensor import DEFAULT_FLOAT, DEFAULT_INTEGER, Tensor, TensorLike, as_tensor, method
 
 
 def _floats(x: TensorLike) -> Tensor:
@@ -71,25 +71,19 @@ def prod(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     tensor(24.)
     """
     x = as_tensor(x)
+    if x.dtype.kind != "f":
+        x = x.astype(DEFAULT_INTEGER)
     axes = normalize_axes(axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
-    shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
     size = _count(x, axes)
-    rows = x.permute_dims((*axes, *kept)).reshape((size, *(x.shape[a] for a in kept)))
     if size == 0:
-        rows = ones_like(rows[:1] if size else x.sum(axis=axes)[None])
+        return total(x, axes, keepdims) + 1
+    rows = x.permute_dims((*axes, *kept)).reshape((size, *(x.shape[a] for a in kept)))
     while len(rows) > 1:
         half = len(rows) // 2
         product = rows[:half] * rows[half : 2 * half]
-        rows = product if len(rows) % 2 == 0 else concat_rows(product, rows[2 * half :])
-    return rows.reshape(shape if keepdims else [x.shape[a] for a in kept])
-
-
-def concat_rows(a: Tensor, b: Tensor) -> Tensor:
-    """Return the rows of `a`, then those of `b`."""
-    from nissl.ops.movement import concat
-
-    return concat([a, b])
+        rows = product if len(rows) % 2 == 0 else concat([product, rows[2 * half :]])
+    return rows.reshape(reduced(x.shape, axes, keepdims))
 
 
 @method
@@ -117,6 +111,8 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
     tensor(1.)
     """
     x = _floats(x)
+    if x.size == 0:
+        return x
     # A common shift changes nothing but keeps eˣ from overflowing.
     e = exp(x - largest(x, axis, keepdims=True).detach())
     return e / total(e, axis, keepdims=True)

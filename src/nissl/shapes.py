@@ -57,7 +57,7 @@ def normalize_axes(axis: Axes, ndim: int) -> Shape:
     """
     if axis is None:
         return tuple(range(ndim))
-    axes = [normalize_axis(a, ndim) for a in (axis if isinstance(axis, Sequence) else (axis,))]
+    axes = [normalize_axis(a, ndim) for a in (axis if isinstance(axis, list | tuple | range) else (axis,))]
     if len(set(axes)) != len(axes):
         raise OptionError(f"axis {axis} names an axis twice")
     return tuple(sorted(axes))

@@ -275,8 +275,14 @@ class Tensor:
     def __and__(self, other: TensorLike) -> Tensor:
         return apply(OPS["logical_and"], self, other)
 
+    def __rand__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["logical_and"], other, self)
+
     def __or__(self, other: TensorLike) -> Tensor:
         return apply(OPS["logical_or"], self, other)
+
+    def __ror__(self, other: TensorLike) -> Tensor:
+        return apply(OPS["logical_or"], other, self)
 
     # Elementwise == does not give an equivalence, so a Tensor is a key by its identity.
     __hash__ = object.__hash__

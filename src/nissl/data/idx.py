@@ -43,6 +43,10 @@ def read_idx(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], str]:
         raise DataError(f"{path} is truncated or damaged: its compressed data ends early or does not add up") from None
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; it should be a gzip-compressed IDX file") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 class _BadFileError(Exception):

@@ -111,13 +111,14 @@ def _static_slice(part: slice) -> slice:
     return slice(*(None if bound is None else operator.index(bound) for bound in (part.start, part.stop, part.step)))
 
 
-def _split(key: Any) -> tuple[Index, list[Tensor]]:
+def _split(key: Any, shape: Shape) -> tuple[Index, list[Tensor]]:
     """Split an index into its static part, with holes for the arrays, and the arrays.
 
     A mask of bools stands for the places where it is True, so it needs values.
     """
     parts: list[Any] = []
     arrays: list[Tensor] = []
+    masks: list[tuple[int, Shape]] = []  # place in parts, shape
     for part in key if isinstance(key, tuple) else (key,):
         if isinstance(part, slice):
             parts.append(_static_slice(part))
@@ -127,7 +128,8 @@ def _split(key: Any) -> tuple[Index, list[Tensor]]:
             parts.append(int(part))
         else:
             index = as_tensor(part, np.int64) if isinstance(part, list) and not part else as_tensor(part)
-            if index.dtype.kind == "b":
+            if index.dtype.kind == "b" and index.ndim > 0:
+                masks.append((len(parts), index.shape))
                 current.engine.require_values("indexing with a mask, whose result has no fixed shape")
                 found = [as_tensor(places) for places in index.numpy().nonzero()]
             elif index.dtype.kind in "iu":
@@ -138,13 +140,23 @@ def _split(key: Any) -> tuple[Index, list[Tensor]]:
             arrays.extend(found)
     if parts.count(Ellipsis) > 1:
         raise OptionError("an index can hold one ... only")
+    for place, mask in masks:
+        first = _axes_used(parts[:place])
+        if Ellipsis in parts[:place]:
+            first += len(shape) - _axes_used(parts)
+        if shape[first : first + len(mask)] != mask:
+            raise ShapeError(f"a mask of shape {mask} does not fit a Tensor of shape {shape} at axis {first}")
     return tuple(parts), arrays
+
+
+def _axes_used(parts: Sequence[Any]) -> int:
+    return sum(part is not None and part is not Ellipsis for part in parts)
 
 
 @method
 def getitem(x: Tensor, key: Any) -> Tensor:
     """Return `x[key]`: integers, slices, None, `...`, integer arrays, or a mask of bools, as in NumPy."""
-    parts, arrays = _split(key)
+    parts, arrays = _split(key, x.shape)
     return apply(_index, x, *arrays, key=parts)
 
 

@@ -48,7 +48,7 @@ _flip: Op = Op(
 _pad = Op(
     "pad",
     kind="movement",
-    value=lambda x, widths, value: np.pad(x, widths, constant_values=value),
+    value=lambda x, widths, value: np.pad(x, widths, constant_values=value) if widths else x,
     shape=lambda shape, widths, value: padded(shape, widths),
     dtype=lambda dtype, widths, value: dtype,
     gradients=(
@@ -178,11 +178,13 @@ def pad(x: TensorLike, widths: int | Sequence[tuple[int, int]], value: float = 0
     """
     x = as_tensor(x)
     pairs = [(widths, widths)] * x.ndim if isinstance(widths, int) else widths
-    border = tuple((operator.index(before), operator.index(after)) for before, after in pairs)
+    mistake = f"pad needs a pair (before, after) of sizes ≥ 0 for each axis of shape {x.shape}, got {widths}"
+    try:
+        border = tuple((operator.index(before), operator.index(after)) for before, after in pairs)
+    except (TypeError, ValueError):
+        raise ShapeError(mistake) from None
     if len(border) != x.ndim or any(width < 0 for pair in border for width in pair):
-        raise ShapeError(
-            f"pad needs a pair (before, after) of sizes ≥ 0 for each axis of shape {x.shape}, got {widths}"
-        )
+        raise ShapeError(mistake)
     return apply(_pad, x, widths=border, value=value)
 
 

@@ -82,14 +82,11 @@ _argmin = _position("argmin", np.argmin, doc="Where the smallest element is.")
 
 
 def _log_softmax_value(x: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    if x.size == 0:
+        return x
     # A common shift changes nothing but keeps eˣ from overflowing.
     shifted = x - np.maximum.reduce(x, axis, keepdims=True)
     return shifted - np.log(np.add.reduce(np.exp(shifted), axis, keepdims=True))
-
-
-def _log_softmax_shape(shape: Shape, axis: int) -> Shape:
-    _extreme_shape(shape, (axis,), keepdims=False)
-    return shape
 
 
 # An op of its own, though it could be composed: every classifier takes it in every step, and its gradient is short.
@@ -97,7 +94,7 @@ _log_softmax = Op(
     "log_softmax",
     kind="reduce",
     value=_log_softmax_value,
-    shape=_log_softmax_shape,
+    shape=lambda shape, axis: shape,
     dtype=lambda dtype, axis: dtype,
     gradients=(lambda g, y, x, axis: g - exp(y) * g.sum(axis, keepdims=True),),
     doc="x - log Σ eˣ along an axis.",
@@ -154,6 +151,10 @@ def min(x: TensorLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return apply(_min, x, axes=normalize_axes(axis, x.ndim), keepdims=keepdims)
 
 
+def _one_or_all(axis: int | None, ndim: int) -> Shape:
+    return tuple(range(ndim)) if axis is None else (normalize_axis(axis, ndim),)
+
+
 @method
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Return the index of the largest element along `axis` (of the flattened Tensor if None), the first of several.
@@ -163,7 +164,7 @@ def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Te
     tensor([1, 0])
     """
     x = as_tensor(x)
-    return apply(_argmax, x, axes=normalize_axes(axis, x.ndim), keepdims=keepdims)
+    return apply(_argmax, x, axes=_one_or_all(axis, x.ndim), keepdims=keepdims)
 
 
 @method
@@ -175,4 +176,4 @@ def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Te
     tensor([0, 1])
     """
     x = as_tensor(x)
-    return apply(_argmin, x, axes=normalize_axes(axis, x.ndim), keepdims=keepdims)
+    return apply(_argmin, x, axes=_one_or_all(axis, x.ndim), keepdims=keepdims)
