@@ -13,6 +13,7 @@ LAYERS = [
     ["engines.base"],
     ["tensor"],
     ["ops"],
+    ["engines.native"],
     ["engines.eager", "functional", "random", "autodiff"],
     ["graph"],
     ["compiler"],

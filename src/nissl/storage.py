@@ -83,7 +83,7 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
     from safetensors.numpy import save_file
 
     document = {"format": FORMAT, "version": __version__, **document}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_atomically(path) as temporary:
         save_file(contiguous, temporary, metadata={KEY: json.dumps(document)})
 

@@ -155,7 +155,7 @@ def command(
             err=True,
         )
         return INTERRUPTED
-    report(model, history, train, test, seconds, folder, as_json)
+    report(dataset, model, history, train, test, seconds, folder, as_json)
     return 0
 
 
@@ -193,6 +193,7 @@ def perceptron(
 
 
 def report(
+    dataset: str,
     model: nn.Module,
     history: training.History,
     train: Dataset,
@@ -207,7 +208,8 @@ def report(
     matrix = on_test.confusion_matrix
     assert matrix is not None
     names = list(test.class_names or map(str, range(len(matrix))))
-    plots.save(plots.learning_curves(curves_to_draw(history)), folder / "learning-curves.png")
+    title = f"Learning curves: {dataset}"
+    plots.save(plots.learning_curves(curves_to_draw(history), title=title), folder / "learning-curves.png")
     plots.save(plots.confusion_matrix(matrix, names), folder / "confusion-matrix.png")
     pictures = ["learning-curves.png", "confusion-matrix.png"]
     if test.x.ndim == 3:
@@ -255,12 +257,5 @@ def draw_mistakes(model: nn.Module, test: Dataset, names: list[str]) -> Any:
     logits = training.predict(model, test.x)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != test.y)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:25]
-    return plots.mistakes(
-        test.x[surest],
-        [names[i] for i in test.y[surest]],
-        [names[i] for i in predicted[surest]],
-        confidence[surest],
-    )
+    predicted = [names[i] for i in probabilities.argmax(axis=1)]
+    return plots.mistakes(test.x, [names[i] for i in test.y], predicted, probabilities.max(axis=1))

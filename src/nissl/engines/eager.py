@@ -87,6 +87,22 @@ def keep_freed_memory() -> None:
     np.empty(31 << 20, np.uint8)
 
 
+# From this size on, an op with several outputs is worth the tenth of a second that LLVM takes to load. Measured on the
+# update of 784×128 parameters by Adam: 12 NumPy calls take 115 µs, one pass over memory 35 µs.
+ONE_PASS_SIZE = 1 << 14
+
+
+def evaluate_in_one_pass(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    """Return what `evaluate` returns, to the bit, without a walk through memory for each operation of the rule."""
+    if payloads[0].size >= ONE_PASS_SIZE:
+        from nissl.engines.native.elementwise import one_pass
+
+        results = one_pass(op, payloads, attributes)
+        if results is not None:
+            return results
+    return evaluate(op, payloads, attributes)
+
+
 class EagerEngine:
     """Computes each op at once, with NumPy."""
 
@@ -94,7 +110,7 @@ class EagerEngine:
         """Return the array that `op` makes of `inputs`, or the tuple of them."""
         payloads = [x.payload if isinstance(x, Tensor) else x for x in inputs]
         try:
-            return evaluate(op, payloads, attributes)
+            return (evaluate if op.outputs == 1 else evaluate_in_one_pass)(op, payloads, attributes)
         except Exception:
             explain_failure(op, payloads, attributes)
             raise

@@ -128,9 +128,11 @@ def _split(key: Any, shape: Shape) -> tuple[Index, list[Tensor]]:
             parts.append(int(part))
         else:
             index = as_tensor(part, np.int64) if isinstance(part, list) and not part else as_tensor(part)
-            if index.dtype.kind == "b" and index.ndim > 0:
-                masks.append((len(parts), index.shape))
+            if index.dtype.kind == "b":
                 current.engine.require_values("indexing with a mask, whose result has no fixed shape")
+                if index.ndim == 0:
+                    raise DTypeError("an index is made of integers, slices, None, ... or a mask, got one bool")
+                masks.append((len(parts), index.shape))
                 found = [as_tensor(places) for places in index.numpy().nonzero()]
             elif index.dtype.kind in "iu":
                 found = [index]

@@ -1,0 +1,186 @@
+"""Elementwise rules as machine code: one pass over memory, whatever the number of operations in the rule.
+
+The rule is asked once for vectors of this CPU's width and once for single numbers, which finish the rest. The
+operations and their order are those of the rule, each rounded as IEEE 754 says and none contracted, so that the results
+equal NumPy's bit by bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from nissl.engines.native.machine import Code, vector_bytes
+from nissl.tensor import OPS, Op
+
+Array = npt.NDArray[Any]
+
+INDEX = ir.IntType(64)
+POINTER = ir.PointerType()
+FLOATS: dict[np.dtype[Any], ir.Type] = {
+    np.dtype(np.float32): ir.FloatType(),
+    np.dtype(np.float64): ir.DoubleType(),
+}
+
+
+class Element:
+    """A number, or a vector of them, while a rule is written down; Python numbers take its type."""
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+        self.builder = builder
+        self.value = value
+
+    def _with(self, instruction: Callable[..., ir.Value], *operands: Any) -> Element:
+        return Element(self.builder, instruction(*(self._value(x) for x in operands)))
+
+    def _value(self, x: Any) -> ir.Value:
+        if isinstance(x, Element):
+            return x.value
+        kind = self.value.type
+        numbers = [float(x)] * kind.count if isinstance(kind, ir.VectorType) else float(x)
+        return ir.Constant(kind, numbers)
+
+    def __add__(self, other: Any) -> Element:
+        return self._with(self.builder.fadd, self, other)
+
+    def __radd__(self, other: Any) -> Element:
+        return self._with(self.builder.fadd, other, self)
+
+    def __sub__(self, other: Any) -> Element:
+        return self._with(self.builder.fsub, self, other)
+
+    def __rsub__(self, other: Any) -> Element:
+        return self._with(self.builder.fsub, other, self)
+
+    def __mul__(self, other: Any) -> Element:
+        return self._with(self.builder.fmul, self, other)
+
+    def __rmul__(self, other: Any) -> Element:
+        return self._with(self.builder.fmul, other, self)
+
+    def __truediv__(self, other: Any) -> Element:
+        return self._with(self.builder.fdiv, self, other)
+
+    def __rtruediv__(self, other: Any) -> Element:
+        return self._with(self.builder.fdiv, other, self)
+
+
+class NativeMaths:
+    """The maths namespace `m` of the elementwise ops, for Elements."""
+
+    @staticmethod
+    def sqrt(x: Element) -> Element:
+        """Return the square root."""
+        kind = x.value.type
+        name = f"llvm.sqrt.{_suffix(kind)}"
+        function = x.builder.module.globals.get(name)
+        if function is None:
+            function = ir.Function(x.builder.module, ir.FunctionType(kind, [kind]), name)
+        return Element(x.builder, x.builder.call(function, [x.value]))
+
+
+def _suffix(kind: ir.Type) -> str:
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return "f64" if isinstance(kind, ir.DoubleType) else "f32"
+
+
+def emit(
+    value: Callable[..., Any],
+    attributes: Mapping[str, Any],
+    dtype: np.dtype[Any],
+    scalars: Sequence[bool],
+    outputs: int,
+    lanes: int,
+) -> ir.Module:
+    """Return a module whose function `kernel(inputs..., outputs..., n)` applies a rule to n elements.
+
+    Inputs and outputs are pointers; `scalars` says which inputs hold one number for all elements. An output may be
+    the memory of an input.
+    """
+    module = ir.Module("elementwise")
+    module.triple = ""
+    count = len(scalars) + outputs
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER] * count + [INDEX]), "kernel")
+    inputs, targets, n = function.args[: len(scalars)], function.args[len(scalars) : -1], function.args[-1]
+    element = FLOATS[dtype]
+    builder = ir.IRBuilder(function.append_basic_block("start"))
+    numbers = {i: builder.load(inputs[i], typ=element) for i, is_scalar in enumerate(scalars) if is_scalar}
+
+    def loop(start: ir.Value, stop: ir.Value, step: int) -> None:
+        """Apply the rule from `start` to `stop`, `step` elements at a time."""
+        kind = element if step == 1 else ir.VectorType(element, step)
+        spread = {i: _splat(builder, number, step) for i, number in numbers.items()}
+        before = builder.block
+        body, after = function.append_basic_block(), function.append_basic_block()
+        builder.cbranch(builder.icmp_unsigned("<", start, stop), body, after)
+        builder.position_at_end(body)
+        place = builder.phi(INDEX)
+        place.add_incoming(start, before)
+
+        def at(pointer: ir.Value) -> ir.Value:
+            return builder.gep(pointer, [place], source_etype=element)
+
+        operands = [
+            spread[i] if i in spread else builder.load(at(pointer), typ=kind, align=dtype.itemsize)
+            for i, pointer in enumerate(inputs)
+        ]
+        results = value(NativeMaths, *(Element(builder, operand) for operand in operands), **attributes)
+        for target, result in zip(targets, results if outputs > 1 else (results,), strict=True):
+            builder.store(result.value, at(target), align=dtype.itemsize)
+        following = builder.add(place, ir.Constant(INDEX, step))
+        place.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_unsigned("<", following, stop), body, after)
+        builder.position_at_end(after)
+
+    whole = builder.and_(n, ir.Constant(INDEX, -lanes))
+    loop(ir.Constant(INDEX, 0), whole, lanes)
+    loop(whole, n, 1)
+    builder.ret_void()
+    return module
+
+
+def _splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
+    """Return a vector of one number, or the number itself."""
+    if lanes == 1:
+        return number
+    vector = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
+def one_pass(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Array, ...] | None:
+    """Return the results of an elementwise op with several outputs, or None for inputs that do not lie flat in memory.
+
+    The inputs are arrays of one shape and dtype, and arrays of one element without axes.
+    """
+    first = payloads[0]
+    addresses = []
+    scalars = []
+    for x in payloads:
+        if type(x) is not np.ndarray or x.dtype != first.dtype or not x.flags.c_contiguous:
+            return None
+        if x.shape != first.shape and x.ndim > 0:
+            return None
+        scalars.append(x.ndim == 0)
+        addresses.append(x.__array_interface__["data"][0])
+    results = tuple(np.empty_like(first) for _ in range(op.outputs))
+    addresses.extend(x.__array_interface__["data"][0] for x in results)
+    code = kernel(op.name, tuple(attributes.items()), first.dtype, tuple(scalars))
+    code.call(*addresses, first.size)
+    return results
+
+
+@functools.cache
+def kernel(name: str, attributes: tuple[tuple[str, Any], ...], dtype: np.dtype[Any], scalars: tuple[bool, ...]) -> Code:
+    """Return the machine code of an op."""
+    op = OPS[name]
+    lanes = vector_bytes() // dtype.itemsize
+    module = emit(op.value, dict(attributes), dtype, scalars, op.outputs, lanes)
+    return Code(module, "kernel", (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64))
