@@ -13,7 +13,6 @@ True
 """
 
 import math
-import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,7 +71,7 @@ class Generator:
 
     def permutation(self, size: int) -> Tensor:
         """Return 0 to size - 1 in random order."""
-        size = operator.index(size)
+        (size,) = _shape(size)
         return apply(ops.random_permutation, self.key, self._next_draw(), size=size, stream=self.stream)
 
     def bits(self, shape: int | Sequence[int] = ()) -> Tensor:
@@ -92,9 +91,9 @@ class Generator:
 
 
 def _key(seed: int) -> npt.NDArray[np.uint32]:
-    seed = operator.index(seed)
-    if not 0 <= seed < 2**64:
-        raise OptionError(f"a seed is an integer from 0 to 2⁶⁴ - 1, got {seed}")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise OptionError(f"a seed is an integer from 0 to 2⁶⁴ - 1, got {seed!r}")
+    seed = int(seed)
     return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
 
 
