@@ -226,7 +226,7 @@ def _draw_cells(figure: Figure, axes: Axes, shares: Array) -> None:
 def _write_counts(axes: Axes, counts: Array, shares: Array, cell: float) -> None:
     """Write each count into its cell of `cell` points, or none if the largest would not fit."""
     widest = max(_text_width(str(count), 1) for count in (counts.max(), 8))
-    size = min(0.85 * cell / widest, TITLE)
+    size = min(0.85 * cell / widest, 0.8 * cell, TITLE)
     if size < SMALL:
         return
     for (row, column), count in np.ndenumerate(counts):

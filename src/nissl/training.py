@@ -356,8 +356,8 @@ class Training:
         if seed is None:
             self.seed = int(streams["shuffle"].bits().item())
         else:
-            self.seed = operator.index(seed)
-            streams["dropout"].seed(self.seed)
+            streams["dropout"].seed(seed)
+            self.seed = int(seed)
         self.progress = Progress()
         self.compiled = compile(self._step, engine=self.engine)
 
