@@ -167,7 +167,6 @@ def test_an_optimizer_goes_on_bit_for_bit(tmp_path, rule):
         assert np.array_equal(array, expected[path]), path
 
 
-@pytest.mark.xfail(strict=True, reason="Optimizer.settings leaves out what is an np.float32")
 def test_settings_given_as_numpy_numbers_come_back(tmp_path):
     model = make_model()
     ns.save(model, tmp_path / "m", optim.Adam(model.parameters(), weight_decay=np.float32(0.5)))
@@ -207,7 +206,6 @@ class MySGD(optim.SGD):
 tied = nn.Linear(4, 4)
 
 
-@pytest.mark.xfail(strict=True, reason="save writes them without a word; load cannot read the file")
 @pytest.mark.parametrize(
     ("model", "optimizer"),
     [
@@ -226,7 +224,6 @@ def test_what_save_takes_load_gives_back(tmp_path, model, optimizer):
     ns.load(tmp_path / "m", with_optimizer=optimizer is not None)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="settings and notes go to json as they are")
 @pytest.mark.parametrize(
     ("model", "notes"),
     [

@@ -74,7 +74,6 @@ def test_linear_regression_finds_the_weights():
     ("data", "layers", "loss", "kind"),
     [
         ((X, LABELS), [nn.Linear(4, 3)], nn.cross_entropy, "accuracy"),
-        ((X, np.array(["a", "b", "c"])[LABELS]), [nn.Linear(4, 3)], nn.cross_entropy, "accuracy"),
         ((X, LABELS > 0), [nn.Linear(4, 1)], nn.binary_cross_entropy_with_logits, "accuracy"),
         ((X, LABELS > 0), [nn.Linear(4, 1), nn.Sigmoid()], nn.binary_cross_entropy, "accuracy"),
         ((X, TARGETS), [nn.Linear(4, 1)], nn.mse_loss, "r2"),
@@ -226,14 +225,12 @@ def test_callbacks_hear_of_each_step_and_epoch():
     assert steps.values["accuracy"] == epochs.values["accuracy"] == history.accuracy[0]
 
 
-@pytest.mark.xfail(strict=True, reason="training._step_done divides the hits of one-hot rows by all their numbers")
 def test_the_accuracy_of_a_step_with_one_hot_targets_is_that_of_the_epoch():
     heard = []
     ns.fit(classifier(), (X, np.eye(3)[LABELS]), loss=nn.cross_entropy, epochs=1, callbacks=[heard.append])
     assert heard[-2].values["accuracy"] == heard[-1].values["accuracy"]
 
 
-@pytest.mark.xfail(strict=True, reason="Objective.finish divides hits over (batch, time) by the batch alone")
 def test_the_accuracy_of_labels_with_two_axes_is_a_fraction():
     x = np.random.default_rng(0).normal(size=(6, 5, 4))
     model = classifier()
@@ -366,10 +363,8 @@ def test_divergence_says_where_and_leaves_the_weights_from_before():
 
 def test_divergence_by_a_rate_too_high_or_bad_weights_names_the_parameter():
     model = classifier()
-    with pytest.raises(
-        DivergenceError, match=r"epoch 2, step 1.* parameter 0\.weight has .*infinite.* before the step"
-    ):
-        ns.fit(model, (X, LABELS), optimizer=optim.SGD(model.parameters(), lr=1e39), batch_size=50)
+    with pytest.raises(DivergenceError, match=r"epoch 1, step 2.*whose result .* has 1 infinite"):
+        ns.fit(model, (X, LABELS), optimizer=optim.SGD(model.parameters(), lr=1e38), batch_size=10)
     model = classifier()
     model[2].bias.assign(ns.tensor([0.0, np.nan, np.inf]))
     with pytest.raises(DivergenceError, match=r"step 1: .* parameter 2\.bias has 1 NaN and 1 infinite of 3 numbers"):
@@ -387,7 +382,6 @@ def test_divergence_in_a_custom_module_names_it():
         ns.fit(model, (X, LABELS))
 
 
-@pytest.mark.xfail(strict=True, reason="only the loss is looked at: weights that overflow in the last step are kept")
 def test_weights_that_overflow_in_the_last_step_are_not_kept_in_silence():
     model = classifier()
     with pytest.raises(DivergenceError):
@@ -439,25 +433,22 @@ def test_options_that_make_no_sense_are_refused(options, error, message):
 
 
 def test_a_model_that_is_no_module_or_ends_in_softmax_is_refused():
-    with pytest.raises(OptionError, match="fit trains a Module, got function"):
+    with pytest.raises(OptionError, match="fit takes a Module first, got function"):
         ns.fit(lambda x: x, (X, LABELS))
     with pytest.raises(OptionError, match="remove the final Softmax"):
         ns.fit(nn.Sequential(classifier(), nn.Softmax()), (X, LABELS))
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="Inputs.take casts to float32 outside of np.errstate")
 def test_a_number_too_large_for_float32_is_an_error_of_the_data():
     with pytest.raises((DataError, DivergenceError)):
         ns.fit(classifier(), (but(X.astype("float64"), (3, 1), 1e300), LABELS))
 
 
-@pytest.mark.xfail(strict=True, reason="fit_targets cuts real labels for cross_entropy off to integers")
 def test_real_numbers_are_no_labels():
     with pytest.raises((DataError, ns.DTypeError)):
         ns.fit(classifier(), (X, LABELS + 0.7), loss=nn.cross_entropy)
 
 
-@pytest.mark.xfail(strict=True, reason="named schedules start from the rate and step that the optimizer ended with")
 def test_a_second_fit_with_the_same_optimizer_and_schedule_learns():
     model = classifier()
     optimizer = optim.Adam(model.parameters(), lr=0.1)
@@ -509,17 +500,12 @@ def test_predict_is_the_model_in_evaluation_mode_whatever_the_batch():
         ns.predict(model, X, batch_size=0)
 
 
-@pytest.mark.xfail(strict=True, reason="as_dataset numbers the names that are there, not those of the training data")
-def test_class_names_mean_the_same_when_some_are_absent():
+def test_class_names_are_refused_because_a_part_of_the_data_may_lack_some():
     names = np.array(["ant", "bee", "cat"])[LABELS]
-    model = classifier()
-    ns.fit(model, (X, names), optimizer=optim.Adam(model.parameters(), lr=0.05), epochs=40, seed=0)
-    rows = names != "ant"
-    whole = ns.evaluate(model, (X, names)).confusion_matrix
-    assert ns.evaluate(model, (X[rows], names[rows])).confusion_matrix.tolist() == [[0, 0, 0], *whole[1:].tolist()]
+    with pytest.raises(DataError, match=r"y of data holds names; number them once.*numpy.unique"):
+        ns.fit(classifier(), (X, names))
 
 
-@pytest.mark.xfail(strict=True, reason="as_dataset turns True into class 0 where there is no False")
 def test_all_true_is_class_1():
     model = nn.Linear(4, 1)
     model.bias.assign(ns.tensor([100.0]))

@@ -55,7 +55,9 @@ class CheckingEngine(EagerEngine):
             return f"{what}, on the way back through module {makers[-1]}"
         path = next((x.path for x in inputs if getattr(x, "path", "")), "")
         return (
-            f"{what}, in the update of parameter {path}" if path else f"{what}, outside of the modules, as in the loss"
+            f"{what}, in the update of parameter {path}"
+            if path
+            else f"{what}, outside of the modules, as in the loss or the optimizer"
         )
 
     def place(self, module: Any) -> str:
@@ -89,7 +91,7 @@ def explain_divergence(training: Training, x: Tensor, targets: Tensor, loss: flo
     The state is as it was before the step when this raises.
     """
     paths = {id(module): path for path, module in training.model.named_modules().items()}
-    state = [*training.model._state().values(), *training.optimizer._named_state().values()]
+    state = training.state()
     before = [tensor.payload for tensor in state]
     cause = "it could not be traced to an op"
     try:

@@ -6,6 +6,7 @@ outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import nn
+from nissl.data.dataset import to_dtype
 from nissl.errors import DataError, OptionError, ShapeError
 from nissl.nn.module import Module
 from nissl.ops.reduce import argmax, sum
@@ -59,10 +61,14 @@ class Objective:
     def finish(self, total: float, targets: Array) -> float:
         """Return the accuracy, or R² = 1 - Σ(t - y)²/Σ(t - mean t)², from the sum over the examples with `targets`."""
         if self.classifies:
-            counted = len(targets) if self.metric_sum is _class_hits else targets.size
-            return total / counted
+            return total / self.answers(targets)
         spread = float(((targets - targets.mean(axis=0)) ** 2).sum(dtype=np.float64))
         return 1 - total / spread if spread else float("nan")
+
+    def answers(self, targets: Array) -> int:
+        """Return how many answers there are to be right or wrong: one for each label, or for each one-hot row."""
+        one_hot = self.metric_sum is _class_hits and targets.dtype.kind == "f"
+        return math.prod(targets.shape[:-1]) if one_hot else targets.size
 
     def classes_of(self, outputs: Array) -> Array:
         """Return the class that each row of outputs stands for."""
@@ -121,11 +127,16 @@ def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, 
     """Return the targets as the loss wants them, or raise: labels within the classes, numbers of the outputs' shape."""
     if objective.metric_sum is _class_hits and targets.ndim == len(outputs) - 1:
         classes = outputs[-1]
+        if targets.dtype.kind == "f" and (targets != np.floor(targets)).any():
+            raise DataError(
+                f"{objective.name} needs class numbers, which are integers; the targets hold "
+                f"{targets[targets != np.floor(targets)].flat[0]:g}. For real targets use loss=nn.mse_loss"
+            )
         wrong = (targets < 0) | (targets >= classes)
         if wrong.any():
-            row = int(wrong.argmax())
+            row = int(np.argwhere(wrong)[0, 0])
             raise DataError(
-                f"label {targets[row]} at row {row} is outside the classes 0 to {classes - 1} "
+                f"label {targets[wrong][0]:g} at row {row} is outside the classes 0 to {classes - 1} "
                 f"of a model with {classes} outputs"
             )
         return targets.astype(np.int64, copy=False)
@@ -142,4 +153,4 @@ def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, 
         raise DataError(
             f"{objective.name} needs targets between 0 and 1; found {found}. For more classes use that many outputs"
         )
-    return targets.astype(dtype, copy=False)
+    return to_dtype(targets, dtype, "y")

@@ -66,6 +66,13 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(path: PathLike) -> None:
+    """Remove what a write to `path` left beside it when the process was killed; for a file that one process writes."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -85,7 +92,14 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
     document = {"format": FORMAT, "version": __version__, **document}
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_atomically(path) as temporary:
-        save_file(contiguous, temporary, metadata={KEY: json.dumps(document)})
+        save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=_plain)})
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as JSON can hold it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise OptionError(f"a file's description holds what JSON can: numbers, text, lists, dicts; got {value!r}")
 
 
 def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
@@ -129,6 +143,14 @@ def describe_module(module: Module) -> dict[str, Any]:
             "save its state_dict() instead and load it into a new one"
         )
     return {"class": name, "settings": {key: _describe_value(value) for key, value in module.settings().items()}}
+
+
+def _parts(module: Module) -> Iterator[Module]:
+    """Yield a Module and all in it, each as often as it stands there."""
+    yield module
+    if isinstance(module, nn.Sequential):
+        for layer in module:
+            yield from _parts(layer)
 
 
 def _describe_value(value: Any) -> Any:
@@ -183,16 +205,38 @@ def make_module(description: Any, arrays: Arrays, path: PathLike) -> Module:
     return module
 
 
-def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """Return class and settings of an Optimizer as plain data."""
+def describe_optimizer(optimizer: Optimizer, model: Module) -> dict[str, Any]:
+    """Return class, settings and parameters of an Optimizer as plain data."""
+    if OPTIMIZERS.get(type(optimizer).__name__) is not type(optimizer):
+        raise OptionError(f"{type(optimizer).__name__} is not one of nissl's own optimizers, so a file cannot hold it")
+    own = model.named_parameters()
+    if any(own.get(path) is not parameter for path, parameter in optimizer.parameters.items()):
+        raise OptionError(
+            "the optimizer's parameters are not those of the model by their paths; make it from model.parameters(), "
+            "or from a part of model.named_parameters()"
+        )
     settings = {key: value for key, value in optimizer.settings().items() if key not in ("schedule", "lr")}
     schedule = optimizer.schedule
-    document: dict[str, Any] = {"class": type(optimizer).__name__, "settings": settings}
+    document = {
+        "class": type(optimizer).__name__,
+        "settings": settings,
+        "parameters": list(optimizer.parameters),
+    }
     if schedule is not None:
-        if SCHEDULES.get(type(schedule).__name__) is not type(schedule):
-            raise OptionError("a schedule that is not one of optim.schedules cannot be saved with the optimizer")
-        document["schedule"] = {"class": type(schedule).__name__, "settings": vars(schedule)}
+        document["schedule"] = _describe_schedule(schedule)
     return document
+
+
+def _describe_schedule(schedule: Any) -> dict[str, Any]:
+    if SCHEDULES.get(type(schedule).__name__) is not type(schedule):
+        raise OptionError("a schedule that is not one of optim.schedules cannot be saved with the optimizer")
+    settings = {name: _describe_schedule(v) if callable(v) else v for name, v in vars(schedule).items()}
+    return {"class": type(schedule).__name__, "settings": settings}
+
+
+def _make_schedule(description: Any) -> Any:
+    settings = {k: _make_schedule(v) if isinstance(v, dict) else v for k, v in description["settings"].items()}
+    return SCHEDULES[description["class"]](**settings)
 
 
 def make_optimizer(description: Any, module: Module, state: Arrays, path: PathLike) -> Optimizer:
@@ -200,10 +244,11 @@ def make_optimizer(description: Any, module: Module, state: Arrays, path: PathLi
     try:
         lr = 0.0
         if "schedule" in description:
-            schedule = description["schedule"]
-            lr = SCHEDULES[schedule["class"]](**schedule["settings"])
+            lr = _make_schedule(description["schedule"])
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in description["settings"].items()}
-        optimizer = OPTIMIZERS[description["class"]](module.parameters(), lr=lr, **settings)
+        parameters = module.named_parameters()
+        chosen = {path: parameters[path] for path in description["parameters"]}
+        optimizer = OPTIMIZERS[description["class"]](chosen, lr=lr, **settings)
         optimizer.load_state_dict(state)
     except (NisslError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ModelFileError(f"{path} does not describe an optimizer that can be made: {error}") from None
@@ -219,9 +264,16 @@ def save(
     The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
     """
     arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
-    document: dict[str, Any] = {"architecture": describe_module(model), "notes": dict(notes or {})}
+    places = [id(part) for part in _parts(model)]
+    if len(set(places)) < len(places):
+        raise OptionError(
+            "a layer stands in this model twice, with one set of weights, which a file cannot say; "
+            "save its state_dict() instead and load it into a new one"
+        )
+    frozen = [path for path, p in model.named_parameters().items() if not p.requires_grad]
+    document: dict[str, Any] = {"architecture": describe_module(model), "frozen": frozen, "notes": dict(notes or {})}
     if optimizer is not None:
-        document["optimizer"] = describe_optimizer(optimizer)
+        document["optimizer"] = describe_optimizer(optimizer, model)
         arrays |= {f"optimizer/{name}": array for name, array in optimizer.state_dict().items()}
     write_arrays(path, arrays, document)
 
@@ -234,6 +286,12 @@ def load(path: PathLike, with_optimizer: bool = False) -> Any:
     """
     arrays, document = read_arrays(path)
     model = make_module(document.get("architecture"), under("model/", arrays), path)
+    parameters = model.named_parameters()
+    frozen = document.get("frozen", [])
+    if not isinstance(frozen, list) or not all(name in parameters for name in map(str, frozen)):
+        raise ModelFileError(f"{path} is damaged: it freezes parameters that the model does not have")
+    for name in frozen:
+        parameters[name].requires_grad = False
     if not with_optimizer:
         return model
     if "optimizer" not in document:

@@ -26,14 +26,16 @@ import numpy.typing as npt
 from nissl import optim, storage
 from nissl.compiler import choose_engine, compile
 from nissl.data import Dataset, as_dataset
+from nissl.data.dataset import to_dtype
 from nissl.divergence import explain_divergence
 from nissl.engines.base import recording
 from nissl.errors import DataError, NisslError, OptionError, ShapeError
 from nissl.nn.module import Module
 from nissl.objective import Loss, Objective, choose, fit_targets
-from nissl.optim.optimizer import Optimizer, Schedule, at_least
+from nissl.optim.optimizer import Optimizer, Schedule, at_least, describe_schedule
 from nissl.progress import reporter
 from nissl.random import STREAMS, permutation_indices, streams
+from nissl.shapes import describe
 from nissl.storage import PathLike
 from nissl.tensor import Tensor, wrap
 
@@ -172,7 +174,7 @@ class Inputs:
         taken = self.x[rows]
         if taken.dtype == np.uint8:
             return np.multiply(taken, self.dtype.type(1 / 255), dtype=self.dtype)
-        return taken.astype(self.dtype, copy=False)
+        return to_dtype(taken, self.dtype, "x")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -209,6 +211,7 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
 
     `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
     """
+    _checked_model("predict", model)
     rows = np.asarray(x)
     if rows.ndim == 0 or len(rows) == 0:
         raise DataError(f"predict got no rows: x has shape {rows.shape}")
@@ -249,6 +252,7 @@ def evaluate(
 
     Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
     """
+    _checked_model("evaluate", model)
     dataset = as_dataset(data, "data")
     inputs = Inputs(dataset.x, _model_dtype(model))
     example = _forward(model, inputs.take(slice(0, 1)))
@@ -268,6 +272,12 @@ def evaluate(
     names = tuple(dataset.class_names or ())
     names = names if matrix is not None and len(names) == len(matrix) else ()
     return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)
+
+
+def _checked_model(caller: str, model: Any) -> Module:
+    if not isinstance(model, Module):
+        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
+    return model
 
 
 def _positive_integer(name: str, value: Any) -> int:
@@ -315,21 +325,16 @@ class Training:
         shuffle: bool = True,
         drop_last: bool = False,
     ) -> None:
-        self.model = model
+        self.model = _checked_model("fit", model)
         self.epochs = _positive_integer("epochs", epochs)
         self.batch_size = _positive_integer("batch_size", batch_size)
         self.engine = choose_engine(engine)
         self.shuffle = shuffle
         self.metrics = dict(metrics or {})
-        self.clip_norm = clip_norm
-        self.patience = patience if patience is None else _positive_integer("patience", patience)
-        if clip_norm is not None:
-            at_least("clip_norm", clip_norm, 0.0)
+        self.patience = None if patience is None else _positive_integer("patience", patience)
+        self.clip_norm = None if clip_norm is None else at_least("clip_norm", clip_norm, 0.0)
         if validation is None and (patience is not None or metrics):
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
-        if not isinstance(model, Module):
-            raise OptionError(f"fit trains a Module, got {type(model).__name__}")
-
         dataset = as_dataset(data, "data")
         self.inputs = Inputs(dataset.x, _model_dtype(model))
         outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
@@ -349,10 +354,12 @@ class Training:
             raise DataError(f"drop_last with a batch of {batch_size} leaves nothing of {count} examples")
         self.optimizer = optim.Adam(model.parameters()) if optimizer is None else optimizer
         _check_trains(self.optimizer, model)
-        if isinstance(schedule, str):
+        if schedule is not None and self.optimizer.schedule is not None:
+            raise OptionError("the optimizer has a schedule of its own; give the schedule there or to fit, not to both")
+        if schedule is not None and not callable(schedule):
             schedule = optim.schedules.named(schedule, self.optimizer.lr.item(), self.epochs * self.steps)
-        if schedule is not None:
-            self.optimizer.lr = schedule
+        self.schedule = schedule
+        self.first_step = self.optimizer.steps.item()  # of this training, as the optimizer counts
         if seed is None:
             self.seed = int(streams["shuffle"].bits().item())
         else:
@@ -379,20 +386,22 @@ class Training:
     def run(self) -> Iterator[Event]:
         """Train from where `progress` stands to the end, and yield what happens."""
         p = self.progress
-        everything = [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
-        with _mode(self.model, training=True):
+        state = self.state()
+        with _mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
                 order = permutation_indices(self.seed, p.epoch, len(self.inputs)) if self.shuffle else None
                 started = time.perf_counter()
                 while p.step < self.steps:
                     rows = self.rows_of(order, p.step)
                     x, targets = self.inputs.take(rows), self.targets[rows]
-                    before = [tensor.payload for tensor in everything]
+                    before = [tensor.payload for tensor in state]
                     with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
                         loss, metric = self.compiled(wrap(x), wrap(targets))
                     value = loss.item()
-                    if not math.isfinite(value):
-                        for tensor, payload in zip(everything, before, strict=True):
+                    # A step's weights show in the next loss; after the last one of an epoch they are looked at.
+                    last = p.step + 1 == self.steps
+                    if not math.isfinite(value) or (last and not self._is_finite()):
+                        for tensor, payload in zip(state, before, strict=True):
                             tensor.payload = payload
                         explain_divergence(self, wrap(x), wrap(targets), value)
                     p.step += 1
@@ -400,6 +409,25 @@ class Training:
                     p.metric_sum += metric.item()
                     yield self._step_done(rows, order)
                 yield self._finish_epoch(order, time.perf_counter() - started)
+
+    def state(self) -> list[Tensor]:
+        """Return all Tensors that a step changes."""
+        return [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
+
+    def _is_finite(self) -> bool:
+        return all(bool(np.isfinite(tensor._array()).all()) for tensor in self.model._state().values())
+
+    @contextlib.contextmanager
+    def _scheduled(self) -> Iterator[None]:
+        """Let the optimizer follow the schedule of this training inside a block, from the training's first step on."""
+        before = self.optimizer.schedule
+        if self.schedule is not None:
+            late = self.first_step > 0
+            self.optimizer.schedule = optim.schedules.delayed(self.schedule, self.first_step) if late else self.schedule
+        try:
+            yield
+        finally:
+            self.optimizer.schedule = before
 
     def _seen(self, order: Array | None) -> Array:
         """Return the targets of the examples that this epoch has seen."""
@@ -411,9 +439,7 @@ class Training:
         examples = min(p.step * self.batch_size, len(self.inputs))
         values = {"loss": p.loss_sum / examples}
         if self.objective.classifies:
-            values["accuracy"] = p.metric_sum / (
-                examples * self.targets[:1].size if self.targets.ndim > 1 else examples
-            )
+            values["accuracy"] = p.metric_sum / (examples * self.objective.answers(self.targets[:1]))
         return StepDone(p.epoch + 1, self.epochs, p.step, self.steps, examples, values)
 
     def _finish_epoch(self, order: Array | None, seconds: float) -> EpochDone:
@@ -439,8 +465,10 @@ class Training:
         return EpochDone(p.epoch, self.epochs, values, improved)
 
     def _is_best(self) -> bool:
-        curve = [row["validation_loss"] for row in self.progress.rows] if self.validation is not None else []
-        return bool(curve) and curve[-1] < min(curve[:-1], default=math.inf)
+        if self.validation is None:
+            return False
+        *earlier, last = (row["validation_loss"] for row in self.progress.rows)
+        return last < min((loss for loss in earlier if not math.isnan(loss)), default=math.inf)
 
     def _out_of_patience(self) -> bool:
         p = self.progress
@@ -453,23 +481,27 @@ class Training:
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that a checkpoint must share with the training that goes on from it."""
+        parameters = {name: describe(tensor) for name, tensor in self.model._state().items()}
         digests = {"data": _digest(self.inputs.x, self.targets)}
         if self.validation is not None:
             digests["validation data"] = _digest(self.validation[0].x, self.validation[1])
         return {
             "model": repr(self.model),
+            "parameters": parameters,
             "loss": self.objective.name,
-            "optimizer": repr(self.optimizer),
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "steps an epoch": self.steps,
             "clip_norm": self.clip_norm,
             "patience": self.patience,
             "engine": self.engine,
+            "metrics": sorted(self.metrics),
+            "schedule": None if self.schedule is None else describe_schedule(self.schedule),
+            "optimizer": repr(self.optimizer),
             **digests,
         }
 
-    def save_checkpoint(self, folder: Path, seed_given: bool) -> None:
+    def save_checkpoint(self, folder: Path, identity: Mapping[str, Any]) -> None:
         """Write all that is needed to go on, to one file that is moved into place."""
         p = self.progress
         arrays = {f"model/{name}": array for name, array in self.model.state_dict().items()}
@@ -481,9 +513,9 @@ class Training:
                 f"random/{name}/draws": streams[name].draws.numpy(),
             }
         document = {
-            "checkpoint": self.identity(),
+            "checkpoint": identity,
             "seed": str(self.seed),
-            "seed given": seed_given,
+            "first_step": self.first_step,
             "epoch": p.epoch,
             "step": p.step,
             "loss_sum": p.loss_sum,
@@ -493,15 +525,16 @@ class Training:
         }
         storage.write_arrays(folder / CHECKPOINT_FILE, arrays, document)
 
-    def load_checkpoint(self, folder: Path, seed: int | None) -> None:
+    def load_checkpoint(self, folder: Path, identity: Mapping[str, Any], seed: int | None) -> None:
         """Go on from a checkpoint; refuse one of another training, and say in what it differs."""
         path = folder / CHECKPOINT_FILE
         arrays, document = storage.read_arrays(path)
-        identity = document.get("checkpoint")
-        if not isinstance(identity, dict):
+        theirs = document.get("checkpoint")
+        if not isinstance(theirs, dict):
             raise DataError(f"{path} is not a checkpoint")
-        ours = self.identity() | ({"seed": str(seed)} if seed is not None else {})
-        theirs = identity | ({"seed": document.get("seed")} if seed is not None else {})
+        ours = dict(identity)
+        if seed is not None:
+            ours["seed"], theirs["seed"] = str(seed), document.get("seed")
         for name in ours | theirs:
             if ours.get(name) != theirs.get(name):
                 raise OptionError(
@@ -515,17 +548,26 @@ class Training:
                 streams[name].key.assign(wrap(arrays[f"random/{name}/key"]))
                 streams[name].draws.assign(wrap(arrays[f"random/{name}/draws"]))
             self.seed = int(document["seed"])
+            self.first_step = _expect(document, "first_step", float)
             self.progress = Progress(
-                document["epoch"],
-                document["step"],
-                document["loss_sum"],
-                document["metric_sum"],
-                document["rows"],
-                document["best_epoch"],
+                _expect(document, "epoch", int),
+                _expect(document, "step", int),
+                _expect(document, "loss_sum", float),
+                _expect(document, "metric_sum", float),
+                [{name: _expect(row, name, float) for name in row} for row in _expect(document, "rows", list)],
+                _expect(document, "best_epoch", int),
                 storage.under("best/", arrays),
             )
-        except (KeyError, TypeError, NisslError) as error:
+        except (KeyError, TypeError, ValueError, NisslError) as error:
             raise DataError(f"{path} is damaged: {error}") from None
+
+
+def _expect(document: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Return what a document has under a name, if it is of the kind that it should be."""
+    value = document[name]
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise DataError(f"{name} is {_short(value)}")
+    return value
 
 
 def _short(value: Any) -> str:
@@ -624,9 +666,16 @@ def fit(
         shuffle=shuffle,
         drop_last=drop_last,
     )
+    if callable(callbacks):
+        raise OptionError("callbacks is a list of functions; put the one into a list")
     folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None and (folder / CHECKPOINT_FILE).exists():
-        training.load_checkpoint(folder, seed)
+    identity = {}
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        storage.remove_leftovers(folder / CHECKPOINT_FILE)
+        identity = training.identity()
+        if (folder / CHECKPOINT_FILE).exists():
+            training.load_checkpoint(folder, identity, seed)
     saved = -math.inf
     with _deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
         try:
@@ -636,14 +685,14 @@ def fit(
                     callback(event)
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
                 if folder is not None and isinstance(event, EpochDone) and due:
-                    training.save_checkpoint(folder, seed is not None)
+                    training.save_checkpoint(folder, identity)
                     saved = time.monotonic()
                 if interrupted.is_set():
                     break
         except StopTraining:
             pass
         if folder is not None:
-            training.save_checkpoint(folder, seed is not None)
+            training.save_checkpoint(folder, identity)
     if not interrupted.is_set():
         training.restore_best()
     return History(training.progress.rows, interrupted=interrupted.is_set())

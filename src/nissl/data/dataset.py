@@ -38,8 +38,8 @@ class Dataset:
 def as_dataset(data: Any, name: str) -> Dataset:
     """Return `data`, a Dataset or a pair (x, y) of array-likes, as a checked Dataset.
 
-    Labels that are strings or bools become class numbers. Raises DataError if there are no rows, if x and y have
-    different numbers of rows, or if a number is NaN or infinite; `name` says in messages which data it is.
+    Labels that are bools become class numbers. Raises DataError if there are no rows, if x and y have different numbers
+    of rows, if y holds names, or if a number is NaN or infinite; `name` says in messages which data it is.
     """
     if isinstance(data, Dataset):
         x, y, class_names, title = data.x, data.y, data.class_names, data.name
@@ -54,11 +54,16 @@ def as_dataset(data: Any, name: str) -> Dataset:
         raise DataError(f"{name} has {len(x)} rows x but {len(y)} targets y; there must be one for each row")
     if x.dtype.kind not in "biuf":
         raise DataError(f"x of {name} holds {x.dtype}, not numbers")
-    if y.dtype.kind in "USb":
-        found, y = np.unique(y, return_inverse=True)
-        class_names = class_names or tuple(map(str, found))
+    if y.dtype.kind == "b":
+        y = y.astype(np.int64)
+    elif y.dtype.kind in "US":
+        # Numbered here, the same name could get one number in training and another in a test set that lacks a class.
+        raise DataError(
+            f"y of {name} holds names; number them once, for all parts of the data together: "
+            "names, y = numpy.unique(y, return_inverse=True), and pass nissl.Dataset(x, y, tuple(names))"
+        )
     elif y.dtype.kind not in "iuf":
-        raise DataError(f"y of {name} holds {y.dtype}; targets are class numbers, class names or real numbers")
+        raise DataError(f"y of {name} holds {y.dtype}; targets are class numbers or real numbers")
     _check_finite(x, f"x of {name}")
     _check_finite(y, f"y of {name}")
     return Dataset(x, y, class_names, title)
@@ -90,6 +95,16 @@ def _check_finite(array: npt.NDArray[Any], name: str) -> None:
             f"{name} has {len(bad)} NaN or infinite numbers, the first at index {place}; "
             "fill them in or leave those rows out"
         )
+
+
+def to_dtype(array: npt.NDArray[Any], dtype: np.dtype[Any], name: str) -> npt.NDArray[Any]:
+    """Return numbers in the dtype that a model computes in, or raise DataError if one is too large for it."""
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(dtype, copy=False)
+    except FloatingPointError:
+        largest = np.abs(array).max()
+        raise DataError(f"{name} holds {largest:g}, which {dtype} cannot hold; scale it, or use float64") from None
 
 
 def split(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:

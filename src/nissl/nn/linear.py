@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from nissl.errors import OptionError, ShapeError
+from nissl.errors import ShapeError
 from nissl.nn import init
 from nissl.nn.module import Module, Parameter
-from nissl.tensor import Tensor, TensorLike, as_tensor
+from nissl.shapes import size
+from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor, check_dtype
 
 
 class Linear(Module):
@@ -26,16 +27,15 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         weight_init: str = "he_normal",
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
     ) -> None:
-        if in_features < 0 or out_features < 0:
-            raise OptionError(f"Linear needs sizes of 0 or more, got {in_features} and {out_features}")
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = size("in_features", in_features)
+        self.out_features = size("out_features", out_features)
         self.weight_init = weight_init
-        self.dtype = dtype
-        self.weight = Parameter(init.named(weight_init)((in_features, out_features), dtype=dtype))
-        self.bias = Parameter(init.zeros((out_features,), dtype=dtype)) if bias else None
+        self.dtype = check_dtype(dtype).name
+        shape = (self.in_features, self.out_features)
+        self.weight = Parameter(init.named(weight_init)(shape, dtype=self.dtype))
+        self.bias = Parameter(init.zeros(shape[1:], dtype=self.dtype)) if bias else None
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x @ W + b."""

@@ -6,7 +6,8 @@ from nissl.nn.module import Buffer, Module, Parameter
 from nissl.ops.elementwise import sqrt, square
 from nissl.ops.source import ones, zeros
 from nissl.random import streams
-from nissl.tensor import Tensor, TensorLike, as_tensor
+from nissl.shapes import size
+from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor, check_dtype
 
 
 class Dropout(Module):
@@ -45,17 +46,17 @@ class BatchNorm(Module):
     [[-1.0], [1.0]]
     """
 
-    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: str = "float32") -> None:
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: DTypeLike = "float32") -> None:
         if not eps > 0 or not 0 <= momentum <= 1:
             raise OptionError(f"BatchNorm needs eps > 0 and 0 <= momentum <= 1, got {eps} and {momentum}")
-        self.features = features
+        self.features = size("features", features)
         self.eps = eps
         self.momentum = momentum
-        self.dtype = dtype
-        self.weight = Parameter(ones(features, dtype))
-        self.bias = Parameter(zeros(features, dtype))
-        self.running_mean = Buffer(zeros(features, dtype))
-        self.running_var = Buffer(ones(features, dtype))
+        self.dtype = check_dtype(dtype).name
+        self.weight = Parameter(ones(self.features, self.dtype))
+        self.bias = Parameter(zeros(self.features, self.dtype))
+        self.running_mean = Buffer(zeros(self.features, self.dtype))
+        self.running_var = Buffer(ones(self.features, self.dtype))
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x normalized over the batch."""
@@ -67,7 +68,10 @@ class BatchNorm(Module):
         axes = tuple(range(x.ndim - 1))
         count = x.size // self.features if self.features else 0
         if count < 2:
-            raise ShapeError(f"{self!r} needs at least two rows in training to see a variance, got shape {x.shape}")
+            raise ShapeError(
+                f"{self!r} needs at least two rows in training to see a variance, got shape {x.shape}. "
+                "If this is what is left over of the data, train with drop_last=True or another batch size"
+            )
         mu = mean(x, axes, keepdims=True)
         variance = mean(square(x - mu), axes, keepdims=True)
         self._update(self.running_mean, mu)
@@ -90,14 +94,14 @@ class LayerNorm(Module):
     [[-1.0, 1.0]]
     """
 
-    def __init__(self, features: int, eps: float = 1e-5, dtype: str = "float32") -> None:
+    def __init__(self, features: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         if not eps > 0:
             raise OptionError(f"LayerNorm needs eps > 0, got {eps}")
-        self.features = features
+        self.features = size("features", features)
         self.eps = eps
-        self.dtype = dtype
-        self.weight = Parameter(ones(features, dtype))
-        self.bias = Parameter(zeros(features, dtype))
+        self.dtype = check_dtype(dtype).name
+        self.weight = Parameter(ones(self.features, self.dtype))
+        self.bias = Parameter(zeros(self.features, self.dtype))
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x with each row normalized."""

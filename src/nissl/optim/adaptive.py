@@ -43,10 +43,8 @@ class AdaGrad(Optimizer):
     def __init__(
         self, params: Params, lr: float | Schedule = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0
     ) -> None:
-        at_least("eps", eps, 0.0)
-        at_least("weight_decay", weight_decay, 0.0)
-        self.eps = eps
-        self.weight_decay = weight_decay
+        self.eps = at_least("eps", eps, 0.0)
+        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -99,14 +97,10 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
     ) -> None:
-        fraction("alpha", alpha)
-        fraction("momentum", momentum)
-        at_least("eps", eps, 0.0)
-        at_least("weight_decay", weight_decay, 0.0)
-        self.alpha = alpha
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.momentum = momentum
+        self.alpha = fraction("alpha", alpha)
+        self.eps = at_least("eps", eps, 0.0)
+        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
+        self.momentum = fraction("momentum", momentum)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -175,13 +169,9 @@ class Adam(Optimizer):
             beta1, beta2 = betas
         except (TypeError, ValueError):
             raise OptionError(f"betas are two numbers, got {betas!r}") from None
-        fraction("beta1", beta1)
-        fraction("beta2", beta2)
-        at_least("eps", eps, 0.0)
-        at_least("weight_decay", weight_decay, 0.0)
-        self.betas = (beta1, beta2)
-        self.eps = eps
-        self.weight_decay = weight_decay
+        self.betas = (fraction("beta1", beta1), fraction("beta2", beta2))
+        self.eps = at_least("eps", eps, 0.0)
+        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:

@@ -8,6 +8,7 @@ turns float32 into float64 and none loses digits in powers of β.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
 from nissl.ops.elementwise import elementwise
 from nissl.ops.source import zeros_like
+from nissl.shapes import describe
 from nissl.tensor import Op, Tensor, TensorLike, as_tensor
 
 Schedule = Callable[[Tensor], TensorLike]
@@ -44,12 +46,14 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float | Tensor | Schedule) -> None:
-        self.schedule: Schedule | None = None
         if callable(value):
-            self.schedule = value
+            self.schedule: Schedule | None = value
+            if hasattr(self, "_rate"):
+                return  # the number stays for when the schedule goes
             value = 0.0
-        elif not isinstance(value, Tensor):
-            at_least("lr", value, 0.0)
+        else:
+            self.schedule = None
+            value = value if isinstance(value, Tensor) else at_least("lr", value, 0.0)
         new = as_tensor(value, np.float64)
         if hasattr(self, "_rate"):
             self._rate.assign(new)  # the same handle, so that compiled steps see it
@@ -105,7 +109,7 @@ class Optimizer:
         """Return the hyperparameters by name, without the learning rate if a schedule gives it."""
         plain = (bool, int, float, tuple)
         found = {name: value for name, value in vars(self).items() if isinstance(value, plain)}
-        return found | ({"schedule": repr(self.schedule)} if self.schedule else {"lr": self._rate.item()})
+        return found | ({"schedule": describe_schedule(self.schedule)} if self.schedule else {"lr": self._rate.item()})
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Return copies of the state: "steps", "lr", and "path/slot" for each parameter and state Tensor."""
@@ -117,13 +121,12 @@ class Optimizer:
         if set(own) != set(state):
             different = sorted(set(own) ^ set(state))
             raise OptionError(f"load_state_dict: the state is not of this {type(self).__name__}; see {different[0]}")
+        arrays = {name: as_tensor(state[name]) for name in own}
         for name, tensor in own.items():
-            if np.shape(state[name]) != tensor.shape:
-                raise ShapeError(
-                    f"load_state_dict: {name} has shape {tensor.shape} here, {np.shape(state[name])} there"
-                )
+            if (arrays[name].shape, arrays[name].dtype) != (tensor.shape, tensor.dtype):
+                raise ShapeError(f"load_state_dict: {name} is {describe(tensor)} here, {describe(arrays[name])} there")
         for name, tensor in own.items():
-            tensor.assign(Tensor(np.asarray(state[name]), tensor.dtype))
+            tensor.assign(arrays[name])
 
     def _named_state(self) -> dict[str, Tensor]:
         slots = {f"{path}/{slot}": t for path, state in self.state.items() for slot, t in state.items()}
@@ -136,6 +139,11 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.settings().items())})"
+
+
+def describe_schedule(schedule: Schedule) -> str:
+    """Return a schedule in words that are the same in the next run of the program."""
+    return repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
 
 
 def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
@@ -155,16 +163,18 @@ def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) ->
     return named
 
 
-def at_least(name: str, value: float, low: float) -> None:
-    """Raise OptionError unless `value` is a number of `low` or more."""
-    if not isinstance(value, (int, float, np.number)) or not low <= value < np.inf:
+def at_least(name: str, value: float, low: float) -> float:
+    """Return `value` as a Python float if it is a number of `low` or more, else raise OptionError."""
+    if not isinstance(value, int | float | np.number) or not low <= value < np.inf:
         raise OptionError(f"{name} must be a number of {low:g} or more, got {value!r}")
+    return float(value)
 
 
-def fraction(name: str, value: float) -> None:
-    """Raise OptionError unless 0 <= value < 1."""
-    if not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
+def fraction(name: str, value: float) -> float:
+    """Return `value` as a Python float if 0 <= value < 1, else raise OptionError."""
+    if not isinstance(value, int | float | np.number) or not 0 <= value < 1:
         raise OptionError(f"{name} must be a number with 0 <= {name} < 1, got {value!r}")
+    return float(value)
 
 
 def zeros_for(p: Tensor, *names: str) -> State:

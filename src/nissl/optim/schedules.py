@@ -86,6 +86,18 @@ class step_decay:  # noqa: N801
         return self.lr * self.factor ** (step / self.every).astype("int64").astype("float64")
 
 
+@dataclass(frozen=True)
+class delayed:  # noqa: N801
+    """Another schedule, counted from step `start`: what `fit` makes of one for an optimizer that has taken steps."""
+
+    schedule: Schedule
+    start: float
+
+    def __call__(self, step: Tensor) -> TensorLike:
+        """Return the rate after `step` steps."""
+        return self.schedule(step - self.start)
+
+
 # What `fit(schedule=NAME)` and the command line make of a name, a learning rate and the number of steps in the run.
 NAMED: dict[str, Callable[[float, int], Schedule]] = {
     "constant": lambda lr, steps: constant(lr),

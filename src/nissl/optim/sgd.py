@@ -62,13 +62,11 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
-        fraction("momentum", momentum)
-        at_least("weight_decay", weight_decay, 0.0)
         if nesterov and momentum == 0:
             raise OptionError("nesterov needs a momentum above 0")
-        self.momentum = momentum
+        self.momentum = fraction("momentum", momentum)
         self.nesterov = nesterov
-        self.weight_decay = weight_decay
+        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
