@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str], **environment: str) -> str:
-    """Return what `python *arguments` printed."""
+    """Return what `python *arguments` printed. Modules are compiled once, as they are where nothing forbids it."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
         [sys.executable, *arguments],
         check=True,
         capture_output=True,
         text=True,
-        env=os.environ | environment,
+        env=inherited | environment,
     ).stdout
