@@ -16,79 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from nissl.engines.native.machine import Code, vector_bytes
+from nissl.engines.native.machine import Code, machine_code, vector_bytes
+from nissl.engines.native.maths import Element, NativeMaths, scalar_type, splat, widened
 from nissl.tensor import OPS, Op
 
 Array = npt.NDArray[Any]
 
 INDEX = ir.IntType(64)
 POINTER = ir.PointerType()
-FLOATS: dict[np.dtype[Any], ir.Type] = {
-    np.dtype(np.float32): ir.FloatType(),
-    np.dtype(np.float64): ir.DoubleType(),
-}
-
-
-class Element:
-    """A number, or a vector of them, while a rule is written down; Python numbers take its type."""
-
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
-        self.builder = builder
-        self.value = value
-
-    def _with(self, instruction: Callable[..., ir.Value], *operands: Any) -> Element:
-        return Element(self.builder, instruction(*(self._value(x) for x in operands)))
-
-    def _value(self, x: Any) -> ir.Value:
-        if isinstance(x, Element):
-            return x.value
-        kind = self.value.type
-        numbers = [float(x)] * kind.count if isinstance(kind, ir.VectorType) else float(x)
-        return ir.Constant(kind, numbers)
-
-    def __add__(self, other: Any) -> Element:
-        return self._with(self.builder.fadd, self, other)
-
-    def __radd__(self, other: Any) -> Element:
-        return self._with(self.builder.fadd, other, self)
-
-    def __sub__(self, other: Any) -> Element:
-        return self._with(self.builder.fsub, self, other)
-
-    def __rsub__(self, other: Any) -> Element:
-        return self._with(self.builder.fsub, other, self)
-
-    def __mul__(self, other: Any) -> Element:
-        return self._with(self.builder.fmul, self, other)
-
-    def __rmul__(self, other: Any) -> Element:
-        return self._with(self.builder.fmul, other, self)
-
-    def __truediv__(self, other: Any) -> Element:
-        return self._with(self.builder.fdiv, self, other)
-
-    def __rtruediv__(self, other: Any) -> Element:
-        return self._with(self.builder.fdiv, other, self)
-
-
-class NativeMaths:
-    """The maths namespace `m` of the elementwise ops, for Elements."""
-
-    @staticmethod
-    def sqrt(x: Element) -> Element:
-        """Return the square root."""
-        kind = x.value.type
-        name = f"llvm.sqrt.{_suffix(kind)}"
-        function = x.builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(x.builder.module, ir.FunctionType(kind, [kind]), name)
-        return Element(x.builder, x.builder.call(function, [x.value]))
-
-
-def _suffix(kind: ir.Type) -> str:
-    if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{_suffix(kind.element)}"
-    return "f64" if isinstance(kind, ir.DoubleType) else "f32"
 
 
 def emit(
@@ -109,14 +44,14 @@ def emit(
     count = len(scalars) + outputs
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER] * count + [INDEX]), "kernel")
     inputs, targets, n = function.args[: len(scalars)], function.args[len(scalars) : -1], function.args[-1]
-    element = FLOATS[dtype]
+    element = scalar_type(dtype)
     builder = ir.IRBuilder(function.append_basic_block("start"))
     numbers = {i: builder.load(inputs[i], typ=element) for i, is_scalar in enumerate(scalars) if is_scalar}
 
     def loop(start: ir.Value, stop: ir.Value, step: int) -> None:
         """Apply the rule from `start` to `stop`, `step` elements at a time."""
-        kind = element if step == 1 else ir.VectorType(element, step)
-        spread = {i: _splat(builder, number, step) for i, number in numbers.items()}
+        kind = widened(element, step)
+        spread = {i: splat(builder, number, step) for i, number in numbers.items()}
         before = builder.block
         body, after = function.append_basic_block(), function.append_basic_block()
         builder.cbranch(builder.icmp_unsigned("<", start, stop), body, after)
@@ -131,7 +66,7 @@ def emit(
             spread[i] if i in spread else builder.load(at(pointer), typ=kind, align=dtype.itemsize)
             for i, pointer in enumerate(inputs)
         ]
-        results = value(NativeMaths, *(Element(builder, operand) for operand in operands), **attributes)
+        results = value(NativeMaths, *(Element(builder, operand, dtype) for operand in operands), **attributes)
         for target, result in zip(targets, results if outputs > 1 else (results,), strict=True):
             builder.store(result.value, at(target), align=dtype.itemsize)
         following = builder.add(place, ir.Constant(INDEX, step))
@@ -144,15 +79,6 @@ def emit(
     loop(whole, n, 1)
     builder.ret_void()
     return module
-
-
-def _splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
-    """Return a vector of one number, or the number itself."""
-    if lanes == 1:
-        return number
-    vector = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
-    first = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
 
 
 def one_pass(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Array, ...] | None:
@@ -183,4 +109,4 @@ def kernel(name: str, attributes: tuple[tuple[str, Any], ...], dtype: np.dtype[A
     op = OPS[name]
     lanes = vector_bytes() // dtype.itemsize
     module = emit(op.value, dict(attributes), dtype, scalars, op.outputs, lanes)
-    return Code(module, "kernel", (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64))
+    return Code(machine_code(module), "kernel", (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64))

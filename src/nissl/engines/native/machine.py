@@ -11,10 +11,14 @@ from llvmlite import ir
 
 
 @functools.cache
-def target_machine() -> llvm.TargetMachine:
-    """Return LLVM's idea of this CPU."""
+def _initialized() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+
+
+def target_machine() -> llvm.TargetMachine:
+    """Return LLVM's idea of this CPU: a new one, because an engine takes possession of the one it is given."""
+    _initialized()
     target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten()
     return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3)
@@ -29,15 +33,21 @@ def vector_bytes() -> int:
     return 32 if features.get("avx") else 16
 
 
-class Code:
-    """A function in machine code; it stays in memory as long as this object."""
+def machine_code(module: ir.Module) -> bytes:
+    """Return the object code of a module, optimized for this CPU."""
+    machine = target_machine()
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes.getModulePassManager().run(parsed, passes)
+    return machine.emit_object(parsed)
 
-    def __init__(self, module: ir.Module, name: str, argument_types: tuple[Any, ...]) -> None:
-        machine = target_machine()
-        parsed = llvm.parse_assembly(str(module))
-        parsed.verify()
-        passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-        passes.getModulePassManager().run(parsed, passes)
-        self.engine = llvm.create_mcjit_compiler(parsed, machine)
+
+class Code:
+    """A function in memory, from object code; it stays there as long as this object."""
+
+    def __init__(self, object_code: bytes, name: str, argument_types: tuple[Any, ...]) -> None:
+        self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+        self.engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(object_code))
         self.engine.finalize_object()
         self.call = ctypes.CFUNCTYPE(None, *argument_types)(self.engine.get_function_address(name))
