@@ -1,7 +1,7 @@
 """Where the coefficients in `nissl/engines/native/maths.py` come from: `python -m benchmarks.polynomials` prints them.
 
-Each is a minimax fit: weighted least squares on dense Chebyshev nodes of values with 40 digits, with weights raised where
-the error is largest until it is level (Lawson, 1961). The weights make the error relative to the function's value.
+Each is a minimax fit: weighted least squares on dense Chebyshev nodes of values with 40 digits, with weights raised
+where the error is largest until it is level (Lawson, 1961). The error is relative to the function's value.
 """
 
 from collections.abc import Callable
