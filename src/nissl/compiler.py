@@ -199,6 +199,7 @@ class Traced:
         self.gradients_left = left
         self.gradients_read = list(trace.gradient_inputs)
         self.waiting = trace.waiting
+        self.trained = [(tensor, tensor.requires_grad) for tensor in self.state]
         self.observed = list(trace.observed.values())
         self.aliases = self._aliases(arguments)
         self.graph = Graph(
@@ -224,6 +225,7 @@ class Traced:
         """Whether nothing that steered the trace has changed."""
         return (
             all(thing.fingerprint() == before for thing, before in self.observed)
+            and all(tensor.requires_grad == before for tensor, before in self.trained)
             and all(_is_waiting(tensor) == before for tensor, before in self.waiting.items())
             and self._aliases(arguments) == self.aliases
         )

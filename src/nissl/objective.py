@@ -91,6 +91,8 @@ def choose(loss: Loss | None, model: Module, outputs: tuple[int, ...], targets: 
     Without a loss: cross-entropy for integer or bool labels and two or more outputs, binary cross-entropy for one
     output, the mean squared error for real targets.
     """
+    if loss is not None and not callable(loss):
+        raise OptionError(f"a loss is a function of outputs and targets, such as nn.cross_entropy; got {loss!r}")
     labels = targets.dtype.kind in "biu"
     width = outputs[-1] if len(outputs) > 1 else 1
     if loss is None:

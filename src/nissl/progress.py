@@ -24,7 +24,7 @@ def reporter(progress: bool | str | None, epochs: int) -> Iterator[Report]:
     """
     if progress not in (True, False, None, "lines"):
         raise OptionError(f'progress is True, False, None or "lines", got {progress!r}')
-    live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    live = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
     if progress is False or (progress is None and not live):
         yield lambda event: None
     elif progress == "lines" or not live:
@@ -32,6 +32,11 @@ def reporter(progress: bool | str | None, epochs: int) -> Iterator[Report]:
     else:
         with _live_line(epochs) as report:
             yield report
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal; a program may have none at all."""
+    return stream is not None and stream.isatty()
 
 
 def in_words(values: Mapping[str, float]) -> str:
@@ -61,7 +66,9 @@ def epoch_line(event: Any) -> str:
 
 def _print_line(event: Any) -> None:
     if _is_epoch(event):
-        print(epoch_line(event), file=sys.stderr, flush=True)  # noqa: T201
+        # Whoever should read this may be gone, or its disk full: no reason to end a training.
+        with contextlib.suppress(OSError, AttributeError):
+            print(epoch_line(event), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextlib.contextmanager
@@ -77,7 +84,8 @@ def _live_line(epochs: int) -> Iterator[Report]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+    to_terminal = is_terminal(sys.stdout)  # else what a callback prints must go where it was sent, not through the bar
+    with Progress(*columns, console=console, transient=True, auto_refresh=False, redirect_stdout=to_terminal) as bar:
         task = bar.add_task("", total=None, epoch=1, epochs=epochs, values="", rate="")
         drawn = 0.0
         started, examples_before = time.monotonic(), 0

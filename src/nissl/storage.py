@@ -7,8 +7,10 @@ holds: the architecture is built first without memory, and its shapes are compar
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ from nissl.version import __version__
 
 FORMAT = 1
 KEY = "nissl"  # of the document in the metadata
+LOCK_FILE = ".lock"
 
 Arrays = dict[str, npt.NDArray[Any]]
 PathLike = str | os.PathLike[str]
@@ -49,10 +52,13 @@ SCHEDULES: dict[str, Any] = {
 def write_atomically(path: PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there if the block succeeds, else remove it.
 
-    Whatever happens, `path` holds its old content or the new one, never a part.
+    Whatever happens, `path` holds its old content or the new one, never a part. A link is followed, an old file's
+    permissions stay. Raises OSError for a `path` that is there and is no file, such as a device.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is not a file that can be written anew", str(path))
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -60,10 +66,36 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other programs that claim `folder` out of it inside a block.
+
+    Raises OptionError if one has it now. The claim ends with the process, however that ends.
+    """
+    lock = folder / LOCK_FILE
+    with open(lock, "a") as file:
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise OptionError(f"another training is at work in {folder}; choose another folder, or wait") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where an open file cannot be removed or replaced anyway
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_leftovers(path: PathLike) -> None:
@@ -87,12 +119,18 @@ def write_text(path: PathLike, text: str) -> None:
 
 def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], document: Mapping[str, Any]) -> None:
     """Write a safetensors file of `arrays`, with a JSON document in its metadata."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     document = {"format": FORMAT, "version": __version__, **document}
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_atomically(path) as temporary:
-        save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=_plain)})
+        try:
+            save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=_plain)})
+        except SafetensorError as error:
+            full = "os error 28" in str(error)
+            reason = os.strerror(errno.ENOSPC) if full else str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
 
 
 def _plain(value: Any) -> Any:
@@ -263,6 +301,8 @@ def save(
     `notes` is anything JSON can hold that belongs with the model, such as the names of its classes.
     The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
     """
+    if not isinstance(model, Module):
+        raise OptionError(f"save takes a Module first, got {type(model).__name__}")
     arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
     places = [id(part) for part in _parts(model)]
     if len(set(places)) < len(places):

@@ -154,7 +154,7 @@ class Tensor:
 
     def _array(self) -> npt.NDArray[Any]:
         if not isinstance(self.payload, np.ndarray):
-            self.payload.fail("its values")
+            self.payload.fail("the values")
         return self.payload
 
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
@@ -212,7 +212,7 @@ class Tensor:
         return apply(OPS["abs"], self)
 
     def __invert__(self) -> Tensor:
-        return apply(OPS["logical_not"], self)
+        return apply(OPS["logical_not"], _of_bools("~", self))
 
     def __add__(self, other: TensorLike) -> Tensor:
         return apply(OPS["add"], self, other)
@@ -273,16 +273,16 @@ class Tensor:
         return apply(OPS["not_equal"], self, other)
 
     def __and__(self, other: TensorLike) -> Tensor:
-        return apply(OPS["logical_and"], self, other)
+        return apply(OPS["logical_and"], _of_bools("&", self), _of_bools("&", other))
 
     def __rand__(self, other: TensorLike) -> Tensor:
-        return apply(OPS["logical_and"], other, self)
+        return apply(OPS["logical_and"], _of_bools("&", other), _of_bools("&", self))
 
     def __or__(self, other: TensorLike) -> Tensor:
-        return apply(OPS["logical_or"], self, other)
+        return apply(OPS["logical_or"], _of_bools("|", self), _of_bools("|", other))
 
     def __ror__(self, other: TensorLike) -> Tensor:
-        return apply(OPS["logical_or"], other, self)
+        return apply(OPS["logical_or"], _of_bools("|", other), _of_bools("|", self))
 
     # Elementwise == does not give an equivalence, so a Tensor is a key by its identity.
     __hash__ = object.__hash__
@@ -296,6 +296,15 @@ class Tensor:
     if TYPE_CHECKING:
         # The functions that the ops add as methods with `@method`: x.sum(axis=0), x.exp(), x.reshape(...), ...
         def __getattr__(self, name: str) -> Any: ...
+
+
+def _of_bools(operator: str, x: TensorLike) -> Tensor:
+    x = as_tensor(x)
+    if x.dtype != np.bool_:
+        raise DTypeError(
+            f"{operator} is for Tensors of bools, got {x.dtype}; for others there is ns.logical_and and so on"
+        )
+    return x
 
 
 def wrap(payload: Any) -> Tensor:
@@ -479,10 +488,14 @@ def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:
     """Return a new array of `data`, with nissl's dtypes for Python numbers and a clear error for what is no number."""
     if isinstance(data, (list, tuple)) and any(isinstance(part, Tensor) for part in data):
         data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
+    if np.ma.is_masked(data):
+        raise OptionError("tensor() got an array with masked numbers, which stand for missing ones; fill them in first")
     try:
         array = np.array(data, dtype=None if dtype is None else check_dtype(dtype))
     except NisslError:
         raise
+    except OverflowError as error:
+        raise OptionError(f"tensor(): {error}") from None
     except (ValueError, TypeError) as error:
         raise ShapeError(f"tensor() could not read this as an array of numbers: {error}") from None
     if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and not hasattr(data, "__array__"):

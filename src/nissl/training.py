@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl import optim, storage
+from nissl import nn, optim, storage
 from nissl.compiler import choose_engine, compile
 from nissl.data import Dataset, as_dataset
-from nissl.data.dataset import to_dtype
+from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.divergence import explain_divergence
 from nissl.engines.base import recording
 from nissl.errors import DataError, NisslError, OptionError, ShapeError
 from nissl.nn.module import Module
-from nissl.objective import Loss, Objective, choose, fit_targets
+from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.optim.optimizer import Optimizer, Schedule, at_least, describe_schedule
 from nissl.progress import reporter
 from nissl.random import STREAMS, permutation_indices, streams
@@ -153,7 +153,7 @@ class Evaluation:
             lines.append(f"r2 {self.r2:.4f}")
         lines.extend(f"{name} {value:.4f}" for name, value in self.metrics.items())
         if self.confusion_matrix is not None:
-            names = self.class_names or tuple(map(str, range(len(self.confusion_matrix))))
+            names = tuple(map(str, self.class_names or range(len(self.confusion_matrix))))
             width = max([len(str(self.confusion_matrix.max())), *map(len, names)])
             lines.append("confusion matrix (rows: true class, columns: predicted class)")
             lines.append(" ".join(f"{name:>{width}}" for name in ("", *names)))
@@ -212,7 +212,7 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
     """
     _checked_model("predict", model)
-    rows = np.asarray(x)
+    rows = as_array_of_rows(x.x if isinstance(x, Dataset) else x, "x")
     if rows.ndim == 0 or len(rows) == 0:
         raise DataError(f"predict got no rows: x has shape {rows.shape}")
     if rows.dtype.kind not in "biuf":
@@ -256,6 +256,8 @@ def evaluate(
     dataset = as_dataset(data, "data")
     inputs = Inputs(dataset.x, _model_dtype(model))
     example = _forward(model, inputs.take(slice(0, 1)))
+    if loss is None and isinstance(last_layer(model), nn.Softmax):
+        loss = nn.cross_entropy_error  # the outputs are probabilities
     objective = choose(loss, model, example.shape, dataset.y)
     targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
     values, outputs = _score(model, objective, inputs, targets, _positive_integer("batch_size", batch_size))
@@ -333,6 +335,8 @@ class Training:
         self.metrics = dict(metrics or {})
         self.patience = None if patience is None else _positive_integer("patience", patience)
         self.clip_norm = None if clip_norm is None else at_least("clip_norm", clip_norm, 0.0)
+        if not {"loss", "accuracy", "r2"}.isdisjoint(self.metrics):
+            raise OptionError("a metric of yours cannot be named loss, accuracy or r2: those are there already")
         if validation is None and (patience is not None or metrics):
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
         dataset = as_dataset(data, "data")
@@ -353,6 +357,8 @@ class Training:
         if self.steps == 0:
             raise DataError(f"drop_last with a batch of {batch_size} leaves nothing of {count} examples")
         self.optimizer = optim.Adam(model.parameters()) if optimizer is None else optimizer
+        if not isinstance(self.optimizer, Optimizer):
+            raise OptionError(f"an optimizer is made first, as in optim.Adam(model.parameters()); got {optimizer!r}")
         _check_trains(self.optimizer, model)
         if schedule is not None and self.optimizer.schedule is not None:
             raise OptionError("the optimizer has a schedule of its own; give the schedule there or to fit, not to both")
@@ -604,7 +610,11 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         asked.set()
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:  # as nohup and job control have it: Ctrl-C is not meant for this program
+        yield asked
+        return
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield asked
     finally:

@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a letter that the terminal's encoding lacks is no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         status = commands.main(arguments, prog_name="nissl", standalone_mode=False)
     except click.ClickException as error:
@@ -57,6 +60,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except NisslError as error:
         click.echo(f"Error: {error}", err=True)
+        return 1
+    except MemoryError as error:
+        click.echo(f"Error: not enough memory: {error or 'choose a smaller network, batch or data set'}", err=True)
         return 1
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does. Python must not complain when it flushes at exit.

@@ -13,7 +13,7 @@ from nissl.errors import ShapeError
 
 @click.command("evaluate")
 @model_argument
-@click.argument("dataset", type=Name("data set", datasets.names()))
+@click.argument("dataset", type=Name("data set", datasets.names()), metavar="DATASET")
 @click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
 def command(model: str, dataset: str, as_json: bool) -> None:
     """Evaluate MODEL, a .safetensors file, on the test examples of DATASET."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,17 @@ class Name(click.ParamType[str]):
         if value not in self.known:
             self.fail(str(unknown_name(self.kind, value, self.known)), param, ctx)
         return str(value)
+
+
+class Number(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return float(number)
 
 
 class Sizes(click.ParamType[tuple[int, ...]]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def command(model: str, file: Path, as_json: bool) -> None:
     """Let MODEL name the class of each row in FILE: .npy, .npz (its x, or its only array), or a .png picture."""
     saved = open_model(model)
     rows = as_rows(read_rows(file), saved, file)
-    found = probabilities(saved, training.predict(saved.model, rows))
+    found = probabilities(saved, training.predict(saved.model, rows), model)
     names = saved.class_names if len(saved.class_names) == found.shape[1] else [str(i) for i in range(found.shape[1])]
     chosen = found.argmax(axis=1)
     if as_json:
@@ -52,31 +52,49 @@ def read_rows(file: Path) -> npt.NDArray[Any]:
 
 def _read_numpy(file: Path) -> npt.NDArray[Any]:
     try:
-        found = np.load(file, allow_pickle=False, mmap_mode="r")
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            names = found.files
-            name = "x" if "x" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise DataError(
-                    f"{file} holds arrays named {', '.join(names) or 'nothing'}; predict takes x, or the only one"
-                )
-            return np.asarray(found[name])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd headers: what is wrong shows in the array, or as an error
+            if file.suffix.lower() == ".npy":
+                # Mapped rather than read, so that a header that lies takes no memory.
+                return np.asarray(np.load(file, allow_pickle=False, mmap_mode="r"))
+            with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as found:
+                return _chosen(found, file)
     except DataError:
         raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError, MemoryError) as error:
+    except Exception as error:  # NumPy and the decompressors behind it raise many kinds for damaged files
         raise DataError(f"{file} is not a NumPy file, or it is damaged: {error}") from None
 
 
+def _chosen(found: Any, file: Path) -> npt.NDArray[Any]:
+    names = found.files
+    name = "x" if "x" in names else names[0] if len(names) == 1 else None
+    if name is None:
+        raise DataError(f"{file} holds arrays named {', '.join(names) or 'nothing'}; predict takes x, or the only one")
+    return np.asarray(found[name])
+
+
 def _read_picture(file: Path) -> npt.NDArray[Any]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(file) as picture:
-            return np.asarray(picture.convert("L"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is not a picture, or it is damaged: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=["PNG"]) as picture:
+                return _grey(picture)
+    except Exception as error:  # a damaged picture raises many kinds
+        raise DataError(f"{file} is not a PNG picture, or it is damaged: {error}") from None
+
+
+def _grey(picture: Any) -> npt.NDArray[Any]:
+    """Return a picture as bytes from black to white; what is transparent is white, as on paper."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off, not scale
+        return (np.asarray(picture, np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+    if picture.mode in ("LA", "RGBA", "PA") or "transparency" in picture.info:
+        coloured = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+    return np.asarray(picture.convert("L"))
 
 
 def as_rows(array: npt.NDArray[Any], saved: SavedModel, file: Path) -> npt.NDArray[Any]:

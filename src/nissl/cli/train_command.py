@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import sys
+import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import click
 import numpy as np
 
 from nissl import nn, optim, plots, random, storage, training
-from nissl.cli.options import Name, Sizes, table, write_json
+from nissl.cli.options import Name, Number, Sizes, table, write_json
 from nissl.compiler import ENGINES
 from nissl.data import Dataset, datasets, split
 from nissl.errors import OptionError
@@ -39,7 +41,7 @@ LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "a
 
 
 @click.command("train")
-@click.argument("dataset", type=Name("data set", datasets.names()), default="digits")
+@click.argument("dataset", type=Name("data set", datasets.names()), default="digits", metavar="[DATASET]")
 @click.option("--hidden", type=Sizes(), help="Sizes of the hidden layers, as in 128,64; 0 for none.")
 @click.option("--activation", type=Name("activation", ACTIVATIONS), default="relu", show_default=True)
 @click.option(
@@ -50,25 +52,25 @@ LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "a
     help="How weights start.",
 )
 @click.option("--optimizer", type=Name("optimizer", optim.OPTIMIZERS), default="adam", show_default=True)
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate at the start.")
+@click.option("--lr", type=Number(min=0, min_open=True), help="Learning rate at the start.")
 @click.option("--schedule", type=Name("schedule", optim.schedules.NAMED), default="cosine", show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), help="Times through the training data.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option(
     "--dropout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     default=0.0,
     show_default=True,
     help="Share of hidden units left out in each step.",
 )
-@click.option("--weight-decay", type=click.FloatRange(min=0))
+@click.option("--weight-decay", type=Number(min=0))
 @click.option(
     "--validation-fraction",
-    type=click.FloatRange(0, 1, min_open=False, max_open=True),
+    type=Number(0, 1, min_open=False, max_open=True),
     help="Share of the training data kept for validation; 0.1 with --patience, else 0 by default.",
 )
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better one.")
-@click.option("--clip-norm", type=click.FloatRange(min=0, min_open=True), help="Largest norm of the gradient.")
+@click.option("--clip-norm", type=Number(min=0, min_open=True), help="Largest norm of the gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--engine", type=Name("engine", ["auto", *ENGINES]), default="auto", show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what comes out.")
@@ -112,7 +114,6 @@ def command(
         raise click.UsageError("--patience looks at validation data; give --validation-fraction too")
 
     train, test = datasets.load(dataset)
-    folder = _run_folder(out, dataset, resume)
     random.manual_seed(seed)
     validation = None
     if validation_fraction:
@@ -120,62 +121,75 @@ def command(
     model = perceptron(train.x.shape[1:], hidden, len(test.class_names or ()), activation, init, dropout)
     decay: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
     rule = optim.OPTIMIZERS[optimizer](model.parameters(), lr=lr, **decay)
-
-    started = time.perf_counter()
-    history = training.fit(
-        model,
-        train,
-        loss=nn.cross_entropy,
-        optimizer=rule,
-        epochs=recipe.epochs if epochs is None else epochs,
-        batch_size=batch_size,
-        validation=validation,
-        engine=engine,
-        seed=seed,
-        checkpoint=folder,
-        progress=None if sys.stderr.isatty() else "lines",
-        clip_norm=clip_norm,
-        patience=patience,
-        schedule=schedule,
-    )
-    seconds = time.perf_counter() - started
-    model.eval()
-    notes = {
-        "data set": dataset,
-        "class names": list(test.class_names or ()),
-        "input shape": list(train.x.shape[1:]),
-        "loss": "cross_entropy",
-    }
-    storage.save(model, folder / MODEL_FILE, optimizer=rule, notes=notes)
-    storage.write_text(folder / "history.csv", history.to_csv())
-    if history.interrupted:
-        click.echo(
-            f"interrupted after {len(history)} epochs; what was learned is in {folder}. "
-            "To go on, give the same command with --out and --resume",
-            err=True,
+    with run_folder(out, dataset, resume) as folder:
+        started = time.perf_counter()
+        history = training.fit(
+            model,
+            train,
+            loss=nn.cross_entropy,
+            optimizer=rule,
+            epochs=recipe.epochs if epochs is None else epochs,
+            batch_size=batch_size,
+            validation=validation,
+            engine=engine,
+            seed=seed,
+            checkpoint=folder,
+            progress=True,
+            clip_norm=clip_norm,
+            patience=patience,
+            schedule=schedule,
         )
-        return INTERRUPTED
-    report(dataset, model, history, train, test, seconds, folder, as_json)
+        seconds = time.perf_counter() - started
+        model.eval()
+        notes = {
+            "data set": dataset,
+            "class names": list(test.class_names or ()),
+            "input shape": list(train.x.shape[1:]),
+            "loss": "cross_entropy",
+        }
+        storage.save(model, folder / MODEL_FILE, optimizer=rule, notes=notes)
+        storage.write_text(folder / "history.csv", history.to_csv())
+        if history.interrupted:
+            click.echo(
+                f"interrupted after {len(history)} epochs; what was learned is in {folder}. "
+                "To go on, give the same command with --out and --resume",
+                err=True,
+            )
+            return INTERRUPTED
+        report(dataset, model, history, train, test, seconds, folder, as_json)
     return 0
 
 
-def _run_folder(out: Path | None, dataset: str, resume: bool) -> Path:
-    """Return the folder for this run, new unless it is gone on with."""
-    if out is None:
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = Path("runs") / f"{dataset}-{stamp}"
-        count = 1
-        while folder.exists():
-            count += 1
-            folder = Path("runs") / f"{dataset}-{stamp}-{count}"
-    else:
-        folder = out
-        if folder.exists() and any(folder.iterdir()) and not resume:
-            raise OptionError(
-                f"{folder} is not empty; add --resume to go on with the run in it, or choose another --out"
-            )
+@contextlib.contextmanager
+def run_folder(out: Path | None, dataset: str, resume: bool) -> Iterator[Path]:
+    """Give a folder for this run, which no other run has meanwhile: a new one, or the one that is gone on with."""
+    folder = _new_folder(dataset) if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        with storage.claimed(folder):
+            there = {path.name for path in folder.iterdir()} - {storage.LOCK_FILE}
+            if there and not resume:
+                raise OptionError(
+                    f"{folder} is not empty; add --resume to go on with the run in it, or choose another --out"
+                )
+            if there and training.CHECKPOINT_FILE not in there:
+                raise OptionError(f"{folder} holds no run to go on with: {training.CHECKPOINT_FILE} is missing there")
+            if resume and not there:
+                click.echo(f"{folder} is empty, so there is nothing to go on with; this run starts anew", err=True)
+            yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing came of it
+
+
+def _new_folder(dataset: str) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for count in itertools.count(1):
+        folder = Path("runs") / (f"{dataset}-{stamp}" if count == 1 else f"{dataset}-{stamp}-{count}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("there is always another number")
 
 
 def perceptron(

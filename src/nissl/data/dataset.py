@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError
+from nissl.errors import DataError, OptionError
 from nissl.tensor import Tensor
 
 
@@ -27,7 +27,9 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Dataset:
+    def __getitem__(self, rows: Any) -> Dataset:
+        if isinstance(rows, int | np.integer):
+            raise DataError(f"a Dataset is taken apart by rows, as in data[:10]; for one example use .x[{rows}]")
         return Dataset(self.x[rows], self.y[rows], self.class_names, self.name)
 
     def __repr__(self) -> str:
@@ -47,7 +49,7 @@ def as_dataset(data: Any, name: str) -> Dataset:
         x, y, class_names, title = data[0], data[1], None, ""
     else:
         raise DataError(f"{name} is a Dataset or a pair (x, y) of arrays, got {type(data).__name__}")
-    x, y = _array(x, f"x of {name}"), _array(y, f"y of {name}")
+    x, y = as_array_of_rows(x, f"x of {name}"), as_array_of_rows(y, f"y of {name}")
     if x.ndim == 0 or y.ndim == 0 or len(x) == 0:
         raise DataError(f"{name} has no rows: x has shape {x.shape}, y has shape {y.shape}")
     if len(x) != len(y):
@@ -69,7 +71,12 @@ def as_dataset(data: Any, name: str) -> Dataset:
     return Dataset(x, y, class_names, title)
 
 
-def _array(values: Any, name: str) -> npt.NDArray[Any]:
+def as_array_of_rows(values: Any, name: str) -> npt.NDArray[Any]:
+    """Return what a user gives as data as an array, or raise DataError."""
+    if np.ma.is_masked(values):
+        raise DataError(
+            f"{name} has masked numbers, which stand for missing ones; fill them in or leave those rows out"
+        )
     try:
         array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
     except ValueError as error:
@@ -109,6 +116,8 @@ def to_dtype(array: npt.NDArray[Any], dtype: np.dtype[Any], name: str) -> npt.ND
 
 def split(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return two parts of `data`, drawn at random: what remains, and `fraction` of the rows."""
+    if not isinstance(data, Dataset) or not 0 < fraction < 1:
+        raise OptionError(f"split takes a Dataset and a fraction between 0 and 1, got {data!r} and {fraction}")
     order = np.random.default_rng(seed).permutation(len(data))
     count = max(1, round(fraction * len(data)))
     if count >= len(data):

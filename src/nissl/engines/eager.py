@@ -155,7 +155,7 @@ def explain_failure(op: Op, payloads: Sequence[Any], attributes: Mapping[str, An
     """
     for payload in payloads:
         if hasattr(payload, "fail"):
-            payload.fail("its values")
+            payload.fail("the values")
     op.shape(*(np.shape(payload) for payload in payloads), **attributes)
 
 

@@ -1,5 +1,7 @@
 """Layers that steady training or keep a network from learning its data by heart."""
 
+import numpy as np
+
 from nissl.errors import OptionError, ShapeError
 from nissl.functional import mean
 from nissl.nn.module import Buffer, Module, Parameter
@@ -21,8 +23,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            raise OptionError(f"Dropout needs a probability p with 0 <= p < 1, got {p}")
+        if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
+            raise OptionError(f"Dropout needs a probability p with 0 <= p < 1, got {p!r}")
         self.p = p
 
     def forward(self, x: TensorLike) -> Tensor:
