@@ -488,3 +488,20 @@ def test_mistakes_get_clear_errors():
         _ = ns.compile(lambda x: x).graph
     with pytest.raises(ns.ShapeError, match="broadcast"), warnings.catch_warnings():
         ns.compile(lambda x: x + ns.ones(2))(ns.ones(3))
+
+
+def test_freezing_a_bare_parameter_traces_again():
+    w = nn.Parameter([1.0, 2.0])
+
+    @ns.compile(engine="numpy")
+    def loss(x):
+        value = (w * x).sum()
+        if value.requires_grad:
+            value.backward()
+        return value
+
+    loss(ns.tensor([3.0, 4.0]))
+    assert w.grad.tolist() == [3, 4]
+    w.grad, w.requires_grad = None, False
+    loss(ns.tensor([3.0, 4.0]))
+    assert w.grad is None

@@ -423,3 +423,28 @@ def test_a_folder_and_a_missing_file_are_named(tmp_path):
         ns.load(tmp_path)
     with pytest.raises(ModelFileError, match=r"nowhere\.safetensors does not exist"):
         ns.load(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no links and devices of this kind")
+def test_a_link_is_followed_permissions_stay_and_a_device_is_left_alone(tmp_path):
+    model = make_model()
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "real").chmod(0o600)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    ns.save(model, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o600
+    assert ns.load(tmp_path / "real").state_dict().keys() == model.state_dict().keys()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is not a file that can be written anew"):
+        ns.save(model, tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_frozen_parameters_come_back_frozen(tmp_path):
+    model = make_model()
+    first, *others = model.named_parameters().values()
+    first.requires_grad = False
+    ns.save(model, tmp_path / "m")
+    found = ns.load(tmp_path / "m").named_parameters().values()
+    assert [p.requires_grad for p in found] == [False, *[True] * len(others)]

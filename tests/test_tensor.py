@@ -205,3 +205,21 @@ def test_every_public_name_is_there_and_documented():
     for name in ns.__all__:
         thing = getattr(ns, name)
         assert getattr(thing, "__doc__", None), name
+
+
+@pytest.mark.parametrize("operation", [lambda a, b: a & b, lambda a, b: a | b, lambda a, b: ~a, lambda a, b: [1] & a])
+def test_logical_operators_are_for_bools_since_numpys_work_on_bits(operation):
+    with pytest.raises(DTypeError, match="Tensors of bools, got int64"):
+        operation(ns.tensor([1, 2]), ns.tensor([3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ns.tensor(np.ma.array([1.0, 2.0], mask=[True, False])), "masked numbers"),
+        (lambda: ns.tensor([300], "int8"), "out of bounds for int8"),
+    ],
+)
+def test_numbers_that_a_tensor_cannot_hold_are_refused(make, message):
+    with pytest.raises(OptionError, match=message):
+        make()

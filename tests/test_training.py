@@ -93,7 +93,7 @@ def test_the_loss_follows_from_labels_and_outputs(data, layers, loss, kind):
 
 def test_arrays_lists_tensors_and_datasets_are_the_same_data():
     models = []
-    forms = [(X, LABELS), [X.tolist(), LABELS.tolist()], (ns.tensor(X), ns.tensor(LABELS)), ns.Dataset(X, LABELS)]
+    forms = [(X, LABELS), [X.tolist(), LABELS.tolist()], (ns.tensor(X), ns.tensor(LABELS)), ns.ns.Dataset(X, LABELS)]
     for data in forms:
         models.append(classifier())
         ns.fit(models[-1], data, epochs=2, seed=1, validation=data)
@@ -510,3 +510,45 @@ def test_all_true_is_class_1():
     model = nn.Linear(4, 1)
     model.bias.assign(ns.tensor([100.0]))
     assert ns.evaluate(model, (X, np.ones(50, bool))).accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: ns.fit(m, (X, LABELS), optimizer="adam"), OptionError, "an optimizer is made first"),
+        (lambda m: ns.fit(m, (X, LABELS), optimizer=optim.Adam), OptionError, "an optimizer is made first"),
+        (lambda m: ns.fit(m, (X, LABELS), loss="mse"), OptionError, "a loss is a function"),
+        (lambda m: ns.fit(m, (X, LABELS), callbacks=print), OptionError, "callbacks is a list"),
+        (lambda m: ns.fit(m, (np.ma.array(X, mask=X > 0), LABELS)), DataError, "masked numbers"),
+        (lambda m: ns.evaluate(m, (X, LABELS), loss="mse"), OptionError, "a loss is a function"),
+        (lambda m: ns.predict(m, [[1.0], [1.0, 2.0]]), DataError, "x is not an array"),
+        (lambda m: ns.predict(m.forward, X), OptionError, "predict takes a Module first"),
+        (lambda m: ns.Dataset(X, LABELS)[0], DataError, "taken apart by rows"),
+        (
+            lambda m: ns.fit(m, (X, LABELS), validation=(X, LABELS), metrics={"loss": lambda outputs, targets: 0}),
+            OptionError,
+            "cannot be named loss",
+        ),
+    ],
+)
+def test_a_likely_mistake_is_explained(call, error, message):
+    with pytest.raises(error, match=message):
+        call(classifier())
+
+
+def test_predict_takes_a_dataset_and_evaluate_a_model_that_ends_in_softmax():
+    model = classifier()
+    np.testing.assert_array_equal(ns.predict(model, ns.Dataset(X, LABELS)), ns.predict(model, X))
+    whole = ns.evaluate(nn.Sequential(model, nn.Softmax()), (X, LABELS))
+    assert whole.accuracy == ns.evaluate(model, (X, LABELS)).accuracy
+    assert whole.loss == pytest.approx(ns.evaluate(model, (X, LABELS)).loss, abs=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="needs signals")
+def test_an_interrupt_that_the_program_ignores_does_not_end_the_training():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        history = ns.fit(classifier(), (X, LABELS), epochs=2, callbacks=[lambda _: signal.raise_signal(signal.SIGINT)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (len(history), history.interrupted) == (2, False)
