@@ -93,7 +93,7 @@ def test_the_loss_follows_from_labels_and_outputs(data, layers, loss, kind):
 
 def test_arrays_lists_tensors_and_datasets_are_the_same_data():
     models = []
-    forms = [(X, LABELS), [X.tolist(), LABELS.tolist()], (ns.tensor(X), ns.tensor(LABELS)), ns.ns.Dataset(X, LABELS)]
+    forms = [(X, LABELS), [X.tolist(), LABELS.tolist()], (ns.tensor(X), ns.tensor(LABELS)), ns.Dataset(X, LABELS)]
     for data in forms:
         models.append(classifier())
         ns.fit(models[-1], data, epochs=2, seed=1, validation=data)
