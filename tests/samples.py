@@ -222,9 +222,10 @@ def elementwise_samples() -> Iterator[Sample]:
         for case, (left, right, layout) in TWO_INPUTS.items():
             # Rounded, so that some are equal and some are 0.
             inputs = numbers(left, -1, 1, layout).round(), numbers(right, -1, 1, layout, seed=1).round()
+            inputs = np.asarray(inputs[0]), np.asarray(inputs[1])
             yield Sample(f"{name} {case}", OPS[name], inputs, by_element(formula, bool), smooth=False)
     for case, (shape, layout) in ONE_INPUT.items():
-        x = numbers(shape, -1, 1, layout).round()
+        x = np.asarray(numbers(shape, -1, 1, layout).round())
         yield Sample(f"logical_not {case}", OPS["logical_not"], (x,), by_element(lambda x: x == 0, bool), smooth=False)
         for dtype in ("float32", "int64", "bool"):
             x = numbers(shape, -3, 3, layout)

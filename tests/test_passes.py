@@ -80,8 +80,9 @@ def test_random_numbers_are_drawn_as_often_as_before():
 def test_constants_are_worked_out_ahead_unless_they_are_large():
     graph = traced(lambda x: x * (ns.full(3, 2.0) + 1) + ns.ones((100, 100)).sum(), ns.ones(3))
     folded = passes.simplified(graph)
-    assert names(folded) == ["full", "sum", "mul", "add"] or names(folded) == ["mul", "full", "sum", "add"]
-    assert sorted(float(array.flat[0]) for array in folded.constants.values()) == [3.0]
+    assert "full" not in names(folded)
+    assert names(folded).count("sum") == 1
+    assert {float(array.flat[0]) for array in folded.constants.values()} == {1.0, 3.0}
 
 
 def test_movements_that_move_nothing_go():

@@ -31,19 +31,26 @@ from nissl.tensor import Op, Tensor, as_tensor, wrap
 Array = npt.NDArray[Any]
 Program = Callable[[Sequence[Array]], list[Array]]
 
-# From a graph to something that runs it, by the name of the engine.
-ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter}
 
-# The engines that "auto" stands for, the best first.
-PREFERENCE = ("native", "numpy")
+def _native(graph: Graph) -> Program:
+    from nissl.engines.native import program  # here, as LLVM takes a while to load
+
+    return program.Program(graph)
+
+
+# From a graph to something that runs it, by the name of the engine.
+ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter, "native": _native}
+
+# The engine that "auto" stands for. The native one takes its place when compiled code is kept between runs.
+AUTO = "numpy"
 
 RETRACES_BEFORE_WARNING = 8
 
 
 def choose_engine(name: str) -> str:
-    """Return the engine that `name` stands for; "auto" is the fastest one that is there."""
+    """Return the engine that `name` stands for."""
     if name == "auto":
-        return next(engine for engine in PREFERENCE if engine in ENGINES)
+        return AUTO
     if name not in ENGINES:
         raise unknown_name("engine", name, [*ENGINES, "auto"])
     return name
@@ -202,6 +209,7 @@ class Traced:
         self.trained = [(tensor, tensor.requires_grad) for tensor in self.state]
         self.observed = list(trace.observed.values())
         self.aliases = self._aliases(arguments)
+        places = {tensor: i for i, tensor in enumerate(trace.inputs)}
         self.graph = Graph(
             name=compiled.__name__,
             inputs=(*trace.inputs.values(), *trace.gradient_inputs.values()),
@@ -209,6 +217,7 @@ class Traced:
             equations=tuple(trace.equations),
             outputs=(*result_symbols, *(trace.values[t] for t in written), *gradient_symbols),
             output_names=(*[""] * len(results), *(trace.inputs[t].name for t in written)),
+            updates={len(results) + i: places[t] for i, t in enumerate(written)},
         )
         self.program = ENGINES[compiled.engine](self.graph)
 

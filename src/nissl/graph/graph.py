@@ -75,6 +75,7 @@ class Graph:
     equations: tuple[Equation, ...]
     outputs: tuple[Symbol, ...]
     output_names: tuple[str, ...] = field(default=())
+    updates: Mapping[int, int] = field(default_factory=dict)  # outputs that are the new values of inputs, by position
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))

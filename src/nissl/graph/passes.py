@@ -87,6 +87,20 @@ def _is_idle(equation: Equation, inputs: tuple[Operand, ...]) -> bool:
     return inputs[0].shape == equation.outputs[0].shape and inputs[0].dtype == equation.outputs[0].dtype
 
 
+def with_fills_as_broadcasts(graph: Graph) -> Graph:
+    """Say a Tensor of one value as one number that is repeated, which takes no memory."""
+    kept: list[Equation] = []
+    for equation in graph.equations:
+        (result,) = equation.outputs[:1]
+        if equation.op.name == "full" and result.shape:
+            number = Symbol((), result.dtype)
+            kept.append(replace(equation, attributes={**equation.attributes, "shape": ()}, outputs=(number,)))
+            kept.append(replace(equation, op=OPS["broadcast_to"], inputs=(number,), attributes={"shape": result.shape}))
+        else:
+            kept.append(equation)
+    return replace(graph, equations=tuple(kept))
+
+
 def with_softmax_spelled_out(graph: Graph) -> Graph:
     """Say log_softmax in terms of the ops that it consists of, so that they can be fused with what is around them."""
     kept: list[Equation] = []
@@ -117,6 +131,7 @@ def _substituted(operands: Iterable[Any], same: dict[Symbol, Symbol]) -> tuple[A
 
 
 PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    with_fills_as_broadcasts,
     without_idle_equations,
     with_constants_folded,
     with_common_results_shared,

@@ -99,7 +99,7 @@ def one_pass(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> 
     results = tuple(np.empty_like(first) for _ in range(op.outputs))
     addresses.extend(x.__array_interface__["data"][0] for x in results)
     code = kernel(op.name, tuple(attributes.items()), first.dtype, tuple(scalars))
-    code.call(*addresses, first.size)
+    code.functions["kernel"](*addresses, first.size)
     return results
 
 
@@ -109,4 +109,4 @@ def kernel(name: str, attributes: tuple[tuple[str, Any], ...], dtype: np.dtype[A
     op = OPS[name]
     lanes = vector_bytes() // dtype.itemsize
     module = emit(op.value, dict(attributes), dtype, scalars, op.outputs, lanes)
-    return Code(machine_code(module), "kernel", (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64))
+    return Code(machine_code(module), ["kernel"], (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import binding as llvm
@@ -44,10 +45,11 @@ def machine_code(module: ir.Module) -> bytes:
 
 
 class Code:
-    """A function in memory, from object code; it stays there as long as this object."""
+    """Functions in memory, from object code; they stay there as long as this object."""
 
-    def __init__(self, object_code: bytes, name: str, argument_types: tuple[Any, ...]) -> None:
+    def __init__(self, object_code: bytes, names: Sequence[str], argument_types: tuple[Any, ...]) -> None:
         self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         self.engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(object_code))
         self.engine.finalize_object()
-        self.call = ctypes.CFUNCTYPE(None, *argument_types)(self.engine.get_function_address(name))
+        prototype = ctypes.CFUNCTYPE(None, *argument_types)
+        self.functions = {name: prototype(self.engine.get_function_address(name)) for name in names}

@@ -1,0 +1,377 @@
+"""The emitter of a Group: how its values are loaded, computed and stored at one place of its pass.
+
+A Place is where a pass stands: the number of the row, the first column, and how many columns are taken at once. What is
+computed there is found by asking for it: the value of a Symbol is loaded, or computed from the values of others at the
+same Place, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from nissl.engines.native.layout import Layout
+from nissl.engines.native.maths import BOOL, Element, NativeMaths, Unsupported, scalar_type, splat, widened
+from nissl.engines.native.plan import Group, Level
+from nissl.graph.graph import Equation, Symbol
+from nissl.ops.random import KEY_STEPS, MULTIPLIERS, ROUNDS
+
+INDEX = ir.IntType(64)
+POINTER = ir.PointerType()
+BYTE = ir.IntType(8)
+INT64 = np.dtype(np.int64)
+UINT64 = np.dtype(np.uint64)
+
+
+def index(number: int) -> ir.Constant:
+    """Return a constant for counting elements."""
+    return ir.Constant(INDEX, number)
+
+
+class UnsupportedEquation(Exception):  # noqa: N818  (an answer)
+    """There is no machine code for an equation, which is therefore NumPy's to compute."""
+
+    def __init__(self, equation: Equation) -> None:
+        super().__init__(equation.op.name)
+        self.equation = equation
+
+
+@dataclass(eq=False)
+class Place:
+    """Where a pass stands, and what is known there."""
+
+    row: ir.Value
+    column: ir.Value
+    lanes: int
+    values: dict[Symbol, Element] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Memory:
+    """Where a Symbol's elements lie, for the pass of one Group."""
+
+    pointer: ir.Value
+    layout: Layout
+    dtype: np.dtype[Any]
+
+
+class Emitter:
+    """Writes down the equations of a Group."""
+
+    def __init__(
+        self,
+        builder: ir.IRBuilder,
+        group: Group,
+        memory: Callable[[Symbol], Memory],
+        status: ir.Value,
+    ) -> None:
+        self.builder = builder
+        self.group = group
+        self.memory = memory
+        self.status = status  # a flag in memory that says that a label was out of range
+        self.shape = group.shape  # as the pass counts it; in one row, if nothing depends on where rows end
+        self.reloaded: set[Symbol] = set()  # results of an earlier stage that are read back, not computed again
+        self.rows: dict[Symbol, Element] = {}  # of the row at hand
+        self.made_by = {symbol: e for e in group.equations for symbol in e.outputs}
+
+    # Counting
+
+    def loop(self, start: ir.Value, stop: ir.Value, step: int, body: Callable[[ir.Value], None]) -> None:
+        """Run a body with start, start + step, ... below stop."""
+        builder = self.builder
+        function = builder.function
+        before = builder.block
+        inside, after = function.append_basic_block(), function.append_basic_block()
+        builder.cbranch(builder.icmp_signed("<", start, stop), inside, after)
+        builder.position_at_end(inside)
+        place = builder.phi(INDEX)
+        place.add_incoming(start, before)
+        body(place)
+        following = builder.add(place, index(step))
+        place.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
+        builder.position_at_end(after)
+
+    def chunks(self, size: int, lanes: int, body: Callable[[ir.Value, int], None]) -> None:
+        """Run a body over `size` columns, `lanes` at a time, and once more for the rest."""
+        whole = size - size % lanes
+        if whole == lanes:
+            body(index(0), lanes)
+        elif whole:
+            self.loop(index(0), index(whole), lanes, lambda column: body(column, lanes))
+        if size > whole:
+            body(index(whole), size - whole)
+
+    # Memory
+
+    def address(self, memory: Memory, place: Place) -> tuple[ir.Value, int]:
+        """Return the address of the element at a Place, and by how many elements the next columns lie apart."""
+        layout = memory.layout.broadcast(self.shape)
+        builder = self.builder
+        *outer, inner = layout.strides or (0,)
+        offset: ir.Value = index(layout.offset)
+        rest = place.row
+        # The row's number is taken apart into the places on the axes before the last.
+        for axis in reversed(_merged(self.shape[:-1], outer)):
+            size, stride, is_first = axis
+            part = rest if is_first else builder.urem(rest, index(size))
+            rest = rest if is_first else builder.udiv(rest, index(size))
+            if stride:
+                offset = builder.add(offset, builder.mul(part, index(stride)))
+        if inner:
+            offset = builder.add(offset, builder.mul(place.column, index(inner)))
+        kind = _memory_type(memory.dtype)
+        return builder.gep(memory.pointer, [offset], source_etype=kind), inner
+
+    def load(self, symbol: Symbol, place: Place) -> Element:
+        """Read the elements of a Symbol at a Place."""
+        memory = self.memory(symbol)
+        pointer, stride = self.address(memory, place)
+        builder, kind = self.builder, _memory_type(memory.dtype)
+        size = memory.dtype.itemsize
+        if stride == 1 or (place.lanes == 1 and stride):
+            value = builder.load(pointer, typ=widened(kind, place.lanes), align=size)
+        elif stride == 0:
+            value = splat(builder, builder.load(pointer, typ=kind, align=size), place.lanes)
+        else:
+            value = ir.Constant(ir.VectorType(kind, place.lanes), ir.Undefined)
+            for lane in range(place.lanes):
+                source = builder.gep(pointer, [index(lane * stride)], source_etype=kind)
+                number = builder.load(source, typ=kind, align=size)
+                value = builder.insert_element(value, number, ir.Constant(ir.IntType(32), lane))
+        if memory.dtype == BOOL:
+            value = builder.trunc(value, widened(ir.IntType(1), place.lanes))
+        return Element(builder, value, memory.dtype)
+
+    def store(self, symbol: Symbol, element: Element, place: Place) -> None:
+        """Write the elements of a Symbol at a Place."""
+        memory = self.memory(symbol)
+        pointer, stride = self.address(memory, place)
+        assert stride == 1 or place.lanes == 1 or self.shape[-1:] in ((), (1,))
+        self._write(pointer, element, memory.dtype)
+
+    def _write(self, pointer: ir.Value, element: Element, dtype: np.dtype[Any]) -> None:
+        value = element.value
+        if dtype == BOOL:
+            value = self.builder.zext(value, widened(BYTE, element.lanes))
+        self.builder.store(value, pointer, align=dtype.itemsize)
+
+    def store_row(self, symbol: Symbol, element: Element, row: ir.Value) -> None:
+        """Write the number of a row."""
+        memory = self.memory(symbol)
+        pointer = self.builder.gep(memory.pointer, [row], source_etype=_memory_type(memory.dtype))
+        self._write(pointer, element, memory.dtype)
+
+    # Computing
+
+    def value(self, symbol: Symbol, place: Place) -> Element:
+        """Return the elements of a Symbol at a Place."""
+        found = place.values.get(symbol)
+        if found is not None:
+            return found
+        level = self.group.levels.get(symbol)
+        if level is None or symbol in self.reloaded:
+            found = self.load(symbol, place)
+        elif level is Level.ROW:
+            row = self.rows[symbol]
+            found = row.like(splat(self.builder, row.value, place.lanes))
+        else:
+            equation = self.made_by[symbol]
+            for result, element in zip(equation.outputs, self.evaluate(equation, place), strict=True):
+                place.values[result] = element
+            return place.values[symbol]
+        place.values[symbol] = found
+        return found
+
+    def evaluate(self, equation: Equation, place: Place) -> Sequence[Element]:
+        """Return the results of an equation at a Place."""
+        try:
+            return self._evaluate(equation, place)
+        except Unsupported as reason:
+            raise UnsupportedEquation(equation) from reason
+
+    def _evaluate(self, equation: Equation, place: Place) -> Sequence[Element]:
+        op, attributes = equation.op, equation.attributes
+        if op.name == "one_hot":
+            return [self.one_hot(equation, place)]
+        if op.name == "random_uniform":
+            return [self.random_uniform(equation, place)]
+        if op.name == "full":
+            return [self.full(equation, place)]
+        operands: list[Any] = [self.value(x, place) if isinstance(x, Symbol) else x for x in equation.inputs]
+        if op.kind != "elementwise":  # a row's number, by another shape
+            return operands
+        return as_results(equation, op.value(NativeMaths, *operands, **attributes))
+
+    def evaluate_row(self, equation: Equation) -> None:
+        """Compute an equation between the numbers of a row."""
+        place = Place(self.current_row, index(0), 1)
+        operands: list[Any] = []
+        for x in equation.inputs:
+            if isinstance(x, Symbol):
+                operands.append(self.rows[x] if x in self.rows else self.load_row(x, place))
+            else:
+                operands.append(x)
+        if equation.op.kind == "elementwise":
+            results = as_results(equation, equation.op.value(NativeMaths, *operands, **equation.attributes))
+        else:
+            results = operands[:1]
+        self.rows.update(zip(equation.outputs, results, strict=True))
+
+    current_row: ir.Value = index(0)
+
+    def load_row(self, symbol: Symbol, place: Place) -> Element:
+        """Read the number of a row of a Symbol from outside, which broadcasts to the shape of rows."""
+        memory = self.memory(symbol)
+        layout = memory.layout
+        if len(layout.shape) < len(self.shape):
+            # It stands beside Symbols of the shape of rows, without the last axis.
+            layout = Layout((*layout.shape, 1), (*layout.strides, 0), layout.offset)
+        return self.load_at(Memory(memory.pointer, layout, memory.dtype), place)
+
+    def load_at(self, memory: Memory, place: Place) -> Element:
+        """Read one element."""
+        pointer, _ = self.address(memory, place)
+        value = self.builder.load(pointer, typ=_memory_type(memory.dtype), align=memory.dtype.itemsize)
+        if memory.dtype == BOOL:
+            value = self.builder.trunc(value, ir.IntType(1))
+        return Element(self.builder, value, memory.dtype)
+
+    # Elements that are made from their place
+
+    def columns(self, place: Place) -> Element:
+        """Return the numbers of the columns at a Place."""
+        first = splat(self.builder, place.column, place.lanes)
+        if place.lanes > 1:
+            steps = ir.Constant(ir.VectorType(INDEX, place.lanes), list(range(place.lanes)))
+            first = self.builder.add(first, steps)
+        return Element(self.builder, first, INT64)
+
+    def full(self, equation: Equation, place: Place) -> Element:
+        """Return one number everywhere."""
+        dtype = np.dtype(equation.attributes["dtype"])
+        number = np.asarray(equation.attributes["value"]).astype(dtype).item()
+        kind = scalar_type(dtype)
+        return Element(self.builder, splat(self.builder, ir.Constant(kind, number), place.lanes), dtype)
+
+    def one_hot(self, equation: Equation, place: Place) -> Element:
+        """Return 1 where the column is the row's label; note a label out of range."""
+        labels = equation.inputs[0]
+        assert isinstance(labels, Symbol)
+        classes = equation.attributes["classes"]
+        memory = self.memory(labels)
+        layout = Layout((*memory.layout.shape, 1), (*memory.layout.strides, 0), memory.layout.offset)
+        label = self.check_label(Memory(memory.pointer, layout, memory.dtype), place, classes)
+        wanted = label.like(splat(self.builder, label.value, place.lanes))
+        return NativeMaths.astype(self.columns(place) == wanted, np.dtype(equation.attributes["dtype"]))
+
+    def check_label(self, memory: Memory, place: Place, classes: int) -> Element:
+        """Return a label, and note if it is out of range."""
+        label = NativeMaths.astype(self.load_at(memory, place), INT64)
+        wrong = NativeMaths.logical_or(label < 0, label >= classes)
+        before = self.builder.load(self.status, typ=INDEX)
+        self.builder.store(self.builder.or_(before, self.builder.zext(wrong.value, INDEX)), self.status)
+        return label
+
+    def check_labels(self, labels: Symbol, classes: int) -> None:
+        """Note if one of all labels is out of range."""
+        memory, columns = self.memory(labels), self.shape[-1] if self.shape else 1
+
+        def check_row(row: ir.Value) -> None:
+            def check(column: ir.Value) -> None:
+                self.check_label(memory, Place(row, column, 1), classes)
+
+            self.loop(index(0), index(columns), 1, check)
+
+        self.loop(index(0), index(math.prod(self.shape[:-1])), 1, check_row)
+
+    def random_uniform(self, equation: Equation, place: Place) -> Element:
+        """Return numbers from [0, 1), as `nissl.ops.random` says."""
+        attributes, builder = equation.attributes, self.builder
+        key, draw = equation.inputs
+        assert isinstance(key, Symbol)
+        assert isinstance(draw, Symbol)
+        columns = self.shape[-1] if self.shape else 1
+        first = builder.mul(place.row, index(columns))
+        place_in_all = self.columns(place).like(
+            builder.add(self.columns(place).value, splat(builder, first, place.lanes)), UINT64
+        )
+        low = place_in_all.coerce(0xFFFFFFFF)
+
+        def word(symbol: Symbol, at: int) -> Element:
+            memory = self.memory(symbol)
+            pointer = builder.gep(memory.pointer, [index(memory.layout.offset + at)], source_etype=ir.IntType(32))
+            number = builder.zext(builder.load(pointer, typ=ir.IntType(32), align=4), INDEX)
+            return Element(builder, splat(builder, number, place.lanes), UINT64)
+
+        counter = [_and(place_in_all, low), _right(place_in_all, 32), word(draw, 0), low.coerce(attributes["stream"])]
+        words = _philox(counter, (word(key, 0), word(key, 1)))
+        first_word, second_word = words[2 * attributes["half"] : 2 * attributes["half"] + 2]
+        dtype = np.dtype(attributes["dtype"])
+        if dtype == np.float32:
+            return NativeMaths.astype(_right(first_word, 8).like(_right(first_word, 8).value, INT64), dtype) * 2.0**-24
+        bits = _right(_or(_left(second_word, 32), first_word), 11)
+        return NativeMaths.astype(bits.like(bits.value, INT64), dtype) * 2.0**-53
+
+
+def as_results(equation: Equation, value: Any) -> Sequence[Element]:
+    """Return what a rule gave as a sequence, in the dtypes that the equation says."""
+    results = value if equation.op.outputs > 1 else (value,)
+    if not all(isinstance(result, Element) for result in results):
+        raise Unsupported(f"{equation.op.name} of Python numbers alone")
+    return [NativeMaths.astype(result, symbol.dtype) for result, symbol in zip(results, equation.outputs, strict=True)]
+
+
+def _memory_type(dtype: np.dtype[Any]) -> ir.Type:
+    return BYTE if dtype == BOOL else scalar_type(dtype)
+
+
+def _merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int, bool]]:
+    """Return (size, stride, whether it is the first) for as few axes as count the same."""
+    merged: list[tuple[int, int]] = []
+    for size, stride in zip(shape, strides, strict=True):
+        if size == 1:
+            continue
+        if merged and merged[-1][1] == stride * size:
+            merged[-1] = (merged[-1][0] * size, stride)
+        else:
+            merged.append((size, stride))
+    return [(size, stride, i == 0) for i, (size, stride) in enumerate(merged)]
+
+
+def _and(a: Element, b: Element) -> Element:
+    return a.like(a.builder.and_(a.value, b.value))
+
+
+def _or(a: Element, b: Element) -> Element:
+    return a.like(a.builder.or_(a.value, b.value))
+
+
+def _xor(a: Element, b: Element) -> Element:
+    return a.like(a.builder.xor(a.value, b.value))
+
+
+def _right(a: Element, amount: int) -> Element:
+    return a.like(a.builder.lshr(a.value, a.coerce(amount).value))
+
+
+def _left(a: Element, amount: int) -> Element:
+    return a.like(a.builder.shl(a.value, a.coerce(amount).value))
+
+
+def _philox(counter: Sequence[Element], key: tuple[Element, Element]) -> list[Element]:
+    """Do what `nissl.ops.random.philox` says."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    low = c0.coerce(0xFFFFFFFF)
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * int(MULTIPLIERS[0]), c2 * int(MULTIPLIERS[1])
+        c0, c1 = _xor(_xor(_right(p1, 32), c1), k0), _and(p1, low)
+        c2, c3 = _xor(_xor(_right(p0, 32), c3), k1), _and(p0, low)
+        k0, k1 = _and(k0 + KEY_STEPS[0], low), _and(k1 + KEY_STEPS[1], low)
+    return [c0, c1, c2, c3]

@@ -1,0 +1,77 @@
+"""Layouts: where the elements of a Symbol lie in the memory of another, and what movements do to that.
+
+Transposing, broadcasting, reversing, slicing and most reshaping move nothing: they are another way of counting. How
+they count, NumPy knows: the rule of the op is applied to a ghost, an array with the right shape and strides and no
+memory of its own, and the strides of the result are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.shapes import HOLE, Shape
+from nissl.tensor import Op
+
+VIEWS = ("reshape", "permute_dims", "broadcast_to", "flip", "index")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Element (i, j, ...) lies `offset` + i·strides[0] + j·strides[1] + ... elements behind the first of the memory."""
+
+    shape: Shape
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie one behind the other, from the first of the memory on."""
+        return self == contiguous(self.shape)
+
+    def broadcast(self, shape: Shape) -> Layout:
+        """Return the layout repeated to a larger shape."""
+        ghost = np.broadcast_to(_ghost(self), shape)
+        return Layout(shape, ghost.strides, self.offset)
+
+    def moved(self, op: Op, attributes: Mapping[str, Any]) -> Layout | None:
+        """Return the layout of what a movement makes of this one, or None if elements have to be copied."""
+        if op.name not in VIEWS or HOLE in attributes.get("key", ()):
+            return None
+        ghost = _ghost(self)
+        if op.name == "flip" and not attributes["axes"]:
+            return self
+        if op.name == "index":
+            key = attributes["key"]
+            moved = ghost[key if Ellipsis in key else (*key, Ellipsis)]  # an array also if every axis is indexed
+        elif op.name == "reshape":
+            try:
+                moved = np.reshape(ghost, attributes["shape"], copy=False)
+            except ValueError:
+                return None
+        else:
+            moved = op.value(ghost, **attributes)
+        distance = moved.__array_interface__["data"][0] - ghost.__array_interface__["data"][0]
+        return Layout(moved.shape, moved.strides, self.offset + distance)
+
+
+def contiguous(shape: Shape) -> Layout:
+    """Return the layout of elements that lie one behind the other."""
+    return Layout(shape, np.empty(shape, np.int8).strides if 0 in shape else _row_major(shape))
+
+
+def _row_major(shape: Shape) -> tuple[int, ...]:
+    strides, size = [], 1
+    for n in reversed(shape):
+        strides.append(size)
+        size *= n
+    return tuple(reversed(strides))
+
+
+def _ghost(layout: Layout) -> npt.NDArray[Any]:
+    """Return an array of bytes with the shape and strides of a layout; its elements must not be touched."""
+    return np.lib.stride_tricks.as_strided(np.empty(1, np.int8), layout.shape, layout.strides, writeable=False)

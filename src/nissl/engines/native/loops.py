@@ -1,0 +1,373 @@
+"""Passes over the elements of a shape: row after row, and each row in stages.
+
+A stage is a walk over the columns of a row. It ends where a reduction over the row has to be known before more can be
+computed: the softmax of a row takes three, one to find the largest, one to add up, one to divide. What a later stage
+needs again stays in registers if the row is short; in a long row, it is read back if it is stored, or computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, index
+from nissl.engines.native.layout import Layout
+from nissl.engines.native.maths import BOOL, Element, NativeMaths, scalar_type, select, widened
+from nissl.engines.native.plan import Group, Level
+from nissl.graph.graph import Equation, Symbol
+
+# Rows of up to so many vectors stay in registers from one stage to the next.
+SHORT_ROW = 4
+# What is not worth computing again in a later stage.
+COSTLY = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "pow", "sin", "cos", "random_uniform")
+
+
+class Stages:
+    """In which stage of a row each result of a Group is there."""
+
+    def __init__(self, group: Group) -> None:
+        self.of: dict[Symbol, int] = {}
+        self.reductions: dict[Equation, int] = {}  # in which stage the walk is that they add up
+        for equation in group.equations:
+            stage = max((self.of.get(x, 0) for x in equation.inputs if isinstance(x, Symbol)), default=0)
+            if equation.op.kind == "reduce":
+                self.reductions[equation] = stage
+                stage += 1
+            self.of.update(dict.fromkeys(equation.outputs, stage))
+        self.count = 1 + max([*self.of.values(), *self.reductions.values()], default=0)
+
+
+def is_short(group: Group, lanes: int) -> bool:
+    """Whether the values of a row stay in registers from one stage to the next."""
+    return not group.shape or group.shape[-1] <= SHORT_ROW * lanes
+
+
+def spilled(group: Group, lanes: int) -> list[Symbol]:
+    """Return the results that a later stage needs again, and that cost too much to be computed again."""
+    if is_short(group, lanes):
+        return []
+    stages = Stages(group)
+    costly: set[Symbol] = set()
+    found: dict[Symbol, None] = {}
+    for equation in group.equations:
+        inputs = [x for x in equation.inputs if isinstance(x, Symbol)]
+        reader = stages.reductions.get(equation, stages.of[equation.outputs[0]])
+        again = [x for x in inputs if x in costly and stages.of[x] < reader]
+        found.update(dict.fromkeys(again))
+        if equation.op.name in COSTLY or any(x in costly and x not in found for x in inputs):
+            costly.update(s for s in equation.outputs if group.levels[s] is Level.ELEMENT)
+    return list(found)
+
+
+class Loops:
+    """Writes down the pass of a Group that no product leads."""
+
+    def __init__(self, emitter: Emitter, stored: set[Symbol], lanes: int) -> None:
+        self.emitter = emitter
+        self.builder = emitter.builder
+        self.group = emitter.group
+        self.stored = stored
+        self.lanes = lanes
+        self.stages = Stages(self.group)
+        self.accumulators: dict[Equation, Accumulator] = {}
+        # What random numbers are drawn from does not lie by elements.
+        self.keys = {x for e in self.group.equations if e.op.kind == "random" for x in e.inputs}
+        if self.is_flat():
+            self.flatten()
+        self.columns = emitter.shape[-1] if emitter.shape else 1
+        self.short = is_short(self.group, lanes) or self.columns <= SHORT_ROW * lanes
+
+    def is_flat(self) -> bool:
+        """Whether all elements can be taken as one row: nothing depends on where rows end."""
+        if any(level in (Level.ROW, Level.COLUMN) for level in self.group.levels.values()):
+            return False
+        if any(equation.op.name == "one_hot" for equation in self.group.equations):
+            return False
+        read = [x for x in self.group.inputs if x not in self.keys]
+        layouts = [self.emitter.memory(x).layout.broadcast(self.group.shape) for x in read]
+        return all(layout.contiguous or not any(layout.strides) for layout in layouts)
+
+    def flatten(self) -> None:
+        """Count all elements as one row."""
+        memory, size = self.emitter.memory, math.prod(self.group.shape)
+
+        def flat(symbol: Symbol) -> Memory:
+            found = memory(symbol)
+            if symbol in self.keys:
+                return found
+            layout = found.layout.broadcast(self.group.shape)
+            stride = 1 if layout.contiguous else 0
+            return Memory(found.pointer, Layout((size,), (stride,), layout.offset), found.dtype)
+
+        self.emitter.memory = flat
+        self.emitter.shape = (size,)
+
+    def emit(self) -> None:
+        """Write down the pass."""
+        for equation in self.stages.reductions:
+            level = self.group.levels[equation.outputs[0]]
+            if level is Level.COLUMN:
+                self.clear(equation)
+            else:
+                self.accumulators[equation] = accumulator(equation, self.builder, self.lanes)
+                if level is Level.TOTAL:
+                    self.accumulators[equation].begin()
+        rows = math.prod(self.emitter.shape[:-1])
+        if rows == 1:
+            self.row(index(0))
+        else:
+            self.emitter.loop(index(0), index(rows), 1, self.row)
+        for equation in self.stages.reductions:
+            if self.group.levels[equation.outputs[0]] is Level.TOTAL:
+                (result,) = equation.outputs
+                self.emitter.store_row(result, self.accumulators[equation].finish(), index(0))
+
+    def row(self, row: ir.Value) -> None:
+        """Write down what is done with a row."""
+        emitter = self.emitter
+        emitter.current_row = row
+        emitter.rows.clear()
+        emitter.reloaded = set()
+        places: dict[tuple[int, int], Place] = {}  # of a short row, by column and lanes
+        for stage in range(self.stages.count):
+            for equation in self.group.equations:
+                self.finish_for_row(equation, stage, row)
+            work = self.work(stage)
+            if not work:
+                continue
+
+            def chunk(column: ir.Value, lanes: int, work: list[Callable[[Place], None]] = work) -> None:
+                key = (getattr(column, "constant", -1), lanes)
+                place = places.setdefault(key, Place(row, column, lanes)) if self.short else Place(row, column, lanes)
+                for each in work:
+                    each(place)
+
+            if self.short:
+                for start in range(0, self.columns, self.lanes):
+                    chunk(index(start), min(self.lanes, self.columns - start))
+            else:
+                emitter.chunks(self.columns, self.lanes, chunk)
+                emitter.reloaded |= {
+                    s for s in self.stored if self.stages.of.get(s, -1) == stage and self.is_element(s)
+                }
+
+    def is_element(self, symbol: Symbol) -> bool:
+        """Whether a result has a value for each element."""
+        return self.group.levels[symbol] is Level.ELEMENT
+
+    def finish_for_row(self, equation: Equation, stage: int, row: ir.Value) -> None:
+        """Find the numbers of a row that are there at the beginning of a stage, and start what adds up in it."""
+        result = equation.outputs[0]
+        if self.group.levels[result] is not Level.ROW:
+            return
+        if self.stages.reductions.get(equation) == stage:
+            self.accumulators[equation].begin()
+        if self.stages.of[result] != stage:
+            return
+        if equation in self.stages.reductions:
+            self.emitter.rows[result] = self.accumulators[equation].finish()
+        else:
+            self.emitter.evaluate_row(equation)
+        for symbol in equation.outputs:
+            if symbol in self.stored:
+                self.emitter.store_row(symbol, self.emitter.rows[symbol], row)
+
+    def work(self, stage: int) -> list[Callable[[Place], None]]:
+        """Return what is done at each Place of a stage."""
+        work: list[Callable[[Place], None]] = []
+        for symbol in self.stored:
+            if self.stages.of.get(symbol) == stage and self.is_element(symbol):
+                work.append(lambda place, symbol=symbol: self.store(symbol, place))  # type: ignore[misc]
+        for equation, when in self.stages.reductions.items():
+            if when == stage:
+                work.append(lambda place, equation=equation: self.add_up(equation, place))  # type: ignore[misc]
+        return work
+
+    def store(self, symbol: Symbol, place: Place) -> None:
+        """Compute and store a result."""
+        self.emitter.store(symbol, self.emitter.value(symbol, place), place)
+
+    def add_up(self, equation: Equation, place: Place) -> None:
+        """Let a reduction take the elements at a Place."""
+        source, result = equation.inputs[0], equation.outputs[0]
+        assert isinstance(source, Symbol)
+        element = self.emitter.value(source, place)
+        if self.group.levels[result] is not Level.COLUMN:
+            self.accumulators[equation].add(element, self.emitter.columns(place))
+            return
+        memory = self.emitter.memory(result)
+        pointer = self.builder.gep(memory.pointer, [place.column], source_etype=_stored_type(memory.dtype))
+        before = self.builder.load(
+            pointer, typ=widened(_stored_type(memory.dtype), place.lanes), align=memory.dtype.itemsize
+        )
+        if memory.dtype == BOOL:
+            before = self.builder.trunc(before, widened(ir.IntType(1), place.lanes))
+        element = NativeMaths.astype(element, result.dtype)
+        combined = COMBINE[equation.op.name](element.like(before), element).value
+        if memory.dtype == BOOL:
+            combined = self.builder.zext(combined, widened(ir.IntType(8), place.lanes))
+        self.builder.store(combined, pointer, align=memory.dtype.itemsize)
+
+    def clear(self, equation: Equation) -> None:
+        """Let the sums of the columns start."""
+        (result,) = equation.outputs
+        memory = self.emitter.memory(result)
+        start = _start(equation.op.name, result.dtype)
+        kind = _stored_type(memory.dtype)
+
+        def body(column: ir.Value, lanes: int) -> None:
+            pointer = self.builder.gep(memory.pointer, [column], source_etype=kind)
+            number = (
+                ir.Constant(kind, start) if lanes == 1 else ir.Constant(ir.VectorType(kind, lanes), [start] * lanes)
+            )
+            self.builder.store(number, pointer, align=memory.dtype.itemsize)
+
+        self.emitter.chunks(self.columns, self.lanes, body)
+
+
+def _stored_type(dtype: np.dtype[Any]) -> ir.Type:
+    return ir.IntType(8) if dtype == BOOL else scalar_type(dtype)
+
+
+COMBINE: dict[str, Callable[[Element, Element], Element]] = {
+    "sum": lambda a, b: a + b,
+    "max": NativeMaths.maximum,
+    "min": NativeMaths.minimum,
+}
+
+
+def _start(name: str, dtype: np.dtype[Any]) -> float:
+    """Return the number with which a reduction starts."""
+    if name == "sum":
+        return 0
+    lowest = name in ("max", "argmax")
+    if dtype.kind == "f":
+        return -math.inf if lowest else math.inf
+    if dtype.kind == "b":
+        return int(not lowest)
+    limits = np.iinfo(dtype)
+    return int(limits.min if lowest else limits.max)
+
+
+class Accumulator:
+    """Adds up elements, a vector at a time, in an order that depends on nothing but their number."""
+
+    def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
+        self.name = equation.op.name
+        self.dtype = equation.outputs[0].dtype
+        self.builder = builder
+        self.lanes = lanes
+        self.combine = COMBINE[self.name]
+        kind = scalar_type(self.dtype)
+        self.vector = self.variable(widened(kind, lanes))
+        self.rest = self.variable(kind)
+
+    def variable(self, kind: ir.Type) -> ir.Value:
+        """Return memory that LLVM turns into a register."""
+        with self.builder.goto_entry_block():
+            return self.builder.alloca(kind)
+
+    def begin(self) -> None:
+        """Start."""
+        start = _start(self.name, self.dtype)
+        kind = scalar_type(self.dtype)
+        vector = (
+            ir.Constant(kind, start)
+            if self.lanes == 1
+            else ir.Constant(widened(kind, self.lanes), [start] * self.lanes)
+        )
+        self.builder.store(vector, self.vector)
+        self.builder.store(ir.Constant(kind, start), self.rest)
+
+    def add(self, element: Element, columns: Element) -> None:
+        """Take some elements."""
+        element = NativeMaths.astype(element, self.dtype)
+        if element.lanes == self.lanes:
+            kind, target = widened(scalar_type(self.dtype), self.lanes), self.vector
+        else:
+            kind, target, element = scalar_type(self.dtype), self.rest, self.horizontal(element)
+        before = element.like(self.builder.load(target, typ=kind))
+        self.builder.store(self.combine(before, element).value, target)
+
+    def finish(self) -> Element:
+        """Return the result."""
+        kind = scalar_type(self.dtype)
+        vector = Element(self.builder, self.builder.load(self.vector, typ=widened(kind, self.lanes)), self.dtype)
+        rest = vector.like(self.builder.load(self.rest, typ=kind))
+        return self.combine(self.horizontal(vector), rest)
+
+    def horizontal(self, element: Element) -> Element:
+        """Return the lanes of a vector combined, halves with halves."""
+        while element.lanes > 1:
+            lanes = element.lanes
+            half = lanes // 2
+            low = _lanes(element, list(range(half)))
+            high = _lanes(element, list(range(half, 2 * half)))
+            combined = self.combine(low, high)
+            if lanes % 2:
+                last = _lanes(element, [lanes - 1])
+                first = self.combine(_lanes(combined, [0]), last)
+                combined = first if half == 1 else _with_first(combined, first)
+            element = combined
+        return element
+
+
+def _lanes(element: Element, chosen: list[int]) -> Element:
+    builder = element.builder
+    if len(chosen) == 1:
+        if element.lanes == 1:
+            return element
+        return element.like(builder.extract_element(element.value, ir.Constant(ir.IntType(32), chosen[0])))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen)
+    return element.like(builder.shuffle_vector(element.value, element.value, mask))
+
+
+def _with_first(element: Element, first: Element) -> Element:
+    return element.like(element.builder.insert_element(element.value, first.value, ir.Constant(ir.IntType(32), 0)))
+
+
+class Position(Accumulator):
+    """Finds where the largest or smallest element is, the first of several; NaN counts as the largest and smallest."""
+
+    def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
+        source = equation.inputs[0]
+        assert isinstance(source, Symbol)
+        self.name = equation.op.name
+        self.dtype = source.dtype
+        self.builder = builder
+        self.lanes = lanes
+        self.best = self.variable(scalar_type(self.dtype))
+        self.where = self.variable(INDEX)
+
+    def begin(self) -> None:
+        """Start."""
+        self.builder.store(ir.Constant(scalar_type(self.dtype), _start(self.name, self.dtype)), self.best)
+        self.builder.store(index(-1), self.where)
+
+    def add(self, element: Element, columns: Element) -> None:
+        """Take some elements, one after the other."""
+        for lane in range(element.lanes):
+            number, column = _lanes(element, [lane]), _lanes(columns, [lane])
+            best = number.like(self.builder.load(self.best, typ=scalar_type(self.dtype)))
+            where = column.like(self.builder.load(self.where, typ=INDEX), INT64)
+            better = number > best if self.name == "argmax" else number < best
+            better = NativeMaths.logical_or(better, where < 0)
+            if number.floating:
+                first_nan = NativeMaths.logical_and(number != number, best == best)
+                better = NativeMaths.logical_or(better, first_nan)
+            self.builder.store(select(better, number, best).value, self.best)
+            self.builder.store(select(better, column, where).value, self.where)
+
+    def finish(self) -> Element:
+        """Return the result."""
+        return Element(self.builder, self.builder.load(self.where, typ=INDEX), INT64)
+
+
+def accumulator(equation: Equation, builder: ir.IRBuilder, lanes: int) -> Accumulator:
+    """Return what adds up for a reduction."""
+    kind = Position if equation.op.name.startswith("arg") else Accumulator
+    return kind(equation, builder, lanes)

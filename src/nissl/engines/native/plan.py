@@ -1,0 +1,316 @@
+"""The plan: which equations of a graph are computed together, in which order, and where their results lie.
+
+A Group is one pass over the elements of a shape: elementwise equations, whose results stay in registers; reductions of
+them over the last axis, whose results (one for each row) later equations of the same pass may use; and reductions over
+rows or everything, whose results are there when the pass is over. A Group may be led by a matrix product: then its
+equations are applied to each tile as it is finished. Movements are no work: their results are Layouts of what is there.
+What has no machine code is a Call, to the op's own NumPy rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from nissl.engines.native.layout import Layout, contiguous
+from nissl.graph.graph import Equation, Graph, Symbol
+from nissl.shapes import Shape
+
+
+class Level(Enum):
+    """What a result of a Group has one of: each element, each row; or each column or all, when the pass is over."""
+
+    ELEMENT = "element"
+    ROW = "row"
+    COLUMN = "column"
+    TOTAL = "total"
+
+
+@dataclass(eq=False)
+class Group:
+    """Equations that are computed in one pass over the elements of `shape`."""
+
+    shape: Shape
+    leader: Equation | None = None  # the matrix product whose result is the first element-level value
+    equations: list[Equation] = field(default_factory=list)
+    levels: dict[Symbol, Level] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        equations = [*([self.leader] if self.leader else []), *self.equations]
+        used = dict.fromkeys(x for e in equations for x in e.inputs if isinstance(x, Symbol))
+        return [x for x in used if x not in self.levels]
+
+    @property
+    def rows(self) -> Shape:
+        """The shape without its last axis."""
+        return self.shape[:-1]
+
+
+@dataclass(eq=False)
+class Call:
+    """An equation that NumPy computes."""
+
+    equation: Equation
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        return [x for x in self.equation.inputs if isinstance(x, Symbol)]
+
+
+Kernel = Group | Call
+
+REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
+# Besides the elementwise ops: those that make an element from its place.
+GENERATORS = ("one_hot", "random_uniform", "full")
+
+
+@dataclass(eq=False)
+class Plan:
+    """Kernels in an order in which they can run, and where each Symbol lies: in whose memory, and how."""
+
+    kernels: list[Kernel]
+    places: dict[Symbol, tuple[Symbol, Layout]]
+    stored: list[Symbol]  # results that need memory, in the order in which they are made
+    homes: dict[Symbol, Kernel]
+    in_place: dict[Symbol, Symbol]  # results that take the memory of an input
+
+
+def make_plan(graph: Graph, left_to_numpy: Iterable[Equation] = ()) -> Plan:
+    """Return a plan for a graph; some equations have no machine code."""
+    return _Planner(graph, set(left_to_numpy)).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, left_to_numpy: set[Equation]) -> None:
+        self.graph = graph
+        self.left_to_numpy = left_to_numpy
+        self.kernels: list[Kernel] = []
+        self.homes: dict[Symbol, Kernel] = {}
+        self.places = {symbol: (symbol, contiguous(symbol.shape)) for symbol in (*graph.inputs, *graph.constants)}
+        self.forced: set[Symbol] = set()  # need memory because something reads them there
+        self.needs: dict[Kernel, set[Kernel]] = {}
+
+    def plan(self) -> Plan:
+        for equation in self.graph.equations:
+            self.place(equation)
+        stored = self.find_stored()
+        in_place: dict[Symbol, Symbol] = {}
+        for output, place in self.graph.updates.items():
+            new, old = self.graph.outputs[output], self.graph.inputs[place]
+            if new not in in_place and self.can_be_in_place(new, old):
+                in_place[new] = old
+        return Plan(self.in_order(), self.places, stored, self.homes, in_place)
+
+    def place(self, equation: Equation) -> None:
+        """Decide where an equation is computed."""
+        name, kind = equation.op.name, equation.op.kind
+        if equation in self.left_to_numpy or any(
+            0 in s.shape for s in (*equation.outputs, *(x for x in equation.inputs if isinstance(x, Symbol)))
+        ):
+            self.call(equation)
+        elif kind == "movement" or name == "index":
+            self.move(equation)
+        elif kind == "elementwise" or name in GENERATORS:
+            self.join(equation)
+        elif name in REDUCTIONS:
+            self.reduce(equation)
+        elif name == "matmul" and equation.outputs[0].dtype.kind == "f":
+            self.multiply(equation)
+        else:
+            self.call(equation)
+
+    def call(self, equation: Equation) -> None:
+        kernel = Call(equation)
+        for symbol in kernel.inputs:
+            self.force(symbol)
+        self.add(kernel, equation)
+
+    def add(self, kernel: Kernel, equation: Equation) -> None:
+        """Note that an equation is computed by a kernel, which may be new."""
+        if kernel not in self.needs:
+            self.kernels.append(kernel)
+            self.needs[kernel] = set()
+        self.needs[kernel] |= self.makers_of(equation.inputs) - {kernel}
+        for symbol in equation.outputs:
+            self.homes[symbol] = kernel
+            self.places[symbol] = (symbol, contiguous(symbol.shape))
+
+    def makers_of(self, operands: Iterable[object]) -> set[Kernel]:
+        bases = {self.places[x][0] for x in operands if isinstance(x, Symbol)}
+        return {self.homes[base] for base in bases if base in self.homes}
+
+    def force(self, symbol: Symbol) -> None:
+        self.forced.add(self.places[symbol][0])
+
+    def depends(self, kernel: Kernel, on: Kernel) -> bool:
+        """Whether one kernel needs another, directly or not."""
+        stack, seen = [kernel], set()
+        while stack:
+            current = stack.pop()
+            if current is on:
+                return True
+            if current not in seen:
+                seen.add(current)
+                stack.extend(self.needs[current])
+        return False
+
+    def move(self, equation: Equation) -> None:
+        (symbol, *rest), result = equation.inputs, equation.outputs[0]
+        assert isinstance(symbol, Symbol)
+        group = self.homes.get(symbol)
+        if isinstance(group, Group) and self.is_alias(equation, group):
+            self.add(group, equation)
+            group.equations.append(equation)
+            group.levels[result] = Level.ELEMENT if result.shape == group.shape else Level.ROW
+            return
+        base, layout = self.places[symbol]
+        moved = None if rest else layout.moved(equation.op, equation.attributes)
+        if moved is None:
+            self.call(equation)
+        else:
+            self.forced.add(base)
+            self.places[result] = base, moved
+
+    @staticmethod
+    def is_alias(equation: Equation, group: Group) -> bool:
+        """Whether a movement only says a row's number by another shape, or repeats it over the row."""
+        symbol, result = equation.inputs[0], equation.outputs[0]
+        if group.levels.get(symbol) is not Level.ROW:  # type: ignore[arg-type]
+            return False
+        as_rows = (group.rows, (*group.rows, 1))
+        if equation.op.name == "reshape":
+            return result.shape in as_rows
+        return equation.op.name == "broadcast_to" and result.shape == group.shape and symbol.shape == as_rows[1]  # type: ignore[union-attr]
+
+    def join(self, equation: Equation) -> None:
+        """Compute an elementwise equation in the pass that makes one of its inputs, if it can be, else in a new one."""
+        shape = equation.outputs[0].shape
+        for group in self.candidates(equation):
+            level = self.level_in(group, equation)
+            if level is not None:
+                self.add(group, equation)
+                group.equations.append(equation)
+                group.levels.update(dict.fromkeys(equation.outputs, level))
+                return
+        group = Group(shape)
+        self.add(group, equation)
+        group.equations.append(equation)
+        group.levels.update(dict.fromkeys(equation.outputs, Level.ELEMENT))
+
+    def candidates(self, equation: Equation) -> list[Group]:
+        """Return the groups that make inputs of an equation and could take it without a circle, the latest first."""
+        makers = self.makers_of(equation.inputs)
+        groups = [k for k in reversed(self.kernels) if isinstance(k, Group) and (k in makers or k.shape == ())]
+        return [g for g in groups if not any(m is not g and self.depends(m, g) for m in makers)]
+
+    def level_in(self, group: Group, equation: Equation) -> Level | None:
+        """Return at which level an elementwise equation would stand in a group, or None if it cannot stand there."""
+        shape = equation.outputs[0].shape
+        own = [x for x in equation.inputs if isinstance(x, Symbol) and x in group.levels]
+        # A view of something that the group makes cannot be read before the group is done.
+        others = [x for x in equation.inputs if isinstance(x, Symbol) and x not in group.levels]
+        if any(self.homes.get(self.places[x][0]) is group for x in others):
+            return None
+        if shape == group.shape:
+            fits = all(
+                group.levels[x] is Level.ELEMENT
+                or (group.levels[x] is Level.ROW and x.shape in ((*group.rows, 1), ()) and len(x.shape) <= len(shape))
+                for x in own
+            )
+            return Level.ELEMENT if fits else None
+        if group.leader is not None or not own:
+            return None
+        if shape in (group.rows, (*group.rows, 1)) and all(
+            group.levels[x] is Level.ROW and x.shape == shape for x in own
+        ):
+            return Level.ROW if equation.op.name not in GENERATORS else None
+        return None
+
+    def reduce(self, equation: Equation) -> None:
+        symbol = equation.inputs[0]
+        assert isinstance(symbol, Symbol)
+        axes, ndim = equation.attributes["axes"], symbol.ndim if hasattr(symbol, "ndim") else len(symbol.shape)
+        level = _reduction_level(equation.op.name, axes, ndim)
+        if level is None:
+            self.call(equation)
+            return
+        group = self.homes.get(symbol)
+        inside = (
+            isinstance(group, Group)
+            and group.leader is None
+            and group.shape == symbol.shape
+            and group.levels.get(symbol) is Level.ELEMENT
+        )
+        if not inside:
+            group = Group(symbol.shape)
+        assert isinstance(group, Group)
+        self.add(group, equation)
+        group.equations.append(equation)
+        group.levels[equation.outputs[0]] = level
+
+    def multiply(self, equation: Equation) -> None:
+        group = Group(equation.outputs[0].shape, leader=equation)
+        for symbol in equation.inputs:
+            assert isinstance(symbol, Symbol)
+            self.force(symbol)
+        self.add(group, equation)
+        group.levels[equation.outputs[0]] = Level.ELEMENT
+
+    def find_stored(self) -> list[Symbol]:
+        """Return the results that are read by another kernel or by the caller."""
+        read = set(self.forced)
+        for kernel in self.kernels:
+            read.update(self.places[x][0] for x in kernel.inputs)
+        read.update(self.places[x][0] for x in self.graph.outputs)
+        for kernel in self.kernels:
+            if isinstance(kernel, Group):
+                read.update(s for s, level in kernel.levels.items() if level in (Level.COLUMN, Level.TOTAL))
+        return [symbol for symbol in self.homes if symbol in read]
+
+    def can_be_in_place(self, new: Symbol, old: Symbol) -> bool:
+        """Whether a new value may be written over the old one; if so, those who read the old one come first."""
+        home = self.homes.get(new)
+        if not isinstance(home, Group) or home.levels[new] is not Level.ELEMENT or old in self.graph.outputs:
+            return False
+        readers = [k for k in self.kernels if any(self.places[x][0] is old for x in k.inputs)]
+        views = [self.places[x] for x in home.inputs if self.places[x][0] is old]
+        leading = [] if home.leader is None else [self.places[x][0] for x in home.leader.inputs]  # type: ignore[index]
+        if old in leading or any(not layout.contiguous or layout.shape != new.shape for _, layout in views):
+            return False
+        if any(self.places[x][0] is old for x in self.graph.outputs):
+            return False
+        others = [k for k in readers if k is not home]
+        if any(self.depends(reader, home) for reader in others):
+            return False
+        self.needs[home] |= set(others)
+        return True
+
+    def in_order(self) -> list[Kernel]:
+        """Return the kernels, each after those that it needs, and else in the order of the equations."""
+        done: dict[Kernel, None] = {}
+        for kernel in self.kernels:
+            stack = [kernel]
+            while stack:
+                current = stack[-1]
+                waiting = [k for k in self.kernels if k in self.needs[current] and k not in done]
+                if current in done or not waiting:
+                    done[stack.pop()] = None
+                else:
+                    stack.append(waiting[0])
+        return list(done)
+
+
+def _reduction_level(name: str, axes: Sequence[int], ndim: int) -> Level | None:
+    if ndim == 0:
+        return None
+    if tuple(axes) == (ndim - 1,):
+        return Level.ROW
+    if name.startswith("arg"):
+        return None
+    if len(axes) == ndim:
+        return Level.TOTAL
+    return Level.COLUMN if tuple(axes) == tuple(range(ndim - 1)) else None

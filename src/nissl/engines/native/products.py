@@ -1,0 +1,193 @@
+"""Matrix products: a tile of the result stays in registers while the inner axis is walked.
+
+For each k, a few vectors of a row of B are loaded, and each of a few numbers of a column of A is multiplied with them
+and added to the tile. Every element of the result is one sum over k, in order, so it does not depend on tiles. When a
+tile is finished, the equations of the Group that the product leads are applied to it, before it leaves the registers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from nissl.engines.native.emitter import Emitter, Memory, Place, index
+from nissl.engines.native.layout import Layout, contiguous
+from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
+from nissl.graph.graph import Symbol
+
+# How many vectors of the result are in registers at once. Measured on AVX-512, which has 32 registers: 8 rows of 2.
+TILE = 16
+WIDEST = 2
+
+
+class Product:
+    """Writes down the pass of a Group that a product leads."""
+
+    def __init__(self, emitter: Emitter, stored: set[Symbol], lanes: int, packed: ir.Value | None) -> None:
+        self.emitter = emitter
+        self.builder = emitter.builder
+        self.group = emitter.group
+        self.stored = stored
+        self.lanes = lanes
+        self.packed = packed
+        leader = self.group.leader
+        assert leader is not None
+        a, b = leader.inputs
+        assert isinstance(a, Symbol)
+        assert isinstance(b, Symbol)
+        self.result = leader.outputs[0]
+        self.inner = a.shape[-1]
+        *self.batch, self.rows, self.columns = self.group.shape
+        self.a = self.operand(a, (self.rows, self.inner))
+        self.b = self.operand(b, (self.inner, self.columns))
+
+    def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
+        """Return where an operand lies, repeated over the batch."""
+        memory = self.emitter.memory(symbol)
+        return Memory(memory.pointer, memory.layout.broadcast((*self.batch, *matrix)), memory.dtype)
+
+    def emit(self) -> None:
+        """Write down the pass."""
+        batches = math.prod(self.batch)
+        if batches == 1:
+            self.emit_matrix(index(0))
+        else:
+            self.emitter.loop(index(0), index(batches), 1, self.emit_matrix)
+
+    def emit_matrix(self, batch: ir.Value) -> None:
+        """Write down one product of two matrices."""
+        a, b = (self.in_batch(operand, batch) for operand in (self.a, self.b))
+        if needs_packing(self.b.layout):
+            b = self.pack(b)
+        vectors = -(-self.columns // self.lanes)
+        width = min(vectors, WIDEST if self.rows >= TILE // WIDEST else max(TILE // self.rows, 1))
+        height = min(self.rows, TILE // width)
+        full = self.columns - self.columns % (width * self.lanes)
+
+        def column_block(column: ir.Value, widths: Sequence[int]) -> None:
+            def row_block(row: ir.Value, count: int) -> None:
+                self.tile(a, b, batch, row, count, column, widths)
+
+            self.emitter.chunks(self.rows, height, row_block)
+
+        def rows_of_blocks(start: int, stop: int, widths: Sequence[int]) -> None:
+            step = sum(widths)
+            if stop - start == step:
+                column_block(index(start), widths)
+            elif stop > start:
+                self.emitter.loop(index(start), index(stop), step, lambda column: column_block(column, widths))
+
+        rows_of_blocks(0, full, [self.lanes] * width)
+        rest = self.columns - full
+        if rest:
+            widths = [self.lanes] * (rest // self.lanes) + ([rest % self.lanes] if rest % self.lanes else [])
+            column_block(index(full), widths)
+
+    def in_batch(self, operand: Memory, batch: ir.Value) -> Memory:
+        """Return where one matrix of an operand lies."""
+        offset: ir.Value = index(operand.layout.offset)
+        rest = batch
+        for size, stride in reversed(list(zip(self.batch, operand.layout.strides, strict=False))):
+            part = self.builder.urem(rest, index(size))
+            rest = self.builder.udiv(rest, index(size))
+            if stride:
+                offset = self.builder.add(offset, self.builder.mul(part, index(stride)))
+        pointer = self.builder.gep(operand.pointer, [offset], source_etype=scalar_type(operand.dtype))
+        return Memory(pointer, Layout(operand.layout.shape[-2:], operand.layout.strides[-2:]), operand.dtype)
+
+    def pack(self, b: Memory) -> Memory:
+        """Copy B so that its rows lie in one piece."""
+        assert self.packed is not None
+        builder, kind, size = self.builder, scalar_type(b.dtype), b.dtype.itemsize
+        along_inner, along_columns = b.layout.strides
+
+        def row(k: ir.Value) -> None:
+            def chunk(column: ir.Value, lanes: int) -> None:
+                start = builder.add(builder.mul(k, index(along_inner)), builder.mul(column, index(along_columns)))
+                vector = ir.Constant(widened(kind, lanes), ir.Undefined)
+                for lane in range(lanes):
+                    place = builder.add(start, index(lane * along_columns))
+                    number = builder.load(builder.gep(b.pointer, [place], source_etype=kind), typ=kind, align=size)
+                    if lanes == 1:
+                        vector = number
+                    else:
+                        vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
+                target = builder.add(builder.mul(k, index(self.columns)), column)
+                builder.store(vector, builder.gep(self.packed, [target], source_etype=kind), align=size)
+
+            self.emitter.chunks(self.columns, self.lanes, chunk)
+
+        self.emitter.loop(index(0), index(self.inner), 1, row)
+        return Memory(self.packed, contiguous((self.inner, self.columns)), b.dtype)
+
+    def tile(
+        self,
+        a: Memory,
+        b: Memory,
+        batch: ir.Value,
+        row: ir.Value,
+        height: int,
+        column: ir.Value,
+        widths: Sequence[int],
+    ) -> None:
+        """Write down one tile of the result: `height` rows, and vectors of these widths."""
+        builder, dtype = self.builder, a.dtype
+        kind, size = scalar_type(dtype), dtype.itemsize
+        a_row, a_inner = a.layout.strides
+        starts = [sum(widths[:i]) for i in range(len(widths))]
+        a_first = builder.gep(a.pointer, [builder.mul(row, index(a_row))], source_etype=kind)
+        b_first = builder.gep(b.pointer, [builder.mul(column, index(b.layout.strides[1]))], source_etype=kind)
+
+        before = builder.block
+        body, after = builder.function.append_basic_block(), builder.function.append_basic_block()
+        builder.branch(body)
+        builder.position_at_end(body)
+        k = builder.phi(index(0).type)
+        k.add_incoming(index(0), before)
+        sums = [[builder.phi(widened(kind, width)) for width in widths] for _ in range(height)]
+        b_row = builder.gep(b_first, [builder.mul(k, index(b.layout.strides[0]))], source_etype=kind)
+        vectors = []
+        for start, width in zip(starts, widths, strict=True):
+            pointer = builder.gep(b_row, [index(start)], source_etype=kind)
+            vectors.append(Element(builder, builder.load(pointer, typ=widened(kind, width), align=size), dtype))
+        a_column = builder.gep(a_first, [builder.mul(k, index(a_inner))], source_etype=kind)
+        following = builder.add(k, index(1))
+        for i, row_of_sums in enumerate(sums):
+            pointer = builder.gep(a_column, [index(i * a_row)], source_etype=kind)
+            number = builder.load(pointer, typ=kind, align=size)
+            for total, vector, width in zip(row_of_sums, vectors, widths, strict=True):
+                factor = Element(builder, splat(builder, number, width), dtype)
+                new = fma(factor, vector, Element(builder, total, dtype))
+                zero = ir.Constant(kind, 0.0) if width == 1 else ir.Constant(widened(kind, width), [0.0] * width)
+                total.add_incoming(zero, before)
+                total.add_incoming(new.value, builder.block)
+                total.finished = new
+        k.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, index(self.inner)), body, after)
+        builder.position_at_end(after)
+
+        first_row = builder.add(builder.mul(batch, index(self.rows)), row)
+        for i, row_of_sums in enumerate(sums):
+            for total, start, width in zip(row_of_sums, starts, widths, strict=True):
+                place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), width)
+                place.values[self.result] = total.finished
+                self.finish(place)
+
+    def finish(self, place: Place) -> None:
+        """Apply the equations of the Group to a piece of the result, and store what is needed."""
+        for symbol in self.group.levels:
+            if symbol in self.stored:
+                self.emitter.store(symbol, self.emitter.value(symbol, place), place)
+
+
+def needs_packing(layout: Layout) -> bool:
+    """Whether the rows of B do not lie in one piece, so that vectors of them cannot be loaded."""
+    return layout.shape[-1] > 1 and layout.strides[-1] != 1
+
+
+def packing_size(symbol: Symbol) -> int:
+    """Return the bytes that a packed matrix takes."""
+    return int(np.prod(symbol.shape[-2:])) * symbol.dtype.itemsize

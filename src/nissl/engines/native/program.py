@@ -1,0 +1,335 @@
+"""A program: the machine code of a graph, with the memory it works in.
+
+Inputs that the graph gives new values to are written in place, unless someone else holds their array too. Results are
+new arrays on each call; what lies between is one piece of memory, planned once, in which values that are not needed at
+the same time share their places.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+
+from nissl.engines.eager import evaluate
+from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, UnsupportedEquation, index
+from nissl.engines.native.layout import Layout
+from nissl.engines.native.loops import Loops, spilled
+from nissl.engines.native.machine import Code, machine_code, vector_bytes
+from nissl.engines.native.plan import Call, Group, Plan, make_plan
+from nissl.engines.native.products import Product, needs_packing, packing_size
+from nissl.graph.graph import Equation, Graph, Symbol
+from nissl.graph.interpret import interpret
+from nissl.graph.passes import simplified
+from nissl.tensor import wrap
+
+Array = npt.NDArray[Any]
+
+ALIGNMENT = 64
+
+
+def lanes_of(group: Group) -> int:
+    """Return how many elements a vector holds: as many as registers have room for of the floats that there are."""
+    symbols = [*group.levels, *group.inputs]
+    sizes = [s.dtype.itemsize for s in symbols if s.dtype.kind == "f"] or [8]
+    return max(vector_bytes() // min(sizes), 1)
+
+
+class Program:
+    """What runs a graph: called with arrays for its inputs, it returns arrays for its outputs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.original = graph
+        self.graph = simplified(graph)
+        left_to_numpy: list[Equation] = []
+        while True:
+            self.plan = make_plan(self.graph, left_to_numpy)
+            for kernel in self.plan.kernels:
+                if isinstance(kernel, Group) and kernel.leader is None:
+                    extra = [s for s in spilled(kernel, lanes_of(kernel)) if s not in self.plan.stored]
+                    self.plan.stored.extend(extra)
+            try:
+                self.memory = MemoryPlan(self.graph, self.plan)
+                module, self.segments = emit(self.graph, self.plan, self.memory)
+                break
+            except UnsupportedEquation as found:
+                left_to_numpy.append(found.equation)
+        self.module = module
+        names = [segment for segment in self.segments if isinstance(segment, str)]
+        self.code = Code(machine_code(module), names, (ctypes.c_void_p,)) if names else None
+        self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
+        self.table = self.memory.new_table(self.arena)
+        self.lock = threading.Lock()
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        """Run the graph."""
+        memory = self.memory
+        given = list(arrays)
+        for i in memory.written:
+            # Held by the Tensor, the caller's list and the one here, and while it is looked at.
+            if sys.getrefcount(given[i]) > HELD or not _is_plain(given[i]):
+                given[i] = np.array(given[i], order="C")
+        given = [x if _is_plain(x) else np.array(x, order="C") for x in given]
+        fresh = [np.empty(symbol.shape, symbol.dtype) for symbol in memory.fresh]
+        with self.lock:
+            for slot, array in enumerate((*given, *memory.constants, *fresh)):
+                self.table[slot] = array.__array_interface__["data"][0]
+            self.run((*given, *memory.constants, *fresh))
+            if memory.status(self.arena)[0]:
+                memory.status(self.arena)[0] = 0
+                interpret(self.original, arrays)  # raises what is wrong with the labels
+                raise AssertionError("a label was out of range, but not on the reference engine")
+            return [self.output(symbol, given, fresh) for symbol in self.graph.outputs]
+
+    def run(self, arrays: Sequence[Array]) -> None:
+        """Run all segments, and NumPy's equations between them."""
+        for segment in self.segments:
+            if isinstance(segment, str):
+                assert self.code is not None
+                self.code.functions[segment](self.table.ctypes.data)
+                if self.memory.status(self.arena)[0]:
+                    return
+            else:
+                self.call(segment.equation, arrays)
+
+    def call(self, equation: Equation, arrays: Sequence[Array]) -> None:
+        """Compute an equation by NumPy."""
+        payloads = [self.array_of(x, arrays) if isinstance(x, Symbol) else x for x in equation.inputs]
+        with np.errstate(all="ignore"):
+            value = evaluate(equation.op, payloads, equation.attributes)
+        for symbol, result in zip(equation.outputs, value if equation.op.outputs > 1 else (value,), strict=True):
+            if symbol in self.memory.slots:
+                self.array_of(symbol, arrays)[...] = result
+
+    def array_of(self, symbol: Symbol, arrays: Sequence[Array]) -> Array:
+        """Return the memory of a Symbol as an array."""
+        base, layout = self.plan.places[symbol]
+        slot = self.memory.slots[base]
+        held = arrays[slot] if slot < len(arrays) else self.memory.in_arena(base, self.arena)
+        return _strided(held, layout, symbol.dtype)
+
+    def output(self, symbol: Symbol, given: Sequence[Array], fresh: Sequence[Array]) -> Array:
+        """Return the array of an output."""
+        base, layout = self.plan.places[symbol]
+        slot = self.memory.slots[base]
+        arrays = (*given, *self.memory.constants, *fresh)
+        own = base in self.memory.fresh or base in self.plan.in_place
+        if own and layout.contiguous and layout.shape == base.shape and self.memory.first_use(symbol):
+            return arrays[slot]
+        held = arrays[slot] if slot < len(arrays) else self.memory.in_arena(base, self.arena)
+        return np.array(_strided(held, layout, symbol.dtype))
+
+
+def _is_plain(array: Array) -> bool:
+    return array.flags.c_contiguous and array.flags.aligned and array.flags.writeable and array.dtype.isnative
+
+
+def _strided(array: Array, layout: Layout, dtype: np.dtype[Any]) -> Array:
+    """Return a view of the memory of an array."""
+    size = dtype.itemsize
+    if 0 in layout.shape:
+        return np.empty(layout.shape, dtype)
+    strides = [stride * size for stride in layout.strides]
+    return np.lib.stride_tricks.as_strided(array.reshape(-1)[layout.offset :], layout.shape, strides)
+
+
+def _calibrated() -> int:
+    """Return the number of references to an array that a Tensor and the lists of a call hold, on this Python."""
+
+    def look(arrays: Sequence[Array]) -> int:
+        given = list(arrays)
+        for i in (0,):
+            return sys.getrefcount(given[i])
+        raise AssertionError
+
+    tensors = [wrap(np.empty(1))]
+    return look([tensor._array() for tensor in tensors])
+
+
+HELD = _calibrated()
+
+
+class MemoryPlan:
+    """Which slot of the table of addresses belongs to which Symbol, and where in the arena it lies."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.plan = plan
+        self.graph = graph
+        self.constants = [np.ascontiguousarray(array).reshape(array.shape) for array in graph.constants.values()]
+        self.slots: dict[Symbol, int] = {s: i for i, s in enumerate((*graph.inputs, *graph.constants))}
+        self.written = sorted(self.slots[old] for old in plan.in_place.values())
+        outputs = {s for s in graph.outputs if plan.places[s][0] is s}
+        self.fresh = [s for s in plan.stored if s in outputs and s not in plan.in_place]
+        for symbol in self.fresh:
+            self.slots[symbol] = len(self.slots)
+        self.slots.update({new: self.slots[old] for new, old in plan.in_place.items()})
+        self.first_in_arena = len(graph.inputs) + len(graph.constants) + len(self.fresh)
+        self.offsets: dict[Symbol, int] = {}
+        self.packed: dict[Group, int] = {}
+        self.size = ALIGNMENT  # of which the first bytes are the status
+        self._arrange([s for s in plan.stored if s not in self.slots])
+        self._seen: set[int] = set()
+
+    def _arrange(self, symbols: Sequence[Symbol]) -> None:
+        """Give each Symbol a place in the arena that no other has while it is needed."""
+        order = {kernel: i for i, kernel in enumerate(self.plan.kernels)}
+        last: dict[Symbol, int] = {}
+        for kernel, i in order.items():
+            for x in kernel.inputs:
+                last[self.plan.places[x][0]] = i
+        for x in self.graph.outputs:
+            last[self.plan.places[x][0]] = len(order)
+        wanted: list[tuple[int, int, int, Any]] = []  # first, last, size, for whom
+        for symbol in symbols:
+            first = order[self.plan.homes[symbol]]
+            wanted.append((first, last.get(symbol, first), max(symbol.size * symbol.dtype.itemsize, 1), symbol))
+        for kernel, i in order.items():
+            if isinstance(kernel, Group) and kernel.leader is not None:
+                b = kernel.leader.inputs[1]
+                assert isinstance(b, Symbol)
+                if needs_packing(self.plan.places[b][1]):
+                    wanted.append((i, i, packing_size(b), kernel))
+        placed: list[tuple[int, int, int, int]] = []  # first, last, start, end
+        for first, end, size, owner in sorted(wanted, key=lambda w: -w[2]):
+            size = -(-size // ALIGNMENT) * ALIGNMENT
+            start = ALIGNMENT
+            for _, _, taken, free in sorted((p for p in placed if p[0] <= end and first <= p[1]), key=lambda p: p[2]):
+                if taken - start >= size:
+                    break
+                start = max(start, free)
+            placed.append((first, end, start, start + size))
+            self.size = max(self.size, start + size)
+            if isinstance(owner, Group):
+                self.packed[owner] = start
+            else:
+                self.offsets[owner] = start
+        for symbol in symbols:
+            self.slots[symbol] = len(self.slots) - len(self.plan.in_place)
+
+    def new_table(self, arena: Array) -> npt.NDArray[np.uint64]:
+        """Return a table of addresses, with those in the arena filled in."""
+        table = np.zeros(self.first_in_arena + len(self.offsets) + 1 + len(self.packed), np.uint64)
+        base = _aligned(arena)
+        for symbol, offset in self.offsets.items():
+            table[self.slots[symbol]] = base + offset
+        table[self.status_slot] = base
+        for i, offset in enumerate(self.packed.values()):
+            table[self.status_slot + 1 + i] = base + offset
+        return table
+
+    @property
+    def status_slot(self) -> int:
+        """The slot of the flag for labels out of range."""
+        return self.first_in_arena + len(self.offsets)
+
+    def packed_slot(self, group: Group) -> int | None:
+        """Return the slot of the memory in which a Group packs a matrix."""
+        return self.status_slot + 1 + list(self.packed).index(group) if group in self.packed else None
+
+    def status(self, arena: Array) -> npt.NDArray[np.int64]:
+        """Return the flag for labels out of range."""
+        start = _aligned(arena) - arena.__array_interface__["data"][0]
+        return arena[start : start + 8].view(np.int64)
+
+    def in_arena(self, symbol: Symbol, arena: Array) -> Array:
+        """Return the memory of a Symbol in the arena."""
+        start = _aligned(arena) - arena.__array_interface__["data"][0] + self.offsets[symbol]
+        return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
+
+    def first_use(self, symbol: Symbol) -> bool:
+        """Whether a Symbol is an output once only, so that its array can be given away."""
+        return self.graph.outputs.count(symbol) == 1
+
+
+def _aligned(arena: Array) -> int:
+    start = int(arena.__array_interface__["data"][0])
+    return -(-start // ALIGNMENT) * ALIGNMENT
+
+
+Segment = str | Call
+
+
+def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[Segment]]:
+    """Return the module, and what is run in order: the names of functions in it, and NumPy's equations."""
+    module = ir.Module("program")
+    segments: list[Segment] = []
+    waiting: list[ir.Function] = []
+
+    def finish() -> None:
+        if not waiting:
+            return
+        name = f"segment_{len(segments)}"
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        if not segments:
+            check_labels(builder, graph, plan, memory)
+        for part in waiting:
+            builder.call(part, function.args)
+        builder.ret_void()
+        segments.append(name)
+        waiting.clear()
+
+    for number, kernel in enumerate(plan.kernels):
+        if isinstance(kernel, Group):
+            waiting.append(emit_group(module, f"kernel_{number}", kernel, plan, memory))
+        else:
+            finish()
+            segments.append(kernel)
+    finish()
+    return module, segments
+
+
+def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: MemoryPlan) -> None:
+    """Look at the labels among the inputs, and return from the function if one is out of range: nothing has changed."""
+    (table,) = builder.function.args
+
+    def pointer(slot: int) -> ir.Value:
+        return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
+
+    for equation in graph.equations:
+        labels = equation.inputs[0] if equation.op.name == "one_hot" else None
+        if not isinstance(labels, Symbol) or plan.places[labels][0] not in graph.inputs or not labels.size:
+            continue
+        base, layout = plan.places[labels]
+        found = Memory(pointer(memory.slots[base]), layout, labels.dtype)
+        status = pointer(memory.status_slot)
+        emitter = Emitter(builder, Group(labels.shape), {labels: found}.__getitem__, status)
+        emitter.check_labels(labels, equation.attributes["classes"])
+        with builder.if_then(builder.icmp_signed("!=", builder.load(status, typ=INDEX), index(0)), likely=False):
+            builder.ret_void()
+
+
+def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: MemoryPlan) -> ir.Function:
+    """Write down the pass of a Group as a function of the table of addresses."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block())
+    (table,) = function.args
+
+    def pointer(slot: int) -> ir.Value:
+        with builder.goto_entry_block():
+            return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
+
+    pointers: dict[Symbol, ir.Value] = {}
+
+    def memory_of(symbol: Symbol) -> Memory:
+        base, layout = plan.places[symbol]
+        if base not in pointers:
+            pointers[base] = pointer(memory.slots[base])
+        return Memory(pointers[base], layout, symbol.dtype)
+
+    emitter = Emitter(builder, group, memory_of, pointer(memory.status_slot))
+    stored = {s for s in plan.stored if s in group.levels}
+    if group.leader is None:
+        Loops(emitter, stored, lanes_of(group)).emit()
+    else:
+        slot = memory.packed_slot(group)
+        Product(emitter, stored, lanes_of(group), None if slot is None else pointer(slot)).emit()
+    builder.ret_void()
+    return function
