@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,38 +66,56 @@ class Program:
         self.code = Code(machine_code(module), names, (ctypes.c_void_p,)) if names else None
         self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
         self.table = self.memory.new_table(self.arena)
+        self.status = self.memory.status(self.arena)
+        self.results = [self.memory.result(symbol) for symbol in self.graph.outputs]
+        # Whose addresses are in the table already; arrays are looked at once only.
+        self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
         self.lock = threading.Lock()
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Run the graph."""
-        memory = self.memory
-        given = list(arrays)
-        for i in memory.written:
-            # Held by the Tensor, the caller's list and the one here, and while it is looked at.
-            if sys.getrefcount(given[i]) > HELD or not _is_plain(given[i]):
-                given[i] = np.array(given[i], order="C")
-        given = [x if _is_plain(x) else np.array(x, order="C") for x in given]
-        fresh = [np.empty(symbol.shape, symbol.dtype) for symbol in memory.fresh]
         with self.lock:
-            for slot, array in enumerate((*given, *memory.constants, *fresh)):
-                self.table[slot] = array.__array_interface__["data"][0]
-            self.run((*given, *memory.constants, *fresh))
-            if memory.status(self.arena)[0]:
-                memory.status(self.arena)[0] = 0
+            held = self.take(arrays)
+            self.run(held)
+            if self.status[0]:
+                self.status[0] = 0
                 interpret(self.original, arrays)  # raises what is wrong with the labels
                 raise AssertionError("a label was out of range, but not on the reference engine")
-            return [self.output(symbol, given, fresh) for symbol in self.graph.outputs]
+            return [
+                held[slot] if slot is not None else np.array(self.array_of(symbol, held))
+                for symbol, slot in zip(self.graph.outputs, self.results, strict=True)
+            ]
 
-    def run(self, arrays: Sequence[Array]) -> None:
+    def take(self, arrays: Sequence[Array]) -> list[Array]:
+        """Fill the table with the addresses of inputs and of new arrays for results; return all that have a slot."""
+        held = list(arrays)
+        for i in self.memory.written:
+            # Held by the Tensor, the caller's list and the one here, and while it is looked at.
+            if sys.getrefcount(held[i]) > HELD:
+                held[i] = np.array(held[i], order="C")
+        for i, known in enumerate(self.known):
+            if known() is not held[i]:
+                if not _is_plain(held[i]):
+                    held[i] = np.array(held[i], order="C")
+                self.table[i] = _address(held[i])
+                self.known[i] = weakref.ref(held[i])
+        held.extend(self.memory.constants)
+        for symbol in self.memory.fresh:
+            array = np.empty(symbol.shape, symbol.dtype)
+            self.table[len(held)] = _address(array)
+            held.append(array)
+        return held
+
+    def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and NumPy's equations between them."""
         for segment in self.segments:
             if isinstance(segment, str):
                 assert self.code is not None
-                self.code.functions[segment](self.table.ctypes.data)
-                if self.memory.status(self.arena)[0]:
+                self.code.functions[segment](self.table)
+                if self.status[0]:
                     return
             else:
-                self.call(segment.equation, arrays)
+                self.call(segment.equation, held)
 
     def call(self, equation: Equation, arrays: Sequence[Array]) -> None:
         """Compute an equation by NumPy."""
@@ -114,16 +133,13 @@ class Program:
         held = arrays[slot] if slot < len(arrays) else self.memory.in_arena(base, self.arena)
         return _strided(held, layout, symbol.dtype)
 
-    def output(self, symbol: Symbol, given: Sequence[Array], fresh: Sequence[Array]) -> Array:
-        """Return the array of an output."""
-        base, layout = self.plan.places[symbol]
-        slot = self.memory.slots[base]
-        arrays = (*given, *self.memory.constants, *fresh)
-        own = base in self.memory.fresh or base in self.plan.in_place
-        if own and layout.contiguous and layout.shape == base.shape and self.memory.first_use(symbol):
-            return arrays[slot]
-        held = arrays[slot] if slot < len(arrays) else self.memory.in_arena(base, self.arena)
-        return np.array(_strided(held, layout, symbol.dtype))
+
+def _nothing() -> None:
+    """Stand for a reference to an array that is gone."""
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _is_plain(array: Array) -> bool:
@@ -174,7 +190,6 @@ class MemoryPlan:
         self.packed: dict[Group, int] = {}
         self.size = ALIGNMENT  # of which the first bytes are the status
         self._arrange([s for s in plan.stored if s not in self.slots])
-        self._seen: set[int] = set()
 
     def _arrange(self, symbols: Sequence[Symbol]) -> None:
         """Give each Symbol a place in the arena that no other has while it is needed."""
@@ -212,9 +227,11 @@ class MemoryPlan:
         for symbol in symbols:
             self.slots[symbol] = len(self.slots) - len(self.plan.in_place)
 
-    def new_table(self, arena: Array) -> npt.NDArray[np.uint64]:
-        """Return a table of addresses, with those in the arena filled in."""
-        table = np.zeros(self.first_in_arena + len(self.offsets) + 1 + len(self.packed), np.uint64)
+    def new_table(self, arena: Array) -> ctypes.Array[ctypes.c_uint64]:
+        """Return a table of addresses, with those of constants and in the arena filled in."""
+        table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1 + len(self.packed)))()
+        for i, array in enumerate(self.constants):
+            table[len(self.graph.inputs) + i] = _address(array)
         base = _aligned(arena)
         for symbol, offset in self.offsets.items():
             table[self.slots[symbol]] = base + offset
@@ -234,21 +251,24 @@ class MemoryPlan:
 
     def status(self, arena: Array) -> npt.NDArray[np.int64]:
         """Return the flag for labels out of range."""
-        start = _aligned(arena) - arena.__array_interface__["data"][0]
+        start = _aligned(arena) - _address(arena)
         return arena[start : start + 8].view(np.int64)
 
     def in_arena(self, symbol: Symbol, arena: Array) -> Array:
         """Return the memory of a Symbol in the arena."""
-        start = _aligned(arena) - arena.__array_interface__["data"][0] + self.offsets[symbol]
+        start = _aligned(arena) - _address(arena) + self.offsets[symbol]
         return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
 
-    def first_use(self, symbol: Symbol) -> bool:
-        """Whether a Symbol is an output once only, so that its array can be given away."""
-        return self.graph.outputs.count(symbol) == 1
+    def result(self, symbol: Symbol) -> int | None:
+        """Return the slot whose array can be given away as an output, or None if it has to be copied."""
+        base, layout = self.plan.places[symbol]
+        own = base in self.fresh or base in self.plan.in_place
+        whole = layout.contiguous and layout.shape == base.shape
+        return self.slots[base] if own and whole and self.graph.outputs.count(symbol) == 1 else None
 
 
 def _aligned(arena: Array) -> int:
-    start = int(arena.__array_interface__["data"][0])
+    start = _address(arena)
     return -(-start // ALIGNMENT) * ALIGNMENT
 
 
