@@ -24,7 +24,7 @@ def kernel(name, dtype=FLOAT, lanes=None, scalars=(False,), **attributes):
     """Return a function of arrays that applies an op by machine code."""
     op = OPS[name]
     module = emit(op.value, attributes, dtype, scalars, 1, lanes or vector_bytes() // dtype.itemsize)
-    code = Code(machine_code(module), ["kernel"], (*[ctypes.c_void_p] * (len(scalars) + 1), ctypes.c_int64))
+    code = Code(machine_code(module), {"kernel": (*[ctypes.c_void_p] * (len(scalars) + 1), ctypes.c_int64)})
 
     def call(*arrays):
         result = np.empty_like(arrays[0])

@@ -109,4 +109,4 @@ def kernel(name: str, attributes: tuple[tuple[str, Any], ...], dtype: np.dtype[A
     op = OPS[name]
     lanes = vector_bytes() // dtype.itemsize
     module = emit(op.value, dict(attributes), dtype, scalars, op.outputs, lanes)
-    return Code(machine_code(module), ["kernel"], (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64))
+    return Code(machine_code(module), {"kernel": (*[ctypes.c_void_p] * (len(scalars) + op.outputs), ctypes.c_int64)})

@@ -16,8 +16,8 @@ import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.layout import Layout
-from nissl.engines.native.maths import BOOL, Element, NativeMaths, Unsupported, scalar_type, splat, widened
-from nissl.engines.native.plan import Group, Level
+from nissl.engines.native.maths import BOOL, Element, NativeMaths, Unsupported, scalar_type, select, splat, widened
+from nissl.engines.native.plan import Group, Level, is_gather
 from nissl.graph.graph import Equation, Symbol
 from nissl.ops.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 
@@ -31,6 +31,23 @@ UINT64 = np.dtype(np.uint64)
 def index(number: int) -> ir.Constant:
     """Return a constant for counting elements."""
     return ir.Constant(INDEX, number)
+
+
+def emit_loop(
+    builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int, body: Callable[[ir.Value], None]
+) -> None:
+    """Run a body with start, start + step, ... below stop."""
+    function, before = builder.function, builder.block
+    inside, after = function.append_basic_block(), function.append_basic_block()
+    builder.cbranch(builder.icmp_signed("<", start, stop), inside, after)
+    builder.position_at_end(inside)
+    place = builder.phi(INDEX)
+    place.add_incoming(start, before)
+    body(place)
+    following = builder.add(place, index(step))
+    place.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
+    builder.position_at_end(after)
 
 
 class UnsupportedEquation(Exception):  # noqa: N818  (an answer)
@@ -83,19 +100,7 @@ class Emitter:
 
     def loop(self, start: ir.Value, stop: ir.Value, step: int, body: Callable[[ir.Value], None]) -> None:
         """Run a body with start, start + step, ... below stop."""
-        builder = self.builder
-        function = builder.function
-        before = builder.block
-        inside, after = function.append_basic_block(), function.append_basic_block()
-        builder.cbranch(builder.icmp_signed("<", start, stop), inside, after)
-        builder.position_at_end(inside)
-        place = builder.phi(INDEX)
-        place.add_incoming(start, before)
-        body(place)
-        following = builder.add(place, index(step))
-        place.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, stop), inside, after)
-        builder.position_at_end(after)
+        emit_loop(self.builder, start, stop, step, body)
 
     def chunks(self, size: int, lanes: int, body: Callable[[ir.Value, int], None]) -> None:
         """Run a body over `size` columns, `lanes` at a time, and once more for the rest."""
@@ -130,7 +135,10 @@ class Emitter:
 
     def load(self, symbol: Symbol, place: Place) -> Element:
         """Read the elements of a Symbol at a Place."""
-        memory = self.memory(symbol)
+        return self.load_from(self.memory(symbol), place)
+
+    def load_from(self, memory: Memory, place: Place) -> Element:
+        """Read the elements that lie in a memory at a Place."""
         pointer, stride = self.address(memory, place)
         builder, kind = self.builder, _memory_type(memory.dtype)
         size = memory.dtype.itemsize
@@ -203,6 +211,8 @@ class Emitter:
             return [self.random_uniform(equation, place)]
         if op.name == "full":
             return [self.full(equation, place)]
+        if is_gather(equation):
+            return [self.gather(equation, place)]
         operands: list[Any] = [self.value(x, place) if isinstance(x, Symbol) else x for x in equation.inputs]
         if op.kind != "elementwise":  # a row's number, by another shape
             return operands
@@ -266,25 +276,66 @@ class Emitter:
         classes = equation.attributes["classes"]
         memory = self.memory(labels)
         layout = Layout((*memory.layout.shape, 1), (*memory.layout.strides, 0), memory.layout.offset)
-        label = self.check_label(Memory(memory.pointer, layout, memory.dtype), place, classes)
+        label = NativeMaths.astype(self.load_at(Memory(memory.pointer, layout, memory.dtype), place), INT64)
+        self.check(label, 0, classes)
         wanted = label.like(splat(self.builder, label.value, place.lanes))
         return NativeMaths.astype(self.columns(place) == wanted, np.dtype(equation.attributes["dtype"]))
 
-    def check_label(self, memory: Memory, place: Place, classes: int) -> Element:
-        """Return a label, and note if it is out of range."""
-        label = NativeMaths.astype(self.load_at(memory, place), INT64)
-        wrong = NativeMaths.logical_or(label < 0, label >= classes)
+    def gather(self, equation: Equation, place: Place) -> Element:
+        """Return elements of the rows with the numbers given; note a number out of range."""
+        source, numbers = (self.memory(x) for x in equation.inputs if isinstance(x, Symbol))
+        rows, *_ = source.layout.shape
+        first, *strides = source.layout.strides
+        builder = self.builder
+
+        def row_of(number_place: Place) -> ir.Value:
+            """Return where the row begins whose number stands at a place among the numbers."""
+            column = Layout((*numbers.layout.shape, 1), (*numbers.layout.strides, 0), numbers.layout.offset)
+            shape, self.shape = self.shape, column.shape
+            number = NativeMaths.astype(
+                self.load_at(Memory(numbers.pointer, column, numbers.dtype), number_place), INT64
+            )
+            self.shape = shape
+            number = select(number < 0, number + rows, number)
+            safe = select(self.check(number, 0, rows), number.coerce(0), number)
+            return builder.mul(safe.value, index(first))
+
+        kind = _memory_type(source.dtype)
+        if strides:
+            size = math.prod(self.shape[1:-1])
+            start = row_of(Place(builder.udiv(place.row, index(size)), index(0), 1))
+            pointer = builder.gep(source.pointer, [start], source_etype=kind)
+            return self.load_from(
+                Memory(pointer, Layout(self.shape, (0, *strides), source.layout.offset), source.dtype), place
+            )
+        found = []
+        for lane in range(place.lanes):
+            start = row_of(Place(builder.add(place.column, index(lane)), index(0), 1))
+            pointer = builder.gep(source.pointer, [builder.add(start, index(source.layout.offset))], source_etype=kind)
+            found.append(builder.load(pointer, typ=kind, align=source.dtype.itemsize))
+        value = found[0]
+        if place.lanes > 1:
+            value = ir.Constant(ir.VectorType(kind, place.lanes), ir.Undefined)
+            for lane, number in enumerate(found):
+                value = builder.insert_element(value, number, ir.Constant(ir.IntType(32), lane))
+        if source.dtype == BOOL:
+            value = builder.trunc(value, widened(ir.IntType(1), place.lanes))
+        return Element(builder, value, source.dtype)
+
+    def check(self, number: Element, low: int, high: int) -> Element:
+        """Note if a number is not in low, low + 1, ... below high; return whether it is not."""
+        wrong = NativeMaths.logical_or(number < low, number >= high)
         before = self.builder.load(self.status, typ=INDEX)
         self.builder.store(self.builder.or_(before, self.builder.zext(wrong.value, INDEX)), self.status)
-        return label
+        return wrong
 
-    def check_labels(self, labels: Symbol, classes: int) -> None:
-        """Note if one of all labels is out of range."""
-        memory, columns = self.memory(labels), self.shape[-1] if self.shape else 1
+    def check_range(self, numbers: Symbol, low: int, high: int) -> None:
+        """Note if one of all elements is out of range."""
+        memory, columns = self.memory(numbers), self.shape[-1] if self.shape else 1
 
         def check_row(row: ir.Value) -> None:
             def check(column: ir.Value) -> None:
-                self.check_label(memory, Place(row, column, 1), classes)
+                self.check(NativeMaths.astype(self.load_at(memory, Place(row, column, 1)), INT64), low, high)
 
             self.loop(index(0), index(columns), 1, check)
 

@@ -17,7 +17,7 @@ from llvmlite import ir
 from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, index
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, scalar_type, select, widened
-from nissl.engines.native.plan import Group, Level
+from nissl.engines.native.plan import Group, Level, is_gather
 from nissl.graph.graph import Equation, Symbol
 
 # Rows of up to so many vectors stay in registers from one stage to the next.
@@ -85,7 +85,7 @@ class Loops:
         """Whether all elements can be taken as one row: nothing depends on where rows end."""
         if any(level in (Level.ROW, Level.COLUMN) for level in self.group.levels.values()):
             return False
-        if any(equation.op.name == "one_hot" for equation in self.group.equations):
+        if any(e.op.name == "one_hot" or is_gather(e) for e in self.group.equations):
             return False
         read = [x for x in self.group.inputs if x not in self.keys]
         layouts = [self.emitter.memory(x).layout.broadcast(self.group.shape) for x in read]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from llvmlite import binding as llvm
@@ -45,11 +45,17 @@ def machine_code(module: ir.Module) -> bytes:
 
 
 class Code:
-    """Functions in memory, from object code; they stay there as long as this object."""
+    """Functions in memory, from object code; they stay there as long as this object.
 
-    def __init__(self, object_code: bytes, names: Sequence[str], argument_types: tuple[Any, ...]) -> None:
+    `functions` has the types of the arguments of each, by name; those that the code lacks are left out.
+    """
+
+    def __init__(self, object_code: bytes, functions: Mapping[str, tuple[Any, ...]]) -> None:
         self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         self.engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(object_code))
         self.engine.finalize_object()
-        prototype = ctypes.CFUNCTYPE(None, *argument_types)
-        self.functions = {name: prototype(self.engine.get_function_address(name)) for name in names}
+        self.functions = {
+            name: ctypes.CFUNCTYPE(None, *arguments)(address)
+            for name, arguments in functions.items()
+            if (address := self.engine.get_function_address(name))
+        }

@@ -15,7 +15,7 @@ from enum import Enum
 
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.graph.graph import Equation, Graph, Symbol
-from nissl.shapes import Shape
+from nissl.shapes import HOLE, Shape
 
 
 class Level(Enum):
@@ -112,6 +112,10 @@ class _Planner:
             0 in s.shape for s in (*equation.outputs, *(x for x in equation.inputs if isinstance(x, Symbol)))
         ):
             self.call(equation)
+        elif is_gather(equation):
+            for symbol in equation.inputs:
+                self.force(symbol)  # type: ignore[arg-type]
+            self.join(equation)
         elif kind == "movement" or name == "index":
             self.move(equation)
         elif kind == "elementwise" or name in GENERATORS:
@@ -211,6 +215,8 @@ class _Planner:
         """Return at which level an elementwise equation would stand in a group, or None if it cannot stand there."""
         shape = equation.outputs[0].shape
         own = [x for x in equation.inputs if isinstance(x, Symbol) and x in group.levels]
+        if own and is_gather(equation):
+            return None
         # A view of something that the group makes cannot be read before the group is done.
         others = [x for x in equation.inputs if isinstance(x, Symbol) and x not in group.levels]
         if any(self.homes.get(self.places[x][0]) is group for x in others):
@@ -302,6 +308,17 @@ class _Planner:
                 else:
                     stack.append(waiting[0])
         return list(done)
+
+
+def is_gather(equation: Equation) -> bool:
+    """Whether an equation takes rows by their numbers, x[numbers]."""
+    if equation.op.name != "index" or len(equation.inputs) != 2:
+        return False
+    source, numbers = equation.inputs
+    assert isinstance(source, Symbol)
+    assert isinstance(numbers, Symbol)
+    first, *rest = equation.attributes["key"]
+    return first is HOLE and all(part == slice(None) for part in rest) and len(numbers.shape) == 1
 
 
 def _reduction_level(name: str, axes: Sequence[int], ndim: int) -> Level | None:

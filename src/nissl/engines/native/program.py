@@ -11,7 +11,7 @@ import ctypes
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from nissl.engines.eager import evaluate
-from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, UnsupportedEquation, index
+from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, UnsupportedEquation, emit_loop, index
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.loops import Loops, spilled
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
-from nissl.engines.native.plan import Call, Group, Plan, make_plan
+from nissl.engines.native.plan import Call, Group, Plan, is_gather, make_plan
 from nissl.engines.native.products import Product, needs_packing, packing_size
+from nissl.errors import DataError
 from nissl.graph.graph import Equation, Graph, Symbol
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
@@ -33,6 +34,10 @@ from nissl.tensor import wrap
 Array = npt.NDArray[Any]
 
 ALIGNMENT = 64
+
+# The arguments of the functions in machine code.
+STEP = (ctypes.c_void_p,)
+SCAN = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 
 
 def lanes_of(group: Group) -> int:
@@ -63,7 +68,7 @@ class Program:
                 left_to_numpy.append(found.equation)
         self.module = module
         names = [segment for segment in self.segments if isinstance(segment, str)]
-        self.code = Code(machine_code(module), names, (ctypes.c_void_p,)) if names else None
+        self.code = Code(machine_code(module), {**dict.fromkeys(names, STEP), "scan": SCAN}) if names else None
         self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
         self.table = self.memory.new_table(self.arena)
         self.status = self.memory.status(self.arena)
@@ -86,8 +91,33 @@ class Program:
                 for symbol, slot in zip(self.graph.outputs, self.results, strict=True)
             ]
 
-    def take(self, arrays: Sequence[Array]) -> list[Array]:
-        """Fill the table with the addresses of inputs and of new arrays for results; return all that have a slot."""
+    @property
+    def can_scan(self) -> bool:
+        """Whether step after step can be run without Python: all state is changed in place, and NumPy has no part."""
+        state = all(self.results[output] == place for output, place in self.graph.updates.items())
+        return state and None not in self.results and [type(s) for s in self.segments] == [str]
+
+    def scan(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int]) -> list[Array]:
+        """Run the graph `steps` times: inputs at the places `stacked`, and results, have a first axis of steps."""
+        results = [slot for i, slot in enumerate(self.results) if slot is not None and i not in self.graph.updates]
+        with self.lock:
+            held = self.take(arrays, steps, results)
+            moving = [*stacked, *results]
+            slots = (ctypes.c_int64 * len(moving))(*moving)
+            strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
+            assert self.code is not None
+            self.code.functions["scan"](self.table, steps, slots, strides, len(moving))
+            self.known = [_nothing] * len(self.known)  # the addresses have moved
+            if self.status[0]:
+                self.status[0] = 0
+                raise DataError("a label or a row's number was out of range in one of the steps")
+            return [held[slot] for slot in self.results if slot is not None]
+
+    def take(self, arrays: Sequence[Array], steps: int = 0, results: Iterable[int] = ()) -> list[Array]:
+        """Fill the table with the addresses of inputs and of new arrays for results; return all that have a slot.
+
+        The arrays of slots in `results` get an axis of steps.
+        """
         held = list(arrays)
         for i in self.memory.written:
             # Held by the Tensor, the caller's list and the one here, and while it is looked at.
@@ -101,7 +131,8 @@ class Program:
                 self.known[i] = weakref.ref(held[i])
         held.extend(self.memory.constants)
         for symbol in self.memory.fresh:
-            array = np.empty(symbol.shape, symbol.dtype)
+            several = (steps,) if len(held) in results else ()
+            array = np.empty((*several, *symbol.shape), symbol.dtype)
             self.table[len(held)] = _address(array)
             held.append(array)
         return held
@@ -302,7 +333,37 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
             finish()
             segments.append(kernel)
     finish()
+    if len(segments) == 1 and isinstance(segments[0], str):
+        emit_scan(module, segments[0], memory)
     return module, segments
+
+
+def emit_scan(module: ir.Module, step: str, memory: MemoryPlan) -> None:
+    """Write down `scan(table, steps, slots, strides, count)`: step after step, and some addresses move on after each.
+
+    It ends early when a step finds a label out of range.
+    """
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, POINTER, POINTER, INDEX]), "scan")
+    table, steps, slots, strides, count = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    status = builder.load(builder.gep(table, [index(memory.status_slot)], source_etype=POINTER), typ=POINTER)
+
+    def entry(pointer: ir.Value, place: ir.Value) -> ir.Value:
+        return builder.load(builder.gep(pointer, [place], source_etype=INDEX), typ=INDEX)
+
+    def once(_: ir.Value) -> None:
+        builder.call(module.globals[step], [table])
+        with builder.if_then(builder.icmp_signed("!=", builder.load(status, typ=INDEX), index(0)), likely=False):
+            builder.ret_void()
+
+        def move(i: ir.Value) -> None:
+            address = builder.gep(table, [entry(slots, i)], source_etype=INDEX)
+            builder.store(builder.add(builder.load(address, typ=INDEX), entry(strides, i)), address)
+
+        emit_loop(builder, index(0), count, 1, move)
+
+    emit_loop(builder, index(0), steps, 1, once)
+    builder.ret_void()
 
 
 def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: MemoryPlan) -> None:
@@ -313,14 +374,22 @@ def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: Memory
         return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
 
     for equation in graph.equations:
-        labels = equation.inputs[0] if equation.op.name == "one_hot" else None
-        if not isinstance(labels, Symbol) or plan.places[labels][0] not in graph.inputs or not labels.size:
+        if equation.op.name == "one_hot":
+            labels, low, high = equation.inputs[0], 0, equation.attributes["classes"]
+        elif is_gather(equation):
+            source, labels = equation.inputs
+            high = source.shape[0]  # type: ignore[union-attr]
+            low = -high
+        else:
+            continue
+        assert isinstance(labels, Symbol)
+        if plan.places[labels][0] not in graph.inputs or not labels.size:
             continue
         base, layout = plan.places[labels]
         found = Memory(pointer(memory.slots[base]), layout, labels.dtype)
         status = pointer(memory.status_slot)
         emitter = Emitter(builder, Group(labels.shape), {labels: found}.__getitem__, status)
-        emitter.check_labels(labels, equation.attributes["classes"])
+        emitter.check_range(labels, low, high)
         with builder.if_then(builder.icmp_signed("!=", builder.load(status, typ=INDEX), index(0)), likely=False):
             builder.ret_void()
 
