@@ -85,7 +85,7 @@ def count_bad(array: npt.NDArray[Any]) -> str:
     return f"has {' and '.join(kinds)} of {array.size} numbers"
 
 
-def explain_divergence(training: Training, x: Tensor, targets: Tensor, loss: float) -> NoReturn:
+def explain_divergence(training: Training, rows: Tensor, loss: float) -> NoReturn:
     """Take the step once more from the state before it, looking at each op, and raise what was found.
 
     The state is as it was before the step when this raises.
@@ -96,7 +96,7 @@ def explain_divergence(training: Training, x: Tensor, targets: Tensor, loss: flo
     cause = "it could not be traced to an op"
     try:
         with using(CheckingEngine(paths)), np.errstate(all="ignore"):
-            training._step(x, targets)
+            training._step(rows)
     except _Found as found:
         cause = f"the first bad value comes from {found}"
     finally:

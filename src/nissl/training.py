@@ -46,6 +46,7 @@ Data = Dataset | tuple[Any, Any]
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 EVALUATION_BATCH = 1000
+SECONDS_OF_A_SLICE = 0.05
 
 
 class StopTraining(Exception):  # noqa: N818  (not an error)
@@ -166,7 +167,7 @@ class Inputs:
     """The rows of data, brought to what a model computes in when they are taken: its dtype, and bytes into [0, 1]."""
 
     def __init__(self, x: Array, dtype: np.dtype[Any]) -> None:
-        self.x = x
+        self.x = np.asarray(x)
         self.dtype = dtype
 
     def take(self, rows: Any) -> Array:
@@ -372,10 +373,12 @@ class Training:
             streams["dropout"].seed(seed)
             self.seed = int(seed)
         self.progress = Progress()
+        self.rows_x, self.rows_y = wrap(self.inputs.x), wrap(self.targets)
         self.compiled = compile(self._step, engine=self.engine)
 
-    def _step(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step: forward, backward, update. This is what is compiled."""
+    def _step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step on the rows of these numbers: forward, backward, update. This is what is compiled."""
+        x, targets = self._as_numbers(self.rows_x[rows]), self.rows_y[rows]
         outputs = self.model(x)
         loss = self.objective.loss(outputs, targets)
         loss.backward()
@@ -384,37 +387,65 @@ class Training:
         self.optimizer.step()
         return loss, self.objective.metric_sum(outputs, targets)
 
-    def rows_of(self, order: Array | None, step: int) -> Any:
-        """Return which rows the batch of a step holds."""
-        batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        return batch if order is None else order[batch]
+    def _as_numbers(self, x: Tensor) -> Tensor:
+        """Return rows in the dtype in which the model computes, bytes scaled into [0, 1]."""
+        x, is_bytes = x.astype(self.inputs.dtype), x.dtype == np.uint8
+        return x * (1 / 255) if is_bytes else x
 
-    def run(self) -> Iterator[Event]:
-        """Train from where `progress` stands to the end, and yield what happens."""
+    def run(self, stepwise: bool = True) -> Iterator[Event]:
+        """Train from where `progress` stands to the end, and yield what happens.
+
+        Without `stepwise`, several steps are taken at a time, in slices of a few hundredths of a second, and only the
+        last step of each is told.
+        """
         p = self.progress
-        state = self.state()
         with _mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
-                order = permutation_indices(self.seed, p.epoch, len(self.inputs)) if self.shuffle else None
+                count = len(self.inputs)
+                order = permutation_indices(self.seed, p.epoch, count) if self.shuffle else np.arange(count)
                 started = time.perf_counter()
                 while p.step < self.steps:
-                    rows = self.rows_of(order, p.step)
-                    x, targets = self.inputs.take(rows), self.targets[rows]
-                    before = [tensor.payload for tensor in state]
-                    with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
-                        loss, metric = self.compiled(wrap(x), wrap(targets))
-                    value = loss.item()
-                    # A step's weights show in the next loss; after the last one of an epoch they are looked at.
-                    last = p.step + 1 == self.steps
-                    if not math.isfinite(value) or (last and not self._is_finite()):
-                        for tensor, payload in zip(state, before, strict=True):
-                            tensor.payload = payload
-                        explain_divergence(self, wrap(x), wrap(targets), value)
-                    p.step += 1
-                    p.loss_sum += value * len(x)
-                    p.metric_sum += metric.item()
-                    yield self._step_done(rows, order)
+                    self._take_steps(order, 1 if stepwise else self.slice_steps)
+                    yield self._step_done()
                 yield self._finish_epoch(order, time.perf_counter() - started)
+
+    slice_steps = 1
+
+    def _take_steps(self, order: Array, most: int) -> None:
+        """Take up to `most` steps of the epoch whose rows come in this order; all batches of one size."""
+        p, size = self.progress, self.batch_size
+        whole = len(order) // size - p.step  # batches left, besides a short one at the end
+        rows = (
+            order[p.step * size :][: min(most, whole) * size].reshape(-1, size)
+            if whole
+            else order[None, p.step * size :]
+        )
+        before = [tensor.payload for tensor in self.state()]
+        started = time.perf_counter()
+        with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
+            losses, metrics = (found.numpy() for found in self.compiled.scan(rows))
+        bad = np.flatnonzero(~np.isfinite(losses))
+        # The weights that a step leaves show in the next loss; after the last step of an epoch they are looked at.
+        if not bad.size and p.step + len(rows) == self.steps and not self._is_finite():
+            bad = np.array([len(rows) - 1])
+        if bad.size:
+            self._explain(rows, int(bad[0]), float(losses[bad[0]]), before)
+        for loss, metric in zip(losses.tolist(), metrics.tolist(), strict=True):
+            p.step += 1
+            p.loss_sum += loss * rows.shape[1]
+            p.metric_sum += metric
+        seconds = (time.perf_counter() - started) / len(rows)
+        self.slice_steps = max(1, min(int(SECONDS_OF_A_SLICE / seconds), 4 * self.slice_steps))
+
+    def _explain(self, rows: Array, step: int, loss: float, before: Sequence[Any]) -> None:
+        """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
+        for tensor, payload in zip(self.state(), before, strict=True):
+            tensor.payload = payload
+        if step:
+            with np.errstate(all="ignore"):
+                self.compiled.scan(rows[:step])
+        self.progress.step += step
+        explain_divergence(self, wrap(rows[step]), loss)
 
     def state(self) -> list[Tensor]:
         """Return all Tensors that a step changes."""
@@ -435,12 +466,7 @@ class Training:
         finally:
             self.optimizer.schedule = before
 
-    def _seen(self, order: Array | None) -> Array:
-        """Return the targets of the examples that this epoch has seen."""
-        seen = slice(0, min(self.progress.step * self.batch_size, len(self.inputs)))
-        return self.targets[seen if order is None else order[seen]]
-
-    def _step_done(self, rows: Any, order: Array | None) -> StepDone:
+    def _step_done(self) -> StepDone:
         p = self.progress
         examples = min(p.step * self.batch_size, len(self.inputs))
         values = {"loss": p.loss_sum / examples}
@@ -448,9 +474,9 @@ class Training:
             values["accuracy"] = p.metric_sum / (examples * self.objective.answers(self.targets[:1]))
         return StepDone(p.epoch + 1, self.epochs, p.step, self.steps, examples, values)
 
-    def _finish_epoch(self, order: Array | None, seconds: float) -> EpochDone:
+    def _finish_epoch(self, order: Array, seconds: float) -> EpochDone:
         p = self.progress
-        seen = self._seen(order)
+        seen = self.targets[order[: p.step * self.batch_size]]
         values = {
             "loss": p.loss_sum / len(seen),
             self.objective.metric_name: self.objective.finish(p.metric_sum, seen),
@@ -689,7 +715,7 @@ def fit(
     saved = -math.inf
     with _deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
         try:
-            for event in training.run():
+            for event in training.run(stepwise=bool(callbacks)):
                 report(event)
                 for callback in callbacks:
                     callback(event)
