@@ -9,11 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nissl"
 
 # From the bottom up. A module may import from its own layer and from those before it.
 LAYERS = [
-    ["version", "errors", "shapes"],
+    ["version", "errors", "shapes", "files"],
     ["engines.base"],
     ["tensor"],
     ["ops"],
-    ["engines.native.machine", "engines.native.maths", "engines.native.elementwise"],
+    ["engines.native.cache", "engines.native.machine", "engines.native.maths", "engines.native.elementwise"],
     ["engines.eager", "functional", "random", "autodiff"],
     ["graph"],
     ["engines.native"],

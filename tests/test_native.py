@@ -349,3 +349,102 @@ def test_what_surrounds_a_product_is_computed_with_it():
     led = [[e.op.name for e in group.equations] for group in groups if group.leader is not None]
     assert ["adam"] in led, "the update is made where the gradient of the weights is"
     assert ["add"] in led, "the bias is added where the product is"
+
+
+def test_what_cannot_be_compiled_runs_on_numpy_with_one_warning(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("LLVM has no registers left")
+
+    monkeypatch.setattr("nissl.engines.native.program.machine_code", fail)
+    f = ns.compile(lambda x: (x * 2.0).sum())
+    with pytest.warns(UserWarning, match="runs on NumPy, since .* RuntimeError: LLVM has no registers left"):
+        assert f(ns.ones(3)).item() == 6
+    assert f(ns.ones(3)).item() == 6
+
+
+# ---- scan ----
+
+
+def counting(engine):
+    total, weight = nn.Buffer([0.0]), nn.Parameter(np.ones((3, 2), "float32"))
+    optimizer = optim.SGD([weight], lr=0.1)
+
+    @ns.compile(engine=engine)
+    def step(x, labels):
+        loss = nn.cross_entropy(x @ weight, labels)
+        loss.backward()
+        optimizer.step()
+        total.assign(total + 1.0)
+        return loss, {"total": total.sum(), "logits": x @ weight}
+
+    return step, weight, total
+
+
+def test_a_scan_is_call_after_call():
+    x, labels = numbers((7, 4, 3)).astype("float32"), np.arange(28).reshape(7, 4) % 2
+    step, weight, total = counting("native")
+    loss, rest = step.scan(ns.tensor(x), labels)
+    other, other_weight, _ = counting("native")
+    for i in range(7):
+        expected, expected_rest = other(x[i], labels[i])
+        assert loss[i].item() == expected.item()
+        np.testing.assert_array_equal(rest["logits"][i].numpy(), expected_rest["logits"].numpy())
+    np.testing.assert_array_equal(weight.numpy(), other_weight.numpy())
+    assert rest["total"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert total.item() == 7
+    assert step.latest.can_scan
+    by_numpy, numpy_weight, _ = counting("numpy")
+    np.testing.assert_allclose(by_numpy.scan(x, labels)[0].numpy(), loss.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(weight.numpy(), numpy_weight.numpy(), rtol=1e-5)
+
+
+def test_a_scan_without_arguments_and_one_that_numpy_takes_part_in():
+    count = nn.Buffer([0.0, 0.0])
+
+    @ns.compile
+    def tick():
+        count.assign(count + 1.0)
+        return ns.concat([count, count])
+
+    assert tick.scan(steps=3).tolist() == [[1] * 4, [2] * 4, [3] * 4]
+    assert count.tolist() == [3, 3]
+
+
+def test_a_scan_leaves_the_arrays_of_others_alone():
+    w = nn.Parameter(np.zeros(20, "float32"))
+
+    @ns.compile
+    def step():
+        w.assign(w + 1.0)
+        return w.sum()
+
+    before = w.reshape(4, 5)
+    assert step.scan(steps=10).tolist() == [20.0 * i for i in range(1, 11)]
+    assert before.numpy().max() == 0
+    assert w.numpy().min() == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [((np.ones((3, 2)), np.ones((4, 2))), None), ((), None), ((np.ones((3, 2)),), 2), ((), 0), ((1.0,), None)],
+)
+def test_a_scan_needs_a_number_of_steps(arguments, steps):
+    with pytest.raises(ns.OptionError, match="scan needs arguments with a first axis of steps"):
+        ns.compile(lambda *x: x[0] if x else None).scan(*arguments, steps=steps)
+
+
+def test_a_label_out_of_range_in_a_scan_is_an_error():
+    step, _, total = counting("native")
+    with pytest.raises(DataError, match="out of range in one of the steps"):
+        step.scan(np.ones((3, 4, 3), "float32"), np.array([[0, 1, 0, 1], [0, 2, 0, 1], [0, 1, 0, 1]]))
+    assert total.item() == 1, "it ended before the step with the wrong label"
+
+
+def test_rows_are_taken_by_their_numbers():
+    data = ns.tensor(np.arange(60, dtype="uint8").reshape(5, 3, 4))
+    take = ns.compile(lambda rows: data[rows].astype("float32") * 0.5)
+    for rows in ([0, 4, 4, -1], [2]):
+        np.testing.assert_array_equal(take(ns.tensor(rows)).numpy(), data.numpy()[rows] * np.float32(0.5))
+    for bad in ([5], [0, -6]):
+        with pytest.raises(IndexError):
+            take(ns.tensor(bad))

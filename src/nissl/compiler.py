@@ -33,26 +33,29 @@ Program = Callable[[Sequence[Array]], list[Array]]
 
 
 def _native(graph: Graph) -> Program:
-    from nissl.engines.native import program  # here, as LLVM takes a while to load
+    try:
+        from nissl.engines.native import program  # here, as LLVM takes a while to load
 
-    return program.Program(graph)
+        return program.Program(graph)
+    except Exception as error:
+        warnings.warn(
+            f"{graph.name} runs on NumPy, since the native engine could not compile it: "
+            f"{type(error).__name__}: {str(error)[:300]}",
+            stacklevel=2,
+        )
+        return interpreter(graph)
 
 
 # From a graph to something that runs it, by the name of the engine.
 ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter, "native": _native}
 
-# The engine that "auto" stands for. The native one takes its place when compiled code is kept between runs.
-AUTO = "numpy"
-
 RETRACES_BEFORE_WARNING = 8
 
 
 def choose_engine(name: str) -> str:
-    """Return the engine that `name` stands for."""
-    if name == "auto":
-        return AUTO
+    """Return the name of an engine, or raise OptionError if there is none of that name."""
     if name not in ENGINES:
-        raise unknown_name("engine", name, [*ENGINES, "auto"])
+        raise unknown_name("engine", name, ENGINES)
     return name
 
 
@@ -62,13 +65,15 @@ def compile(
 ) -> Callable[[Callable[..., Any]], Compiled]: ...
 @overload
 def compile(f: Callable[..., Any], *, engine: str = ..., keep_gradients: bool = ...) -> Compiled: ...
-def compile(f: Callable[..., Any] | None = None, *, engine: str = "auto", keep_gradients: bool = False) -> Any:
+def compile(f: Callable[..., Any] | None = None, *, engine: str = "native", keep_gradients: bool = False) -> Any:
     """Return `f` as a compiled function: the same results, from a graph that is traced once for each signature.
 
     `f` takes and returns Tensors, arrays and Python numbers, alone or in tuples, lists and dicts. Numbers become
     inputs; bools, strings and None are part of the signature. State (parameters, optimizer moments, random streams) is
-    read anew on each call and written back. `keep_gradients` keeps `.grad` readable after a step used it in the same
-    function.
+    read anew on each call and written back.
+
+    `engine` is "native", machine code for this CPU, or "numpy", the graph equation by equation with the bits of eager
+    execution. `keep_gradients` keeps `.grad` readable after a step used it in the same function.
 
     >>> import nissl as ns
     >>> square = ns.compile(lambda x: x * x)

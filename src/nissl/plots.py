@@ -330,7 +330,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     ...     os.listdir(folder)
     ['curves.png']
     """
-    from nissl.storage import write_atomically
+    from nissl.files import write_atomically
 
     kind = Path(path).suffix.removeprefix(".").lower() or "png"
     known = figure.canvas.get_supported_filetypes()

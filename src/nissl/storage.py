@@ -1,4 +1,4 @@
-"""Files: written beside and moved into place, read without trust.
+"""Model files: named arrays and a description, read without trust.
 
 A model file is safetensors: named arrays, and a JSON document in its metadata that says of which of nissl's own classes
 the model is made. Reading one runs no code from the file, follows no import path, and allocates no more than the file
@@ -10,12 +10,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import is_dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +20,7 @@ import numpy.typing as npt
 from nissl import nn, optim
 from nissl.engines.base import using
 from nissl.errors import ModelFileError, NisslError, OptionError
+from nissl.files import PathLike, write_atomically
 from nissl.graph.trace import Trace
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Optimizer
@@ -31,10 +28,8 @@ from nissl.version import __version__
 
 FORMAT = 1
 KEY = "nissl"  # of the document in the metadata
-LOCK_FILE = ".lock"
 
 Arrays = dict[str, npt.NDArray[Any]]
-PathLike = str | os.PathLike[str]
 
 # What a model file may name.
 MODULES: dict[str, type[Module]] = {
@@ -46,75 +41,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__: cls for cls in optim.OPT
 SCHEDULES: dict[str, Any] = {
     cls.__name__: cls for cls in vars(optim.schedules).values() if isinstance(cls, type) and is_dataclass(cls)
 }
-
-
-@contextmanager
-def write_atomically(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it there if the block succeeds, else remove it.
-
-    Whatever happens, `path` holds its old content or the new one, never a part. A link is followed, an old file's
-    permissions stay. Raises OSError for a `path` that is there and is no file, such as a device.
-    """
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "is not a file that can be written anew", str(path))
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keep other programs that claim `folder` out of it inside a block.
-
-    Raises OptionError if one has it now. The claim ends with the process, however that ends.
-    """
-    lock = folder / LOCK_FILE
-    with open(lock, "a") as file:
-        try:
-            _lock(file.fileno())
-        except OSError:
-            raise OptionError(f"another training is at work in {folder}; choose another folder, or wait") from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _lock(descriptor: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows, where an open file cannot be removed or replaced anyway
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def remove_leftovers(path: PathLike) -> None:
-    """Remove what a write to `path` left beside it when the process was killed; for a file that one process writes."""
-    path = Path(path)
-    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
-        leftover.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_text(path: PathLike, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], document: Mapping[str, Any]) -> None:

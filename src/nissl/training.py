@@ -30,13 +30,13 @@ from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.divergence import explain_divergence
 from nissl.engines.base import recording
 from nissl.errors import DataError, NisslError, OptionError, ShapeError
+from nissl.files import PathLike, remove_leftovers
 from nissl.nn.module import Module
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.optim.optimizer import Optimizer, Schedule, at_least, describe_schedule
 from nissl.progress import reporter
 from nissl.random import STREAMS, permutation_indices, streams
 from nissl.shapes import describe
-from nissl.storage import PathLike
 from nissl.tensor import Tensor, wrap
 
 Array = npt.NDArray[Any]
@@ -319,7 +319,7 @@ class Training:
         epochs: int = 5,
         batch_size: int = 32,
         validation: Data | None = None,
-        engine: str = "auto",
+        engine: str = "native",
         seed: int | None = None,
         metrics: Mapping[str, Metric] | None = None,
         clip_norm: float | None = None,
@@ -656,7 +656,7 @@ def fit(
     epochs: int = 5,
     batch_size: int = 32,
     validation: Data | None = None,
-    engine: str = "auto",
+    engine: str = "native",
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: PathLike | None = None,
@@ -708,7 +708,7 @@ def fit(
     identity = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        storage.remove_leftovers(folder / CHECKPOINT_FILE)
+        remove_leftovers(folder / CHECKPOINT_FILE)
         identity = training.identity()
         if (folder / CHECKPOINT_FILE).exists():
             training.load_checkpoint(folder, identity, seed)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
-from nissl import nn, optim, plots, random, storage, training
+from nissl import files, nn, optim, plots, random, storage, training
 from nissl.cli.options import Name, Number, Sizes, table, write_json
 from nissl.compiler import ENGINES
 from nissl.data import Dataset, datasets, split
@@ -72,7 +72,7 @@ LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "a
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better one.")
 @click.option("--clip-norm", type=Number(min=0, min_open=True), help="Largest norm of the gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--engine", type=Name("engine", ["auto", *ENGINES]), default="auto", show_default=True)
+@click.option("--engine", type=Name("engine", ENGINES), default="native", show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what comes out.")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out was ended.")
 @click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
@@ -148,7 +148,7 @@ def command(
             "loss": "cross_entropy",
         }
         storage.save(model, folder / MODEL_FILE, optimizer=rule, notes=notes)
-        storage.write_text(folder / "history.csv", history.to_csv())
+        files.write_text(folder / "history.csv", history.to_csv())
         if history.interrupted:
             click.echo(
                 f"interrupted after {len(history)} epochs; what was learned is in {folder}. "
@@ -166,8 +166,8 @@ def run_folder(out: Path | None, dataset: str, resume: bool) -> Iterator[Path]:
     folder = _new_folder(dataset) if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with storage.claimed(folder):
-            there = {path.name for path in folder.iterdir()} - {storage.LOCK_FILE}
+        with files.claimed(folder):
+            there = {path.name for path in folder.iterdir()} - {files.LOCK_FILE}
             if there and not resume:
                 raise OptionError(
                     f"{folder} is not empty; add --resume to go on with the run in it, or choose another --out"

@@ -8,7 +8,7 @@ needs again stays in registers if the row is short; in a long row, it is read ba
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def spilled(group: Group, lanes: int) -> list[Symbol]:
 class Loops:
     """Writes down the pass of a Group that no product leads."""
 
-    def __init__(self, emitter: Emitter, stored: set[Symbol], lanes: int) -> None:
+    def __init__(self, emitter: Emitter, stored: Sequence[Symbol], lanes: int) -> None:
         self.emitter = emitter
         self.builder = emitter.builder
         self.group = emitter.group

@@ -7,8 +7,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import llvmlite
 from llvmlite import binding as llvm
 from llvmlite import ir
+
+from nissl.engines.native import cache
 
 
 @functools.cache
@@ -35,9 +38,16 @@ def vector_bytes() -> int:
 
 
 def machine_code(module: ir.Module) -> bytes:
-    """Return the object code of a module, optimized for this CPU."""
+    """Return the object code of a module, optimized for this CPU: kept from an earlier run, or made now."""
+    text = str(module)
+    features = llvm.get_host_cpu_features().flatten()
+    machine = f"{llvm.get_host_cpu_name()} {features} LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
+    return cache.kept(f"{machine}\n{text}", lambda: _compiled(text))
+
+
+def _compiled(text: str) -> bytes:
     machine = target_machine()
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(text)
     parsed.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(parsed, passes)

@@ -26,7 +26,7 @@ WIDEST = 2
 class Product:
     """Writes down the pass of a Group that a product leads."""
 
-    def __init__(self, emitter: Emitter, stored: set[Symbol], lanes: int, packed: ir.Value | None) -> None:
+    def __init__(self, emitter: Emitter, stored: Sequence[Symbol], lanes: int, packed: ir.Value | None) -> None:
         self.emitter = emitter
         self.builder = emitter.builder
         self.group = emitter.group

@@ -414,7 +414,7 @@ def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: M
         return Memory(pointers[base], layout, symbol.dtype)
 
     emitter = Emitter(builder, group, memory_of, pointer(memory.status_slot))
-    stored = {s for s in plan.stored if s in group.levels}
+    stored = [s for s in plan.stored if s in group.levels]
     if group.leader is None:
         Loops(emitter, stored, lanes_of(group)).emit()
     else:

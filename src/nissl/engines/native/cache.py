@@ -1,0 +1,63 @@
+"""Machine code that is kept between runs of a program, in the user's cache folder.
+
+An entry is found by a digest of all that decides what the code is: the module in LLVM's language, this CPU, LLVM's
+version. It holds a digest of itself, so a damaged one is not taken. Entries are written beside and moved into place, so
+that several programs may write at once; what cannot be read or written costs no more than making the code anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from nissl.files import write_atomically
+
+DIGEST_SIZE = 32
+LARGEST = 128 << 20  # bytes that all entries may take
+ENDING = ".code"
+
+
+def folder() -> Path:
+    """Return where code is kept: NISSL_CACHE_HOME, or the user's cache folder."""
+    chosen = os.environ.get("NISSL_CACHE_HOME")
+    if chosen:
+        return Path(chosen)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("nissl")) / "code"
+
+
+def kept(description: str, make: Callable[[], bytes]) -> bytes:
+    """Return the code for a description: what is kept, or what `make` gives, which is kept then."""
+    path = folder() / f"{hashlib.sha256(description.encode()).hexdigest()}{ENDING}"
+    found = _read(path)
+    if found is None:
+        found = make()
+        with contextlib.suppress(OSError):
+            _write(path, found)
+    return found
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        content = path.read_bytes()
+        os.utime(path)  # it was used now
+    except OSError:
+        return None
+    digest, code = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+    entries = [(entry.stat().st_mtime, entry.stat().st_size, entry) for entry in path.parent.glob(f"*{ENDING}")]
+    total = sum(size for _, size, _ in entries)
+    for _, size, entry in sorted(entries, key=lambda e: e[0]):
+        if total <= LARGEST:
+            break
+        entry.unlink(missing_ok=True)
+        total -= size

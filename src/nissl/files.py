@@ -1,0 +1,86 @@
+"""Files: written beside and moved into place, so that nothing is lost and nothing is half there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nissl.errors import OptionError
+
+PathLike = str | os.PathLike[str]
+
+LOCK_FILE = ".lock"
+
+
+@contextmanager
+def write_atomically(path: PathLike) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it there if the block succeeds, else remove it.
+
+    Whatever happens, `path` holds its old content or the new one, never a part. A link is followed, an old file's
+    permissions stay. Raises OSError for a `path` that is there and is no file, such as a device.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is not a file that can be written anew", str(path))
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other programs that claim `folder` out of it inside a block.
+
+    Raises OptionError if one has it now. The claim ends with the process, however that ends.
+    """
+    lock = folder / LOCK_FILE
+    with open(lock, "a") as file:
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise OptionError(f"another training is at work in {folder}; choose another folder, or wait") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where an open file cannot be removed or replaced anyway
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(path: PathLike) -> None:
+    """Remove what a write to `path` left beside it when the process was killed; for a file that one process writes."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

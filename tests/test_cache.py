@@ -1,0 +1,115 @@
+"""The cache of machine code: found again, never trusted blindly, never in the way, never without bound."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import nissl as ns
+from nissl.engines.native import cache
+from nissl.engines.native.program import Program
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("NISSL_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+class Maker:
+    def __init__(self, code=b"code"):
+        self.code = code
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.code
+
+
+def test_what_was_made_is_found_again(home):
+    make = Maker()
+    assert [cache.kept("a", make), cache.kept("a", make)] == [b"code", b"code"]
+    assert make.calls == 1
+    assert cache.kept("b", Maker(b"other")) == b"other"
+    assert len(list(home.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", b"x" * 100])
+def test_a_damaged_entry_is_made_anew(home, damage):
+    cache.kept("a", Maker())
+    (entry,) = home.iterdir()
+    whole = entry.read_bytes()
+    for content in (damage, whole[:-1], whole[:-1] + b"?"):
+        entry.write_bytes(content)
+        make = Maker()
+        assert cache.kept("a", make) == b"code"
+        assert make.calls == 1
+        assert entry.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_used_does_no_harm(home, monkeypatch):
+    home.write_text("a file is in the way")
+    assert cache.kept("a", Maker()) == b"code"
+    monkeypatch.setenv("NISSL_CACHE_HOME", "/dev/null/nowhere")
+    assert cache.kept("a", Maker()) == b"code"
+
+
+def test_the_oldest_entries_go_when_there_are_too_many(home, monkeypatch):
+    monkeypatch.setattr(cache, "LARGEST", 10 * (100 + cache.DIGEST_SIZE))
+    for i in range(30):
+        cache.kept(str(i), Maker(bytes(100)))
+        cache.kept("0", Maker(bytes(100)))  # used all the time
+    assert len(list(home.iterdir())) == 10
+    for name, calls in (("0", 0), ("29", 0), ("5", 1)):
+        make = Maker(bytes(100))
+        cache.kept(name, make)
+        assert make.calls == calls, name
+
+
+def test_several_writers_at_once_leave_whole_entries(home):
+    def write(i):
+        for j in range(30):
+            assert cache.kept(f"{j}", lambda j=j: bytes([j]) * 5000) == bytes([j]) * 5000
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list(home.iterdir())) == 30
+    assert all(path.suffix == cache.ENDING for path in home.iterdir())
+
+
+PROGRAM = """
+import nissl as ns
+from nissl import nn, optim
+from nissl.engines.native import machine
+ns.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
+optimizer = optim.Adam(model.parameters())
+@ns.compile(engine="native")
+def step(x, labels):
+    loss = nn.cross_entropy(model(x), labels)
+    loss.backward()
+    optimizer.step()
+    return loss
+made = []
+compiled = machine._compiled
+machine._compiled = lambda text: made.append(1) or compiled(text)
+print(step(ns.ones((6, 4)), ns.tensor([0, 1, 2, 0, 1, 2])).item(), len(made))
+"""
+
+
+def test_the_second_run_of_a_program_compiles_nothing():
+    runs = [subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout.split()
+            for _ in range(3)]  # fmt: skip
+    assert [made for _, made in runs] == ["1", "0", "0"]
+    assert len({loss for loss, _ in runs}) == 1
+
+
+def test_code_that_was_kept_computes_what_was_compiled(home):
+    double = ns.compile(lambda x: (x * 2.0).sum(), engine="native")
+    assert double(ns.ones(40)).item() == 80
+    assert len(list(home.iterdir())) == 1
+    assert Program(double.graph)([ns.ones(40).numpy()])[0] == 80
