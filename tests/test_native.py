@@ -448,3 +448,52 @@ def test_rows_are_taken_by_their_numbers():
     for bad in ([5], [0, -6]):
         with pytest.raises(IndexError):
             take(ns.tensor(bad))
+
+
+# ---- seeing inside ----
+
+EXPLAINED = """\
+f on the native engine: 2 kernels
+  0 3×4 over 2: matmul add relu  (72 operations, 120 bytes)
+      matmul a b: float32[3, 4]
+      add d c: float32[3, 4]
+      relu e: float32[3, 4]
+  1 3×4: max sub exp sum div  (60 operations, 96 bytes)
+      max f axes=(1,) keepdims=True: float32[3, 1]
+      sub f g: float32[3, 4]
+      exp h: float32[3, 4]
+      sum i axes=(1,) keepdims=True: float32[3, 1]
+      div i j: float32[3, 4]"""
+
+
+def small_program():
+    w, b = nn.Parameter(numbers((2, 4)), "float32"), nn.Parameter(np.zeros(4), "float32")
+
+    def f(x):
+        return ns.relu(x @ w + b).softmax()
+
+    return ns.compile(f)
+
+
+def test_explain_shows_what_is_computed_together():
+    f = small_program()
+    f(ns.ones((3, 2)))
+    lines = [line.split("  test_native.py")[0] for line in f.explain().splitlines()]
+    assert "\n".join(lines) == EXPLAINED
+    assert "test_native.py:" in f.explain()
+
+
+def test_profile_times_every_kernel_and_changes_nothing():
+    step = trained("native", OPTIMIZERS["adam"], 1, "float32")[3]
+    x, labels = ns.tensor(numbers((10, 6)), "float32"), ns.tensor(np.arange(10) % 3)
+    before = [t.numpy() for t in step.latest.state]
+    report = step.profile(x, labels)
+    for t, values in zip(step.latest.state, before, strict=True):
+        np.testing.assert_array_equal(t.numpy(), values)
+    kernels = Program(step.graph).plan.kernels
+    assert len(report.splitlines()) == len(kernels) + 2
+    assert "GFLOP/s" in report
+    assert "measured peak" in report
+    step(x, labels)  # the addresses of the copies are not used again
+    with pytest.raises(ns.OptionError, match="no kernels to profile"):
+        trained("numpy", OPTIMIZERS["sgd"], 1, "float32")[3].profile(x, labels)

@@ -270,13 +270,16 @@ class Traced:
         changed = [type(thing).__name__ for thing, before in self.observed if thing.fingerprint() != before]
         return [f"the settings of {name}" for name in changed]
 
-    def __call__(self, arguments: Sequence[Tensor]) -> Any:
-        """Run the graph: read the state, write it back, return the results."""
+    def arrays_for(self, arguments: Sequence[Tensor]) -> list[Array]:
+        """Return the arrays that the graph gets as inputs now."""
         distinct = {id(argument): argument for argument in arguments}.values()
         waiting = [t.waiting_gradient for t in self.gradients_read]
         gradients = [g.value for g in waiting if g is not None and g.value is not None]
-        arrays = [t._array() for t in (*distinct, *self.state, *gradients)]
-        outputs = iter(self.program(arrays))
+        return [t._array() for t in (*distinct, *self.state, *gradients)]
+
+    def __call__(self, arguments: Sequence[Tensor]) -> Any:
+        """Run the graph: read the state, write it back, return the results."""
+        outputs = iter(self.program(self.arrays_for(arguments)))
         results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
         for place, tensor in self.written:
             (tensor if place is None else arguments[place]).payload = next(outputs)
@@ -415,8 +418,15 @@ class Compiled:
         return self.latest.graph
 
     def explain(self) -> str:
-        """Return what the latest call ran, in order: on the numpy engine, each equation is one NumPy call."""
+        """Return what the latest call ran, in order.
+
+        On the native engine these are kernels, with their equations, shapes, operations and bytes; on the numpy engine,
+        each equation is one NumPy call.
+        """
         graph = self.graph
+        assert self.latest is not None
+        if hasattr(self.latest.program, "explain"):
+            return str(self.latest.program.explain())
         labels = label_symbols(graph)
         rows = [
             (describe_call(e, labels), describe(e.outputs[0]), e.source.rpartition("/")[2]) for e in graph.equations
@@ -424,6 +434,21 @@ class Compiled:
         width = max((len(call) for call, _, _ in rows), default=0)
         lines = [f"{i:4} {call:{width}}  {kind:24} {source}" for i, (call, kind, source) in enumerate(rows)]
         return "\n".join([f"{self.__name__} on the {self.engine} engine: {len(rows)} equations", *lines])
+
+    def profile(self, *positional: Any, **keywords: Any) -> str:
+        """Return how long each kernel takes for these arguments, with its rates and its share of this machine's peak.
+
+        The kernels run several times, on copies: no state changes. Only the native engine has kernels to time.
+        """
+        arguments: list[Tensor] = []
+        structure = flatten((positional, keywords), arguments)
+        arguments = [_without_history(argument) for argument in arguments]
+        self.latest = self._find(structure, arguments)
+        if not hasattr(self.latest.program, "profile"):
+            raise OptionError(
+                f"{self.__name__} runs on NumPy, which has no kernels to profile; compile with engine='native'"
+            )
+        return str(self.latest.program.profile(self.latest.arrays_for(arguments)))
 
 
 def _without_history(argument: Tensor) -> Tensor:

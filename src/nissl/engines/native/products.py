@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.emitter import Emitter, Memory, Place, index
@@ -21,6 +20,9 @@ from nissl.graph.graph import Symbol
 # How many vectors of the result are in registers at once. Measured on AVX-512, which has 32 registers: 8 rows of 2.
 TILE = 16
 WIDEST = 2
+# Measured: 1024³ takes 13 ms with the rows of B where they are, and 8 ms with 32 columns copied at a time.
+FAR_APART = 1 << 19
+ROWS_WORTH_A_COPY = 64
 
 
 class Product:
@@ -60,16 +62,21 @@ class Product:
     def emit_matrix(self, batch: ir.Value) -> None:
         """Write down one product of two matrices."""
         a, b = (self.in_batch(operand, batch) for operand in (self.a, self.b))
-        if needs_packing(self.b.layout):
-            b = self.pack(b)
         vectors = -(-self.columns // self.lanes)
         width = min(vectors, WIDEST if self.rows >= TILE // WIDEST else max(TILE // self.rows, 1))
         height = min(self.rows, TILE // width)
         full = self.columns - self.columns % (width * self.lanes)
 
         def column_block(column: ir.Value, widths: Sequence[int]) -> None:
+            if self.packed is None:
+                start = self.builder.mul(column, index(b.layout.strides[1]))
+                first = self.builder.gep(b.pointer, [start], source_etype=scalar_type(b.dtype))
+                block = Memory(first, b.layout, b.dtype)
+            else:
+                block = self.pack(b, column, sum(widths))
+
             def row_block(row: ir.Value, count: int) -> None:
-                self.tile(a, b, batch, row, count, column, widths)
+                self.tile(a, block, batch, row, count, column, widths)
 
             self.emitter.chunks(self.rows, height, row_block)
 
@@ -98,30 +105,36 @@ class Product:
         pointer = self.builder.gep(operand.pointer, [offset], source_etype=scalar_type(operand.dtype))
         return Memory(pointer, Layout(operand.layout.shape[-2:], operand.layout.strides[-2:]), operand.dtype)
 
-    def pack(self, b: Memory) -> Memory:
-        """Copy B so that its rows lie in one piece."""
+    def pack(self, b: Memory, column: ir.Value, width: int) -> Memory:
+        """Copy some columns of B, so that they lie in one piece, row by row; return where they lie."""
         assert self.packed is not None
         builder, kind, size = self.builder, scalar_type(b.dtype), b.dtype.itemsize
         along_inner, along_columns = b.layout.strides
 
         def row(k: ir.Value) -> None:
-            def chunk(column: ir.Value, lanes: int) -> None:
-                start = builder.add(builder.mul(k, index(along_inner)), builder.mul(column, index(along_columns)))
-                vector = ir.Constant(widened(kind, lanes), ir.Undefined)
-                for lane in range(lanes):
-                    place = builder.add(start, index(lane * along_columns))
-                    number = builder.load(builder.gep(b.pointer, [place], source_etype=kind), typ=kind, align=size)
-                    if lanes == 1:
-                        vector = number
-                    else:
-                        vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
-                target = builder.add(builder.mul(k, index(self.columns)), column)
+            def chunk(place: ir.Value, lanes: int) -> None:
+                columns = builder.mul(builder.add(column, place), index(along_columns))
+                first = builder.gep(
+                    b.pointer, [builder.add(builder.mul(k, index(along_inner)), columns)], source_etype=kind
+                )
+                if along_columns == 1:
+                    vector = builder.load(first, typ=widened(kind, lanes), align=size)
+                else:
+                    vector = ir.Constant(widened(kind, lanes), ir.Undefined)
+                    for lane in range(lanes):
+                        source = builder.gep(first, [index(lane * along_columns)], source_etype=kind)
+                        number = builder.load(source, typ=kind, align=size)
+                        one = lanes == 1
+                        vector = (
+                            number if one else builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
+                        )
+                target = builder.add(builder.mul(k, index(width)), place)
                 builder.store(vector, builder.gep(self.packed, [target], source_etype=kind), align=size)
 
-            self.emitter.chunks(self.columns, self.lanes, chunk)
+            self.emitter.chunks(width, self.lanes, chunk)
 
         self.emitter.loop(index(0), index(self.inner), 1, row)
-        return Memory(self.packed, contiguous((self.inner, self.columns)), b.dtype)
+        return Memory(self.packed, contiguous((self.inner, width)), b.dtype)
 
     def tile(
         self,
@@ -133,13 +146,12 @@ class Product:
         column: ir.Value,
         widths: Sequence[int],
     ) -> None:
-        """Write down one tile of the result: `height` rows, and vectors of these widths."""
+        """Write down one tile of the result: `height` rows, and vectors of these widths; `b` begins at its columns."""
         builder, dtype = self.builder, a.dtype
         kind, size = scalar_type(dtype), dtype.itemsize
         a_row, a_inner = a.layout.strides
         starts = [sum(widths[:i]) for i in range(len(widths))]
         a_first = builder.gep(a.pointer, [builder.mul(row, index(a_row))], source_etype=kind)
-        b_first = builder.gep(b.pointer, [builder.mul(column, index(b.layout.strides[1]))], source_etype=kind)
 
         before = builder.block
         body, after = builder.function.append_basic_block(), builder.function.append_basic_block()
@@ -148,7 +160,7 @@ class Product:
         k = builder.phi(index(0).type)
         k.add_incoming(index(0), before)
         sums = [[builder.phi(widened(kind, width)) for width in widths] for _ in range(height)]
-        b_row = builder.gep(b_first, [builder.mul(k, index(b.layout.strides[0]))], source_etype=kind)
+        b_row = builder.gep(b.pointer, [builder.mul(k, index(b.layout.strides[0]))], source_etype=kind)
         vectors = []
         for start, width in zip(starts, widths, strict=True):
             pointer = builder.gep(b_row, [index(start)], source_etype=kind)
@@ -183,11 +195,17 @@ class Product:
                 self.emitter.store(symbol, self.emitter.value(symbol, place), place)
 
 
-def needs_packing(layout: Layout) -> bool:
-    """Whether the rows of B do not lie in one piece, so that vectors of them cannot be loaded."""
-    return layout.shape[-1] > 1 and layout.strides[-1] != 1
+def needs_packing(b: Symbol, layout: Layout, rows: int) -> bool:
+    """Whether some columns of B are copied before they are used.
+
+    They are if vectors of a row do not lie in one piece; and if B is large and its rows far apart, so that they fall
+    into few places of the cache, unless there are too few rows of A to make up for the copy.
+    """
+    inner_stride, column_stride = layout.strides[-2:]
+    scattered = b.shape[-2] * inner_stride * b.dtype.itemsize > FAR_APART and rows >= ROWS_WORTH_A_COPY
+    return b.shape[-1] > 1 and (column_stride != 1 or scattered)
 
 
-def packing_size(symbol: Symbol) -> int:
-    """Return the bytes that a packed matrix takes."""
-    return int(np.prod(symbol.shape[-2:])) * symbol.dtype.itemsize
+def packing_size(b: Symbol, lanes: int) -> int:
+    """Return the bytes that packed columns take."""
+    return b.shape[-2] * min(b.shape[-1], TILE * lanes) * b.dtype.itemsize

@@ -1,0 +1,129 @@
+"""Memory: which slot of a program's table of addresses belongs to which Symbol, and where in the arena it lies.
+
+Inputs and constants come first, then the results that the caller gets, which are new arrays on each call. All else lies
+in one piece of memory, the arena, where values that are not needed at the same time share their places.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.engines.native.plan import Group, Plan
+from nissl.engines.native.products import needs_packing, packing_size
+from nissl.graph.graph import Graph, Symbol
+
+Array = npt.NDArray[Any]
+
+ALIGNMENT = 64
+WIDEST_VECTOR = 64  # bytes
+
+
+def address(array: Array) -> int:
+    """Return where the elements of an array begin."""
+    return int(array.__array_interface__["data"][0])
+
+
+class MemoryPlan:
+    """Which slot of the table of addresses belongs to which Symbol, and where in the arena it lies."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.plan = plan
+        self.graph = graph
+        self.constants = [np.ascontiguousarray(array).reshape(array.shape) for array in graph.constants.values()]
+        self.slots: dict[Symbol, int] = {s: i for i, s in enumerate((*graph.inputs, *graph.constants))}
+        self.written = sorted(self.slots[old] for old in plan.in_place.values())
+        outputs = {s for s in graph.outputs if plan.places[s][0] is s}
+        self.fresh = [s for s in plan.stored if s in outputs and s not in plan.in_place]
+        for symbol in self.fresh:
+            self.slots[symbol] = len(self.slots)
+        self.slots.update({new: self.slots[old] for new, old in plan.in_place.items()})
+        self.first_in_arena = len(graph.inputs) + len(graph.constants) + len(self.fresh)
+        self.offsets: dict[Symbol, int] = {}
+        self.packed: dict[Group, int] = {}
+        self.size = ALIGNMENT  # of which the first bytes are the status
+        self._arrange([s for s in plan.stored if s not in self.slots])
+
+    def _arrange(self, symbols: Sequence[Symbol]) -> None:
+        """Give each Symbol a place in the arena that no other has while it is needed."""
+        order = {kernel: i for i, kernel in enumerate(self.plan.kernels)}
+        last: dict[Symbol, int] = {}
+        for kernel, i in order.items():
+            for x in kernel.inputs:
+                last[self.plan.places[x][0]] = i
+        for x in self.graph.outputs:
+            last[self.plan.places[x][0]] = len(order)
+        wanted: list[tuple[int, int, int, Any]] = []  # first, last, size, for whom
+        for symbol in symbols:
+            first = order[self.plan.homes[symbol]]
+            wanted.append((first, last.get(symbol, first), max(symbol.size * symbol.dtype.itemsize, 1), symbol))
+        for kernel, i in order.items():
+            if isinstance(kernel, Group) and kernel.leader is not None:
+                b = kernel.leader.inputs[1]
+                assert isinstance(b, Symbol)
+                if needs_packing(b, self.plan.places[b][1], kernel.shape[-2]):
+                    wanted.append((i, i, packing_size(b, WIDEST_VECTOR // b.dtype.itemsize), kernel))
+        placed: list[tuple[int, int, int, int]] = []  # first, last, start, end
+        for first, end, size, owner in sorted(wanted, key=lambda w: -w[2]):
+            size = -(-size // ALIGNMENT) * ALIGNMENT
+            start = ALIGNMENT
+            for _, _, taken, free in sorted((p for p in placed if p[0] <= end and first <= p[1]), key=lambda p: p[2]):
+                if taken - start >= size:
+                    break
+                start = max(start, free)
+            placed.append((first, end, start, start + size))
+            self.size = max(self.size, start + size)
+            if isinstance(owner, Group):
+                self.packed[owner] = start
+            else:
+                self.offsets[owner] = start
+        for symbol in symbols:
+            self.slots[symbol] = len(self.slots) - len(self.plan.in_place)
+
+    def new_table(self, arena: Array) -> ctypes.Array[ctypes.c_uint64]:
+        """Return a table of addresses, with those of constants and in the arena filled in."""
+        table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1 + len(self.packed)))()
+        for i, array in enumerate(self.constants):
+            table[len(self.graph.inputs) + i] = address(array)
+        base = _aligned(arena)
+        for symbol, offset in self.offsets.items():
+            table[self.slots[symbol]] = base + offset
+        table[self.status_slot] = base
+        for i, offset in enumerate(self.packed.values()):
+            table[self.status_slot + 1 + i] = base + offset
+        return table
+
+    @property
+    def status_slot(self) -> int:
+        """The slot of the flag for labels out of range."""
+        return self.first_in_arena + len(self.offsets)
+
+    def packed_slot(self, group: Group) -> int | None:
+        """Return the slot of the memory in which a Group packs a matrix."""
+        return self.status_slot + 1 + list(self.packed).index(group) if group in self.packed else None
+
+    def status(self, arena: Array) -> npt.NDArray[np.int64]:
+        """Return the flag for labels out of range."""
+        start = _aligned(arena) - address(arena)
+        return arena[start : start + 8].view(np.int64)
+
+    def in_arena(self, symbol: Symbol, arena: Array) -> Array:
+        """Return the memory of a Symbol in the arena."""
+        start = _aligned(arena) - address(arena) + self.offsets[symbol]
+        return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
+
+    def result(self, symbol: Symbol) -> int | None:
+        """Return the slot whose array can be given away as an output, or None if it has to be copied."""
+        base, layout = self.plan.places[symbol]
+        own = base in self.fresh or base in self.plan.in_place
+        whole = layout.contiguous and layout.shape == base.shape
+        return self.slots[base] if own and whole and self.graph.outputs.count(symbol) == 1 else None
+
+
+def _aligned(arena: Array) -> int:
+    start = address(arena)
+    return -(-start // ALIGNMENT) * ALIGNMENT
