@@ -6,13 +6,19 @@ program without such equations has one segment, and a function that runs it step
 
 from __future__ import annotations
 
+import functools
+import os
+import platform
+from collections.abc import Callable, Mapping
+
 from llvmlite import ir
 
-from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, emit_loop, index
+from nissl.engines.native import cost
+from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Share, emit_loop, index
 from nissl.engines.native.loops import Loops
 from nissl.engines.native.machine import vector_bytes
 from nissl.engines.native.memory import MemoryPlan
-from nissl.engines.native.plan import Call, Group, Plan, is_gather
+from nissl.engines.native.plan import Call, Group, Kernel, Plan, is_gather
 from nissl.engines.native.products import Product
 from nissl.graph.graph import Graph, Symbol
 
@@ -30,7 +36,8 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
     """Return the module, and what is run in order: the names of functions in it, and NumPy's equations."""
     module = ir.Module("program")
     segments: list[Segment] = []
-    waiting: list[ir.Function] = []
+    units_of: dict[str, int] = {}
+    waiting: list[tuple[ir.Function, int]] = []
 
     def finish() -> None:
         if not waiting:
@@ -40,8 +47,8 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
         builder = ir.IRBuilder(function.append_basic_block())
         if not segments:
             check_labels(builder, graph, plan, memory)
-        for part in waiting:
-            builder.call(part, function.args)
+        for part, units in waiting:
+            builder.call(part, [*function.args, index(0), index(units)])
         builder.ret_void()
         segments.append(name)
         waiting.clear()
@@ -49,42 +56,63 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
     for number, kernel in enumerate(plan.kernels):
         if isinstance(kernel, Group):
             waiting.append(emit_group(module, f"kernel_{number}", kernel, plan, memory))
+            units_of[f"kernel_{number}"] = waiting[-1][1]
         else:
             finish()
             segments.append(kernel)
     finish()
     if len(segments) == 1 and isinstance(segments[0], str):
-        emit_scan(module, segments[0], memory)
+        emit_scan(module, "scan", [], functools.partial(emit_step, memory))
+        if any(is_shared(kernel, units, plan) for kernel, units in zip(plan.kernels, units_of.values(), strict=True)):
+            emit_shared_scan(module, graph, plan, memory, units_of)
     return module, segments
 
 
-def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, Group]]:
-    """Return a module whose kernels are called one by one, to be timed, and `nothing`, which does nothing."""
-    module = ir.Module("kernels")
-    groups = {f"kernel_{i}": kernel for i, kernel in enumerate(plan.kernels) if isinstance(kernel, Group)}
-    for name, group in groups.items():
-        emit_group(module, name, group, plan, memory).linkage = "external"
-    nothing = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), "nothing")
-    ir.IRBuilder(nothing.append_basic_block()).ret_void()
-    return module, groups
+def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, int]]:
+    """Return a module whose kernels are called one by one, to be timed, and `nothing`, which does nothing.
 
-
-def emit_scan(module: ir.Module, step: str, memory: MemoryPlan) -> None:
-    """Write down `scan(table, steps, slots, strides, count)`: step after step, and some addresses move on after each.
-
-    It ends early when a step finds a label out of range.
+    With it come the names of the kernels and the numbers of their units.
     """
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, POINTER, POINTER, INDEX]), "scan")
-    table, steps, slots, strides, count = function.args
+    module = ir.Module("kernels")
+    units = {}
+    for i, kernel in enumerate(plan.kernels):
+        if isinstance(kernel, Group):
+            function, units[f"kernel_{i}"] = emit_group(module, f"kernel_{i}", kernel, plan, memory)
+            function.linkage = "external"
+    nothing = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), "nothing")
+    ir.IRBuilder(nothing.append_basic_block()).ret_void()
+    return module, units
+
+
+SCAN = [POINTER, INDEX, POINTER, POINTER, INDEX]  # table, steps, slots, strides, count
+
+
+def emit_step(memory: MemoryPlan, builder: ir.IRBuilder, table: ir.Value) -> ir.Value:
+    """Write down a step on one thread."""
+    builder.call(builder.module.globals["segment_0"], [table])
+    return builder.load(slot_of(builder, table, memory.status_slot), typ=INDEX)
+
+
+def emit_scan(
+    module: ir.Module,
+    name: str,
+    more: list[ir.Type],
+    step: Callable[..., ir.Value],
+) -> None:
+    """Write down `scan(table, steps, slots, strides, count, ...)`: step after step; some addresses move on after each.
+
+    `step` writes a step down and returns the flag that it left; the scan ends early when that is not 0.
+    """
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*SCAN, *more]), name)
+    table, steps, slots, strides, count, *others = function.args
     builder = ir.IRBuilder(function.append_basic_block())
-    status = builder.load(builder.gep(table, [index(memory.status_slot)], source_etype=POINTER), typ=POINTER)
 
     def entry(pointer: ir.Value, place: ir.Value) -> ir.Value:
         return builder.load(builder.gep(pointer, [place], source_etype=INDEX), typ=INDEX)
 
     def once(_: ir.Value) -> None:
-        builder.call(module.globals[step], [table])
-        with builder.if_then(builder.icmp_signed("!=", builder.load(status, typ=INDEX), index(0)), likely=False):
+        flag = step(builder, table, *others)
+        with builder.if_then(builder.icmp_signed("!=", flag, index(0)), likely=False):
             builder.ret_void()
 
         def move(i: ir.Value) -> None:
@@ -97,40 +125,158 @@ def emit_scan(module: ir.Module, step: str, memory: MemoryPlan) -> None:
     builder.ret_void()
 
 
+# A kernel that takes longer than so many seconds on one core is worth meeting the other threads for.
+WORTH_SHARING = 2e-6
+
+
+def is_shared(kernel: Kernel, units: int, plan: Plan) -> bool:
+    """Whether the threads do a kernel together."""
+    return units > 1 and cost.seconds(kernel, plan) >= WORTH_SHARING
+
+
+def emit_shared_scan(
+    module: ir.Module, graph: Graph, plan: Plan, memory: MemoryPlan, units_of: Mapping[str, int]
+) -> None:
+    """Write down `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
+
+    Each has a table of its own. Large kernels are shared, small ones are the first thread's; the threads meet where one
+    kind follows the other. How a kernel is shared changes no result: each element is computed by one thread.
+    """
+    barrier = emit_barrier(module)
+    groups = [(module.globals[f"kernel_{i}"], kernel) for i, kernel in enumerate(plan.kernels)]
+
+    def step(
+        builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
+    ) -> ir.Value:
+        first = builder.icmp_signed("==", thread, index(0))
+        check_labels(builder, graph, plan, memory)  # by each thread, which spares a meeting
+        alone: list[ir.Function] = []
+
+        def meet() -> None:
+            builder.call(barrier, [meeting, threads])
+
+        def finish_alone() -> None:
+            if alone:
+                with builder.if_then(first):
+                    for function in alone:
+                        builder.call(function, [table, index(0), index(units_of[function.name])])
+                alone.clear()
+
+        for function, kernel in groups:
+            units = units_of[function.name]
+            if not is_shared(kernel, units, plan):
+                alone.append(function)
+                continue
+            if alone:
+                finish_alone()
+                meet()
+            begin = builder.sdiv(builder.mul(index(units), thread), threads)
+            end = builder.sdiv(builder.mul(index(units), builder.add(thread, index(1))), threads)
+            builder.call(function, [table, begin, end])
+            meet()
+        finish_alone()
+        # All see the flag as it is now: the first thread may be in the next step before the last has looked.
+        flag = builder.gep(meeting, [index(4)], source_etype=INDEX)
+        with builder.if_then(first):
+            status = slot_of(builder, table, memory.status_slot)
+            builder.store(builder.load(status, typ=INDEX), flag)
+        meet()
+        return builder.load(flag, typ=INDEX)
+
+    emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], step)
+
+
+SPINS = 1000  # about 20 µs, after which a waiting thread lets others have the core
+
+
+def emit_barrier(module: ir.Module) -> ir.Function:
+    """Write down `barrier(memory, threads)`, which returns when all threads have called it.
+
+    The memory holds how many have come, 32 bytes on a flag for them, and 64 bytes on how often all have met.
+    """
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "barrier")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    memory, threads = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    meetings = builder.gep(memory, [index(8)], source_etype=INDEX)
+    before = builder.load_atomic(meetings, "acquire", 8, typ=INDEX)
+    here = builder.add(builder.atomic_rmw("add", memory, index(1), "acq_rel"), index(1))
+    with builder.if_then(builder.icmp_signed("==", here, threads)):
+        # Exchanges, as llvmlite has no atomic store through a plain pointer.
+        builder.atomic_rmw("xchg", memory, index(0), "acq_rel")
+        builder.atomic_rmw("xchg", meetings, builder.add(before, index(1)), "acq_rel")
+        builder.ret_void()
+    waiting, yielding, again, done = (function.append_basic_block() for _ in range(4))
+    start = builder.block
+    builder.branch(waiting)
+    builder.position_at_end(waiting)
+    spins = builder.phi(INDEX)
+    spins.add_incoming(index(0), start)
+    now = builder.load_atomic(meetings, "acquire", 8, typ=INDEX)
+    _pause(builder)
+    builder.cbranch(builder.icmp_signed("!=", now, before), done, again)
+    builder.position_at_end(again)
+    more = builder.add(spins, index(1))
+    spins.add_incoming(more, again)
+    builder.cbranch(builder.icmp_signed("<", more, index(SPINS)), waiting, yielding)
+    builder.position_at_end(yielding)
+    if hasattr(os, "sched_yield"):
+        give_way = ir.Function(module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+        builder.call(give_way, [])
+    spins.add_incoming(more, yielding)
+    builder.branch(waiting)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+def _pause(builder: ir.IRBuilder) -> None:
+    """Tell the core that this loop only waits."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        pause = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
+        builder.call(pause, [])
+
+
 def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: MemoryPlan) -> None:
-    """Look at the labels among the inputs, and return from the function if one is out of range: nothing has changed."""
-    (table,) = builder.function.args
-
-    def pointer(slot: int) -> ir.Value:
-        return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
-
+    """Look at the labels among the inputs; if one is out of range, note it and return, before anything has changed."""
+    table = builder.function.args[0]
+    found: list[tuple[Symbol, int, int]] = []
     for equation in graph.equations:
+        numbers = equation.inputs[-1] if is_gather(equation) else equation.inputs[:1] and equation.inputs[0]
+        if not isinstance(numbers, Symbol) or plan.places[numbers][0] not in graph.inputs or not numbers.size:
+            continue
         if equation.op.name == "one_hot":
-            labels, low, high = equation.inputs[0], 0, equation.attributes["classes"]
+            found.append((numbers, 0, equation.attributes["classes"]))
         elif is_gather(equation):
-            source, labels = equation.inputs
-            high = source.shape[0]  # type: ignore[union-attr]
-            low = -high
-        else:
-            continue
-        assert isinstance(labels, Symbol)
-        if plan.places[labels][0] not in graph.inputs or not labels.size:
-            continue
-        base, layout = plan.places[labels]
-        found = Memory(pointer(memory.slots[base]), layout, labels.dtype)
-        status = pointer(memory.status_slot)
-        emitter = Emitter(builder, Group(labels.shape), {labels: found}.__getitem__, status)
-        emitter.check_range(labels, low, high)
-        with builder.if_then(builder.icmp_signed("!=", builder.load(status, typ=INDEX), index(0)), likely=False):
-            builder.ret_void()
+            rows = equation.inputs[0].shape[0]  # type: ignore[union-attr]
+            found.append((numbers, -rows, rows))
+    if not found:
+        return
+    with builder.goto_entry_block():
+        flag = builder.alloca(INDEX)
+    builder.store(index(0), flag)
+    for numbers, low, high in found:
+        base, layout = plan.places[numbers]
+        lies = Memory(slot_of(builder, table, memory.slots[base]), layout, numbers.dtype)
+        Emitter(builder, Group(numbers.shape), {numbers: lies}.__getitem__, flag).check_range(numbers, low, high)
+    wrong = builder.load(flag, typ=INDEX)
+    with builder.if_then(builder.icmp_signed("!=", wrong, index(0)), likely=False):
+        builder.store(wrong, slot_of(builder, table, memory.status_slot))
+        builder.ret_void()
 
 
-def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: MemoryPlan) -> ir.Function:
-    """Write down the pass of a Group as a function of the table of addresses."""
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
+def slot_of(builder: ir.IRBuilder, table: ir.Value, slot: int) -> ir.Value:
+    """Return the address in a slot of the table."""
+    return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
+
+
+def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: MemoryPlan) -> tuple[ir.Function, int]:
+    """Write down the pass of a Group as a function of the table of addresses and a range of its units; return both."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), name)
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block())
-    (table,) = function.args
+    table, begin, end = function.args
 
     def pointer(slot: int) -> ir.Value:
         with builder.goto_entry_block():
@@ -146,10 +292,12 @@ def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: M
 
     emitter = Emitter(builder, group, memory_of, pointer(memory.status_slot))
     stored = [s for s in plan.stored if s in group.levels]
+    work: Loops | Product
     if group.leader is None:
-        Loops(emitter, stored, lanes_of(group)).emit()
+        work = Loops(emitter, stored, lanes_of(group))
     else:
         slot = memory.packed_slot(group)
-        Product(emitter, stored, lanes_of(group), None if slot is None else pointer(slot)).emit()
+        work = Product(emitter, stored, lanes_of(group), None if slot is None else pointer(slot))
+    work.emit(Share(begin, end))
     builder.ret_void()
-    return function
+    return function, work.units

@@ -59,6 +59,14 @@ class UnsupportedEquation(Exception):  # noqa: N818  (an answer)
 
 
 @dataclass(eq=False)
+class Share:
+    """The part of a pass that one thread does: units from `begin` on, before `end`."""
+
+    begin: ir.Value
+    end: ir.Value
+
+
+@dataclass(eq=False)
 class Place:
     """Where a pass stands, and what is known there."""
 
@@ -102,9 +110,18 @@ class Emitter:
         """Run a body with start, start + step, ... below stop."""
         emit_loop(self.builder, start, stop, step, body)
 
-    def chunks(self, size: int, lanes: int, body: Callable[[ir.Value, int], None]) -> None:
-        """Run a body over `size` columns, `lanes` at a time, and once more for the rest."""
+    def chunks(self, size: int, lanes: int, body: Callable[[ir.Value, int], None], share: Share | None = None) -> None:
+        """Run a body over `size` columns, `lanes` at a time, and once more for the rest; or over a share of them."""
         whole = size - size % lanes
+        if share is not None:
+            builder = self.builder
+            stop = builder.mul(share.end, index(lanes))
+            stop = builder.select(builder.icmp_signed("<", stop, index(whole)), stop, index(whole))
+            self.loop(builder.mul(share.begin, index(lanes)), stop, lanes, lambda column: body(column, lanes))
+            if size > whole:
+                with builder.if_then(builder.icmp_signed("==", share.end, index(-(-size // lanes)))):
+                    body(index(whole), size - whole)
+            return
         if whole == lanes:
             body(index(0), lanes)
         elif whole:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, index
+from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, scalar_type, select, widened
 from nissl.engines.native.plan import Group, Level, is_gather
@@ -80,6 +80,8 @@ class Loops:
             self.flatten()
         self.columns = emitter.shape[-1] if emitter.shape else 1
         self.short = is_short(self.group, lanes) or self.columns <= SHORT_ROW * lanes
+        self.rows = math.prod(emitter.shape[:-1])
+        self.share: Share | None = None
 
     def is_flat(self) -> bool:
         """Whether all elements can be taken as one row: nothing depends on where rows end."""
@@ -106,8 +108,18 @@ class Loops:
         self.emitter.memory = flat
         self.emitter.shape = (size,)
 
-    def emit(self) -> None:
-        """Write down the pass."""
+    @property
+    def units(self) -> int:
+        """Into how many parts the pass can be divided: rows, or chunks of the one row; 1 if sums run over all."""
+        if any(level in (Level.COLUMN, Level.TOTAL) for level in self.group.levels.values()):
+            return 1
+        if self.rows > 1:
+            return self.rows
+        return 1 if self.short or self.stages.count > 1 else -(-self.columns // self.lanes)
+
+    def emit(self, share: Share) -> None:
+        """Write down the pass, or a share of its units."""
+        self.share = share if self.units > 1 else None
         for equation in self.stages.reductions:
             level = self.group.levels[equation.outputs[0]]
             if level is Level.COLUMN:
@@ -116,11 +128,12 @@ class Loops:
                 self.accumulators[equation] = accumulator(equation, self.builder, self.lanes)
                 if level is Level.TOTAL:
                     self.accumulators[equation].begin()
-        rows = math.prod(self.emitter.shape[:-1])
-        if rows == 1:
+        if self.rows == 1:
             self.row(index(0))
+        elif self.share is None:
+            self.emitter.loop(index(0), index(self.rows), 1, self.row)
         else:
-            self.emitter.loop(index(0), index(rows), 1, self.row)
+            self.emitter.loop(self.share.begin, self.share.end, 1, self.row)
         for equation in self.stages.reductions:
             if self.group.levels[equation.outputs[0]] is Level.TOTAL:
                 (result,) = equation.outputs
@@ -150,7 +163,7 @@ class Loops:
                 for start in range(0, self.columns, self.lanes):
                     chunk(index(start), min(self.lanes, self.columns - start))
             else:
-                emitter.chunks(self.columns, self.lanes, chunk)
+                emitter.chunks(self.columns, self.lanes, chunk, self.share if self.rows == 1 else None)
                 emitter.reloaded |= {
                     s for s in self.stored if self.stages.of.get(s, -1) == stage and self.is_element(s)
                 }

@@ -45,6 +45,7 @@ class MemoryPlan:
         self.first_in_arena = len(graph.inputs) + len(graph.constants) + len(self.fresh)
         self.offsets: dict[Symbol, int] = {}
         self.packed: dict[Group, int] = {}
+        self.packed_size = 0  # of the largest part that is packed
         self.size = ALIGNMENT  # of which the first bytes are the status
         self._arrange([s for s in plan.stored if s not in self.slots])
 
@@ -79,6 +80,7 @@ class MemoryPlan:
             self.size = max(self.size, start + size)
             if isinstance(owner, Group):
                 self.packed[owner] = start
+                self.packed_size = max(self.packed_size, size)
             else:
                 self.offsets[owner] = start
         for symbol in symbols:
@@ -89,13 +91,18 @@ class MemoryPlan:
         table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1 + len(self.packed)))()
         for i, array in enumerate(self.constants):
             table[len(self.graph.inputs) + i] = address(array)
-        base = _aligned(arena)
+        base = aligned(arena)
         for symbol, offset in self.offsets.items():
             table[self.slots[symbol]] = base + offset
         table[self.status_slot] = base
         for i, offset in enumerate(self.packed.values()):
             table[self.status_slot + 1 + i] = base + offset
         return table
+
+    def place_packed(self, table: ctypes.Array[ctypes.c_uint64], start: int) -> None:
+        """Let a table of another thread pack all matrices, one after the other, at one address."""
+        for i in range(len(self.packed)):
+            table[self.status_slot + 1 + i] = start
 
     @property
     def status_slot(self) -> int:
@@ -108,12 +115,12 @@ class MemoryPlan:
 
     def status(self, arena: Array) -> npt.NDArray[np.int64]:
         """Return the flag for labels out of range."""
-        start = _aligned(arena) - address(arena)
+        start = aligned(arena) - address(arena)
         return arena[start : start + 8].view(np.int64)
 
     def in_arena(self, symbol: Symbol, arena: Array) -> Array:
         """Return the memory of a Symbol in the arena."""
-        start = _aligned(arena) - address(arena) + self.offsets[symbol]
+        start = aligned(arena) - address(arena) + self.offsets[symbol]
         return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
 
     def result(self, symbol: Symbol) -> int | None:
@@ -124,6 +131,7 @@ class MemoryPlan:
         return self.slots[base] if own and whole and self.graph.outputs.count(symbol) == 1 else None
 
 
-def _aligned(arena: Array) -> int:
+def aligned(arena: Array) -> int:
+    """Return the first address in an arena at which a line of the cache begins."""
     start = address(arena)
     return -(-start // ALIGNMENT) * ALIGNMENT

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from nissl.engines.native.emitter import Emitter, Memory, Place, index
+from nissl.engines.native.emitter import Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
 from nissl.graph.graph import Symbol
@@ -45,53 +45,56 @@ class Product:
         *self.batch, self.rows, self.columns = self.group.shape
         self.a = self.operand(a, (self.rows, self.inner))
         self.b = self.operand(b, (self.inner, self.columns))
+        vectors = -(-self.columns // lanes)
+        self.width = min(vectors, WIDEST if self.rows >= TILE // WIDEST else max(TILE // self.rows, 1))
+        self.height = min(self.rows, TILE // self.width)
+        self.row_blocks = -(-self.rows // self.height)
+        self.column_blocks = -(-self.columns // (self.width * lanes))
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return where an operand lies, repeated over the batch."""
         memory = self.emitter.memory(symbol)
         return Memory(memory.pointer, memory.layout.broadcast((*self.batch, *matrix)), memory.dtype)
 
-    def emit(self) -> None:
-        """Write down the pass."""
+    @property
+    def units(self) -> int:
+        """Into how many parts the pass can be divided: matrices, or blocks of rows or columns."""
         batches = math.prod(self.batch)
-        if batches == 1:
-            self.emit_matrix(index(0))
+        return batches if batches > 1 else max(self.row_blocks, self.column_blocks)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether one matrix is divided into blocks of rows, not of columns."""
+        return self.row_blocks >= self.column_blocks
+
+    def emit(self, share: Share) -> None:
+        """Write down the pass, or a share of its units."""
+        if math.prod(self.batch) > 1:
+            self.emitter.loop(share.begin, share.end, 1, lambda batch: self.emit_matrix(batch, None))
         else:
-            self.emitter.loop(index(0), index(batches), 1, self.emit_matrix)
+            self.emit_matrix(index(0), share if self.units > 1 else None)
 
-    def emit_matrix(self, batch: ir.Value) -> None:
-        """Write down one product of two matrices."""
+    def emit_matrix(self, batch: ir.Value, share: Share | None) -> None:
+        """Write down one product of two matrices, or a share of its blocks."""
         a, b = (self.in_batch(operand, batch) for operand in (self.a, self.b))
-        vectors = -(-self.columns // self.lanes)
-        width = min(vectors, WIDEST if self.rows >= TILE // WIDEST else max(TILE // self.rows, 1))
-        height = min(self.rows, TILE // width)
-        full = self.columns - self.columns % (width * self.lanes)
+        rows_share, columns_share = (share, None) if self.by_rows else (None, share)
 
-        def column_block(column: ir.Value, widths: Sequence[int]) -> None:
+        def column_block(column: ir.Value, columns: int) -> None:
+            rest = columns % self.lanes
+            widths = [self.lanes] * (columns // self.lanes) + ([rest] if rest else [])
             if self.packed is None:
                 start = self.builder.mul(column, index(b.layout.strides[1]))
                 first = self.builder.gep(b.pointer, [start], source_etype=scalar_type(b.dtype))
                 block = Memory(first, b.layout, b.dtype)
             else:
-                block = self.pack(b, column, sum(widths))
+                block = self.pack(b, column, columns)
 
             def row_block(row: ir.Value, count: int) -> None:
                 self.tile(a, block, batch, row, count, column, widths)
 
-            self.emitter.chunks(self.rows, height, row_block)
+            self.emitter.chunks(self.rows, self.height, row_block, rows_share)
 
-        def rows_of_blocks(start: int, stop: int, widths: Sequence[int]) -> None:
-            step = sum(widths)
-            if stop - start == step:
-                column_block(index(start), widths)
-            elif stop > start:
-                self.emitter.loop(index(start), index(stop), step, lambda column: column_block(column, widths))
-
-        rows_of_blocks(0, full, [self.lanes] * width)
-        rest = self.columns - full
-        if rest:
-            widths = [self.lanes] * (rest // self.lanes) + ([rest % self.lanes] if rest % self.lanes else [])
-            column_block(index(full), widths)
+        self.emitter.chunks(self.columns, self.width * self.lanes, column_block, columns_share)
 
     def in_batch(self, operand: Memory, batch: ir.Value) -> Memory:
         """Return where one matrix of an operand lies."""

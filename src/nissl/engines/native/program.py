@@ -24,19 +24,21 @@ from nissl.engines.native.emitter import UnsupportedEquation
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.loops import spilled
 from nissl.engines.native.machine import Code, machine_code
-from nissl.engines.native.memory import ALIGNMENT, MemoryPlan, address
+from nissl.engines.native.memory import ALIGNMENT, MemoryPlan, address, aligned
 from nissl.engines.native.plan import Group, make_plan
 from nissl.errors import DataError
 from nissl.graph.graph import Equation, Graph, Symbol
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
+from nissl.threads import number_of_threads, run_together
 
 Array = npt.NDArray[Any]
 
 # The arguments of the functions in machine code.
 STEP = (ctypes.c_void_p,)
 SCAN = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+SHARED_SCAN = (*SCAN, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 class Program:
@@ -60,7 +62,11 @@ class Program:
                 left_to_numpy.append(found.equation)
         self.module = module
         names = [segment for segment in self.segments if isinstance(segment, str)]
-        self.code = Code(machine_code(module), {**dict.fromkeys(names, STEP), "scan": SCAN}) if names else None
+        self.code = (
+            Code(machine_code(module), {**dict.fromkeys(names, STEP), "scan": SCAN, "shared_scan": SHARED_SCAN})
+            if names
+            else None
+        )
         self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
         self.table = self.memory.new_table(self.arena)
         self.status = self.memory.status(self.arena)
@@ -68,6 +74,7 @@ class Program:
         # Whose addresses are in the table already; arrays are looked at once only.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
         self.lock = threading.Lock()
+        self.copies: list[Array] = []  # memory for the columns that the other threads copy
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Run the graph."""
@@ -97,13 +104,39 @@ class Program:
             moving = [*stacked, *results]
             slots = (ctypes.c_int64 * len(moving))(*moving)
             strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
-            assert self.code is not None
-            self.code.functions["scan"](self.table, steps, slots, strides, len(moving))
+            self.run_scan(steps, slots, strides, len(moving))
             self.forget()  # the addresses have moved
             if self.status[0]:
                 self.status[0] = 0
                 raise DataError("a label or a row's number was out of range in one of the steps")
             return [held[slot] for slot in self.results if slot is not None]
+
+    def run_scan(self, steps: int, slots: ctypes.Array[Any], strides: ctypes.Array[Any], count: int) -> None:
+        """Run step after step, on several threads if the program is large enough."""
+        assert self.code is not None
+        functions = self.code.functions
+        threads = number_of_threads() if "shared_scan" in functions else 1
+        if threads > 1:
+            tables = self.tables_for(threads)
+            barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
+
+            def work(thread: int) -> None:
+                functions["shared_scan"](tables[thread], steps, slots, strides, count, thread, threads, barrier)
+
+            if run_together(work, threads):
+                return
+        functions["scan"](self.table, steps, slots, strides, count)
+
+    def tables_for(self, threads: int) -> list[ctypes.Array[Any]]:
+        """Return a table of addresses for each thread, which differ in where they copy columns of matrices."""
+        while len(self.copies) < threads - 1:
+            self.copies.append(np.zeros(self.memory.packed_size + ALIGNMENT, np.uint8))
+        tables = [self.table]
+        for copy in self.copies[: threads - 1]:
+            table = type(self.table)(*self.table)
+            self.memory.place_packed(table, aligned(copy))
+            tables.append(table)
+        return tables
 
     def explain(self) -> str:
         """Return what the kernels are, in order."""

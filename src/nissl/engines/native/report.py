@@ -14,73 +14,17 @@ import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.assembly import emit_kernels, lanes_of
+from nissl.engines.native.cost import flops, traffic
 from nissl.engines.native.emitter import INDEX, POINTER, emit_loop, index
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
-from nissl.engines.native.plan import Call, Group, Kernel, Plan
+from nissl.engines.native.plan import Call, Group, Kernel
 from nissl.graph.graph import Equation, Graph, Symbol, describe_call, label_symbols
 from nissl.shapes import describe
-from nissl.tensor import Op
 
 if TYPE_CHECKING:
     from nissl.engines.native.program import Program
 
 REPETITIONS = 30
-
-
-class Counted:
-    """An element of which nothing is known but how many operations were done to it and others."""
-
-    total = 0
-
-    def __init__(self, *_: Any) -> None:
-        Counted.total += 1
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = lambda *_: (
-        Counted()
-    )
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = lambda *_: Counted()  # type: ignore[assignment]
-    __hash__ = object.__hash__
-
-
-class CountingMaths:
-    """The maths namespace of the elementwise ops, in which every function is one operation."""
-
-    def __getattr__(self, name: str) -> Any:
-        return Counted
-
-
-def operations(op: Op, inputs: int, attributes: Any) -> int:
-    """Return how many operations an elementwise rule does for an element."""
-    operands = [Counted() for _ in range(inputs)]
-    Counted.total = 0
-    op.value(CountingMaths(), *operands, **attributes)
-    return Counted.total
-
-
-def flops(kernel: Kernel) -> int:
-    """Return how many operations on numbers a kernel does: a product and its sum are two, a function is one."""
-    if isinstance(kernel, Call):
-        return 0
-    count = 0
-    if kernel.leader is not None:
-        a = kernel.leader.inputs[0]
-        assert isinstance(a, Symbol)
-        count += 2 * math.prod(kernel.shape) * a.shape[-1]
-    for equation in kernel.equations:
-        if equation.op.kind == "elementwise":
-            size = equation.outputs[0].size
-            count += size * operations(equation.op, len(equation.inputs), equation.attributes)
-        elif equation.op.kind == "reduce":
-            count += sum(x.size for x in equation.inputs if isinstance(x, Symbol))
-    return count
-
-
-def traffic(kernel: Kernel, plan: Plan) -> int:
-    """Return how many bytes a kernel reads and writes, each element once."""
-    read = {plan.places[x][0]: x for x in kernel.inputs}
-    size = sum(min(x.size, base.size) * x.dtype.itemsize for base, x in read.items())
-    made = kernel.equation.outputs if isinstance(kernel, Call) else kernel.levels
-    return size + sum(s.size * s.dtype.itemsize for s in made if s in plan.stored)
 
 
 def title(kernel: Kernel) -> str:
@@ -121,9 +65,9 @@ def explain(program: Program) -> str:
 def profile(program: Program, arrays: Sequence[Any]) -> str:
     """Return the kernels with their times, on copies of the inputs, beside what one core of this machine can do."""
     copies = [np.array(array, order="C") for array in arrays]
-    module, groups = emit_kernels(program.plan, program.memory)
-    functions = {**dict.fromkeys(groups, (ctypes.c_void_p,)), "nothing": (ctypes.c_void_p,)}
-    code = Code(machine_code(module), functions)
+    module, units = emit_kernels(program.plan, program.memory)
+    arguments = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    code = Code(machine_code(module), dict.fromkeys([*units, "nothing"], arguments))
     times: dict[int, list[float]] = {i: [] for i in range(len(program.plan.kernels))}
     overhead: list[float] = []
     with program.lock:
@@ -134,10 +78,10 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
                 if isinstance(kernel, Call):
                     program.call(kernel.equation, held)
                 else:
-                    code.functions[f"kernel_{i}"](program.table)
+                    code.functions[f"kernel_{i}"](program.table, 0, units[f"kernel_{i}"])
                 times[i].append(time.perf_counter() - start)
             start = time.perf_counter()
-            code.functions["nothing"](program.table)
+            code.functions["nothing"](program.table, 0, 0)
             overhead.append(time.perf_counter() - start)
         program.forget()
     idle = statistics.median(overhead)

@@ -1,0 +1,71 @@
+"""What a kernel costs: operations, bytes, and from both a guess at its time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nissl.engines.native.plan import Call, Kernel, Plan
+from nissl.graph.graph import Symbol
+from nissl.tensor import Op
+
+
+class Counted:
+    """An element of which nothing is known but how many operations were done to it and others."""
+
+    total = 0
+
+    def __init__(self, *_: Any) -> None:
+        Counted.total += 1
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = lambda *_: (
+        Counted()
+    )
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = lambda *_: Counted()  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
+class CountingMaths:
+    """The maths namespace of the elementwise ops, in which every function is one operation."""
+
+    def __getattr__(self, name: str) -> Any:
+        return Counted
+
+
+def operations(op: Op, inputs: int, attributes: Any) -> int:
+    """Return how many operations an elementwise rule does for an element."""
+    operands = [Counted() for _ in range(inputs)]
+    Counted.total = 0
+    op.value(CountingMaths(), *operands, **attributes)
+    return Counted.total
+
+
+def flops(kernel: Kernel) -> int:
+    """Return how many operations on numbers a kernel does: a product and its sum are two, a function is one."""
+    if isinstance(kernel, Call):
+        return 0
+    count = 0
+    if kernel.leader is not None:
+        a = kernel.leader.inputs[0]
+        assert isinstance(a, Symbol)
+        count += 2 * math.prod(kernel.shape) * a.shape[-1]
+    for equation in kernel.equations:
+        if equation.op.kind == "elementwise":
+            size = equation.outputs[0].size
+            count += size * operations(equation.op, len(equation.inputs), equation.attributes)
+        elif equation.op.kind == "reduce":
+            count += sum(x.size for x in equation.inputs if isinstance(x, Symbol))
+    return count
+
+
+def traffic(kernel: Kernel, plan: Plan) -> int:
+    """Return how many bytes a kernel reads and writes, each element once."""
+    read = {plan.places[x][0]: x for x in kernel.inputs}
+    size = sum(min(x.size, base.size) * x.dtype.itemsize for base, x in read.items())
+    made = kernel.equation.outputs if isinstance(kernel, Call) else kernel.levels
+    return size + sum(s.size * s.dtype.itemsize for s in made if s in plan.stored)
+
+
+def seconds(kernel: Kernel, plan: Plan) -> float:
+    """Return about how long a kernel takes on one core; good enough to tell what is worth sharing."""
+    return flops(kernel) / 100e9 + traffic(kernel, plan) / 40e9

@@ -1,0 +1,194 @@
+"""Several threads run one program: the same bits whatever their number, nobody left spinning, no way to get stuck."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from samples import numbers
+
+import nissl as ns
+from nissl import nn, optim
+from nissl import threads as team
+from nissl.errors import DataError, OptionError
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    before = team._state.chosen
+    yield
+    team._state.chosen = before
+
+
+def training(seed=0):
+    """Return a compiled step on rows of data that is large enough to be shared, and the model."""
+    ns.manual_seed(seed)
+    data, labels = ns.tensor(numbers((400, 20, 15)), "float32"), ns.tensor(np.arange(400) % 7)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(300, 130), nn.BatchNorm(130), nn.ReLU(), nn.Dropout(0.2), nn.Linear(130, 90),
+        nn.LayerNorm(90), nn.Tanh(), nn.Linear(90, 7),
+    )  # fmt: skip
+    optimizer = optim.Adam(model.parameters())
+
+    @ns.compile
+    def step(rows):
+        loss = nn.cross_entropy(model(data[rows]), labels[rows])
+        loss.backward()
+        optim.clip_grad_norm(model.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    return step, model
+
+
+ORDER = np.stack([np.random.default_rng(i).permutation(400)[:50] for i in range(12)])
+
+
+def trained(count, seed=0):
+    ns.set_num_threads(count)
+    step, model = training(seed)
+    losses = step.scan(ORDER).numpy()
+    assert step.latest.can_scan
+    assert "shared_scan" in step.latest.program.code.functions
+    return losses, model.state_dict()
+
+
+def assert_equal(found, expected):
+    np.testing.assert_array_equal(found[0], expected[0])
+    for path, values in expected[1].items():
+        np.testing.assert_array_equal(found[1][path], values, err_msg=path)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_any_number_of_threads_gives_the_same_bits(count):
+    assert_equal(trained(count), trained(1))
+
+
+def test_a_scan_is_what_calls_one_by_one_are():
+    losses, state = trained(2)
+    step, model = training()
+    assert [step(rows).item() for rows in ORDER] == losses.tolist()
+    assert_equal((losses, model.state_dict()), (losses, state))
+
+
+@pytest.mark.parametrize("shape", [(1, 300, 1), (3, 1, 500), (200, 7, 130), (9, 600, 33), (64, 1100, 257)])
+def test_products_are_shared_by_rows_or_columns(shape):
+    rows, inner, columns = shape
+    a, b = numbers((4, rows, inner)).astype("float32"), ns.tensor(numbers((inner, columns), seed=1), "float32")
+    results = []
+    for count in (1, 2, 3):
+        ns.set_num_threads(count)
+        results.append(ns.compile(lambda a: (ns.tanh(a @ b), (a @ b).sum(axis=0), b.T @ a.T)).scan(a))
+    for found in results[1:]:
+        for x, expected in zip(found, results[0], strict=True):
+            np.testing.assert_array_equal(x.numpy(), expected.numpy())
+
+
+def test_two_scans_at_once_are_both_right():
+    ns.set_num_threads(2)
+    weights = ns.tensor(numbers((300, 200)), "float32")
+    inputs = [numbers((30, 100, 300), seed=i).astype("float32") for i in range(2)]
+    functions = [ns.compile(lambda x: ns.tanh(x @ weights).sum(axis=0)) for _ in inputs]
+    expected = [f.scan(x).numpy() for f, x in zip(functions, inputs, strict=True)]
+    found = {}
+
+    def run(i):
+        found[i] = [functions[i].scan(inputs[i]).numpy() for _ in range(10)]
+
+    workers = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    for i in range(2):
+        for result in found[i]:
+            np.testing.assert_array_equal(result, expected[i])
+
+
+def test_a_team_that_is_busy_leaves_the_work_to_one_thread():
+    expected = trained(1)
+    ns.set_num_threads(2)
+    assert team.run_together(lambda thread: None, 2)
+    with team._state.team.busy:
+        assert not team.run_together(lambda thread: None, 2)
+        assert_equal(trained(2), expected)
+
+
+def test_a_wrong_label_in_a_shared_scan_ends_all_threads():
+    ns.set_num_threads(2)
+    w = nn.Parameter(numbers((300, 130)), "float32")
+    optimizer = optim.SGD([w], lr=0.1)
+
+    @ns.compile
+    def step(x, labels):
+        loss = nn.cross_entropy(x @ w, labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, labels = np.ones((5, 40, 300), "float32"), np.zeros((5, 40), int)
+    step.scan(x, labels)
+    labels[3, 7] = 130
+    with pytest.raises(DataError, match="out of range"):
+        step.scan(x, labels)
+    labels[3, 7] = 0
+    assert np.isfinite(step.scan(x, labels).numpy()).all()
+
+
+def test_nobody_is_busy_when_a_scan_is_over():
+    trained(2)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+FORKING = """
+import os, sys
+sys.path.insert(0, {tests!r})
+import test_threads
+expected = test_threads.trained(2)
+child = os.fork()
+if child == 0:
+    test_threads.assert_equal(test_threads.trained(2), expected)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+test_threads.assert_equal(test_threads.trained(2), expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_makes_a_team_of_its_own():
+    program = FORKING.format(tests=os.path.dirname(__file__))
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout == "7\n"
+
+
+def test_the_number_of_threads_is_taken_from_the_environment():
+    command = [sys.executable, "-c", "from nissl import threads; print(threads.number_of_threads())"]
+    for text, expected in (("3", "3\n"), ("", f"{team.available_cores()}\n")):
+        environment = os.environ | {"NISSL_NUM_THREADS": text}
+        assert subprocess.run(command, capture_output=True, text=True, env=environment).stdout == expected
+    for text in ("0", "-1", "many", "1.5"):
+        result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NISSL_NUM_THREADS": text})
+        assert f"NISSL_NUM_THREADS must be a whole number from 1, got '{text}'" in result.stderr
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
+def test_a_number_of_threads_that_is_none_is_refused(count):
+    with pytest.raises(OptionError, match="a whole number from 1"):
+        ns.set_num_threads(count)
+
+
+def test_an_exception_in_the_first_thread_leaves_the_team_usable():
+    def fail(thread):
+        if thread == 0:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        team.run_together(fail, 3)
+    seen = []
+    assert team.run_together(seen.append, 3)
+    assert sorted(seen) == [0, 1, 2]
