@@ -101,3 +101,27 @@ def test_a_large_eager_step_is_the_step_of_numpy(monkeypatch):
     monkeypatch.setattr(eager, "ONE_PASS_SIZE", 1 << 60)
     for name, expected in trained().items():
         np.testing.assert_array_equal(found[name], expected)
+
+
+def test_memory_that_someone_else_sees_is_not_written_to():
+    w = nn.Parameter(np.ones((200, 100), "float32"))
+    optimizer = optim.SGD([w], lr=1.0, momentum=0.9)
+
+    def step():
+        (w * 2).sum().backward()
+        optimizer.step()
+
+    def address():
+        return w.payload.__array_interface__["data"][0]
+
+    step()
+    before = address()
+    step()
+    assert address() == before, "in place, as nobody else has it"
+    view, velocity = w.reshape(-1), optimizer.state["0"]["velocity"].numpy()
+    other = w.detach()
+    values = [np.array(x) for x in (view.numpy(), velocity, other.numpy())]
+    step()
+    for x, expected in zip((view.numpy(), velocity, other.numpy()), values, strict=True):
+        np.testing.assert_array_equal(x, expected)
+    assert w.numpy().max() < values[0].max()

@@ -396,6 +396,11 @@ def apply_all(op: Op, *inputs: TensorLike, **attributes: Any) -> tuple[Tensor, .
     return tuple(map(wrap, current.engine.run(op, promote(op, inputs), attributes)))
 
 
+def assign_results(op: Op, targets: Sequence[Tensor], *inputs: TensorLike, **attributes: Any) -> None:
+    """Let the targets hold the results of an elementwise op with several outputs, one each."""
+    current.engine.update(op, targets, promote(op, inputs), attributes)
+
+
 def promote(op: Op, inputs: tuple[TensorLike, ...]) -> tuple[TensorLike, ...]:
     """Bring the inputs of an elementwise op to one dtype, by explicit `astype` ops.
 

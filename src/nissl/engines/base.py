@@ -35,6 +35,11 @@ class Engine(Protocol):
     def write(self, tensor: "Tensor", new: "Tensor") -> None:
         """Let `tensor` hold the value of `new` from now on."""
 
+    def update(
+        self, op: "Op", targets: "Sequence[Tensor]", inputs: Sequence[Any], attributes: Mapping[str, Any]
+    ) -> None:
+        """Let the targets hold the results of an elementwise op; memory that no one else has may be written to."""
+
     def gradient(self, tensor: "Tensor") -> "Gradient | None":
         """Return the gradient that waits at a leaf."""
 

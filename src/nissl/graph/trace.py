@@ -96,6 +96,11 @@ class Trace:
             self.read(tensor)
             self.values[tensor] = value
 
+    def update(self, op: Op, targets: Sequence[Tensor], inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+        """Append an equation, and let the targets hold what it defines."""
+        for target, result in zip(targets, self.run(op, inputs, attributes), strict=True):
+            self.write(target, wrap(result))
+
     def gradient(self, tensor: Tensor) -> Gradient | None:
         """Return the gradient that waits at `tensor`; an unused one from outside becomes an input."""
         if tensor in self.gradients or isinstance(tensor.payload, Symbol):

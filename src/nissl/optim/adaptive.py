@@ -9,14 +9,13 @@ from nissl.optim.optimizer import (
     Optimizer,
     Schedule,
     State,
-    assign_all,
     at_least,
     decayed,
     fraction,
     update_rule,
     zeros_for,
 )
-from nissl.tensor import Tensor, apply_all
+from nissl.tensor import Tensor, assign_results
 
 Params = Iterable[Tensor] | Mapping[str, Tensor]
 Element = Any  # a number of a Tensor, in an engine's terms
@@ -53,8 +52,8 @@ class AdaGrad(Optimizer):
 
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
-        new = apply_all(adagrad, p, g, state["sum"], *factors, eps=self.eps, weight_decay=self.weight_decay)
-        assign_all((p, state["sum"]), new)
+        options = {"eps": self.eps, "weight_decay": self.weight_decay}
+        assign_results(adagrad, (p, state["sum"]), p, g, state["sum"], *factors, **options)
 
 
 def _rmsprop(
@@ -109,19 +108,9 @@ class RMSProp(Optimizer):
 
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
-        new = apply_all(
-            rmsprop,
-            p,
-            g,
-            state["square"],
-            state["velocity"],
-            *factors,
-            alpha=self.alpha,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-        )
-        assign_all((p, state["square"], state["velocity"]), new)
+        slots = state["square"], state["velocity"]
+        options = {"alpha": self.alpha, "eps": self.eps, "weight_decay": self.weight_decay, "momentum": self.momentum}
+        assign_results(rmsprop, (p, *slots), p, g, *slots, *factors, **options)
 
 
 def _adam(
@@ -195,8 +184,8 @@ class Adam(Optimizer):
         """Move `p` from `start`."""
         beta1, beta2 = self.betas
         slots = state["mean"], state["square"]
-        new = apply_all(adam, start, g, *slots, step, eps, beta1=beta1, beta2=beta2, weight_decay=weight_decay)
-        assign_all((p, *slots), new)
+        options = {"beta1": beta1, "beta2": beta2, "weight_decay": weight_decay}
+        assign_results(adam, (p, *slots), start, g, *slots, step, eps, **options)
 
 
 class AdamW(Adam):

@@ -182,12 +182,6 @@ def zeros_for(p: Tensor, *names: str) -> State:
     return {name: Tensor(zeros_like(p).detach()) for name in names}
 
 
-def assign_all(tensors: Iterable[Tensor], values: Iterable[Tensor]) -> None:
-    """Assign to each Tensor its new value."""
-    for tensor, value in zip(tensors, values, strict=True):
-        tensor.assign(value)
-
-
 def update_rule(name: str, value: Callable[..., tuple[Any, ...]], outputs: int, doc: str) -> Op:
     """Make the op of an update: `value(m, p, g, *state, *factors, **hyperparameters)` gives the new p and state.
 

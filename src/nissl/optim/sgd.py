@@ -8,14 +8,13 @@ from nissl.optim.optimizer import (
     Optimizer,
     Schedule,
     State,
-    assign_all,
     at_least,
     decayed,
     fraction,
     update_rule,
     zeros_for,
 )
-from nissl.tensor import Tensor, apply, apply_all
+from nissl.tensor import Tensor, apply, assign_results
 
 
 def _sgd(m: Any, p: Any, g: Any, rate: Any, *, weight_decay: float) -> Any:
@@ -81,4 +80,4 @@ class SGD(Optimizer):
             return
         velocity = state["velocity"]
         options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": decay}
-        assign_all((p, velocity), apply_all(momentum_sgd, p, g, velocity, *factors, **options))
+        assign_results(momentum_sgd, (p, velocity), p, g, velocity, *factors, **options)

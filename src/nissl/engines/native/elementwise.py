@@ -81,10 +81,13 @@ def emit(
     return module
 
 
-def one_pass(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Array, ...] | None:
+def one_pass(
+    op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any], spare: Sequence[Array | None] = ()
+) -> tuple[Array, ...] | None:
     """Return the results of an elementwise op with several outputs, or None for inputs that do not lie flat in memory.
 
-    The inputs are arrays of one shape and dtype, and arrays of one element without axes.
+    The inputs are arrays of one shape and dtype, and arrays of one element without axes. The arrays in `spare`, which
+    may be inputs, are written to; for None, a new one is made.
     """
     first = payloads[0]
     addresses = []
@@ -96,7 +99,10 @@ def one_pass(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> 
             return None
         scalars.append(x.ndim == 0)
         addresses.append(x.__array_interface__["data"][0])
-    results = tuple(np.empty_like(first) for _ in range(op.outputs))
+    results = tuple(
+        np.empty_like(first) if array is None or not array.flags.owndata or not array.flags.writeable else array
+        for array in spare or [None] * op.outputs
+    )
     addresses.extend(x.__array_interface__["data"][0] for x in results)
     code = kernel(op.name, tuple(attributes.items()), first.dtype, tuple(scalars))
     code.functions["kernel"](*addresses, first.size)
