@@ -573,6 +573,15 @@ def update_samples() -> Iterator[Sample]:
         mean, v = beta1 * mean + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
         return [p - rate * mean / (np.sqrt(v) + eps), mean, v]
 
+    def adam_factors(rate: Any, t: Any, beta1: float, beta2: float, eps: float) -> Any:
+        correction = np.sqrt(1 - beta2**t)
+        return [rate * correction / (1 - beta1**t), eps * correction]
+
+    for shape in [(2, 3), (), (0,)]:
+        inputs = numbers(shape, 0.1, 1), numbers(shape, 1, 9, seed=1)
+        yield Sample(f"adam_factors {shape}", lambda *x, **a: ns.stack(apply_all(OPS["adam_factors"], *x, **a)), inputs,
+                     lambda *x, **a: np.stack(adam_factors(*x, **a)), {"beta1": 0.9, "beta2": 0.99, "eps": 1e-3},
+                     smooth=False)  # fmt: skip
     heavy = {"momentum": 0.9, "weight_decay": 0.1}
     for rule, factors, attributes in [
         (sgd, 1, {"weight_decay": 0.1}),

@@ -15,7 +15,9 @@ from nissl.tensor import OPS
 RULES = {
     sample.name: (OPS[sample.name.split()[0]], sample.inputs, dict(sample.attributes))
     for sample in update_samples()
-    if "(2, 3)" in sample.name and OPS[sample.name.split()[0]].outputs > 1
+    if "(2, 3)" in sample.name
+    and OPS[sample.name.split()[0]].outputs > 1
+    and not sample.name.startswith("adam_factors")
 }
 
 
@@ -26,7 +28,9 @@ def inputs_of_size(inputs, size, dtype):
 
 
 def test_every_rule_with_several_outputs_is_here():
-    assert {op.name for op, _, _ in RULES.values()} == {op.name for op in OPS.values() if op.outputs > 1}
+    # Powers are the C library's; Adam's factors are single numbers, which NumPy computes.
+    several = {op.name for op in OPS.values() if op.outputs > 1}
+    assert {op.name for op, _, _ in RULES.values()} == several - {"adam_factors"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

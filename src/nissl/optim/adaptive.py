@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nissl.errors import OptionError
-from nissl.ops.elementwise import sqrt
 from nissl.optim.optimizer import (
     Optimizer,
     Schedule,
@@ -15,7 +14,7 @@ from nissl.optim.optimizer import (
     update_rule,
     zeros_for,
 )
-from nissl.tensor import Tensor, assign_results
+from nissl.tensor import Tensor, apply_all, assign_results
 
 Params = Iterable[Tensor] | Mapping[str, Tensor]
 Element = Any  # a number of a Tensor, in an engine's terms
@@ -135,6 +134,14 @@ def _adam(
 adam = update_rule("adam", _adam, outputs=3, doc="A step of Adam; `step` and `eps` hold the corrections.")
 
 
+def _adam_factors(m: Any, rate: Element, t: Element, *, beta1: float, beta2: float, eps: float) -> Elements:
+    correction = m.sqrt(1 - m.pow(beta2, t))
+    return rate * correction / (1 - m.pow(beta1, t)), eps * correction
+
+
+adam_factors = update_rule("adam_factors", _adam_factors, outputs=2, doc="The corrections in step t of Adam.")
+
+
 class Adam(Optimizer):
     """Momentum and a step of its own for each number, both corrected for their start at 0 (Kingma and Ba, 2015).
 
@@ -170,8 +177,7 @@ class Adam(Optimizer):
     def factors(self, rate: Tensor) -> tuple[Tensor, ...]:
         """Return the step, and eps, both times √(1 - β₂ᵗ), which spares a division of all of v."""
         beta1, beta2 = self.betas
-        correction = sqrt(1 - beta2**self.steps)
-        return rate * correction / (1 - beta1**self.steps), self.eps * correction
+        return apply_all(adam_factors, rate, self.steps, beta1=beta1, beta2=beta2, eps=self.eps)
 
     def update(self, p: Tensor, g: Tensor, state: State, *factors: Tensor) -> None:
         """Move `p` by the rule above."""
