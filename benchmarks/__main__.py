@@ -3,13 +3,14 @@
 import platform
 import sys
 
-from benchmarks import accuracy, footprint, gradients, steps
+from benchmarks import accuracy, epochs, footprint, gradients, steps
 
 BENCHMARKS = {
     "gradients": gradients.measure,
     "import": footprint.measure_import,
     "memory": footprint.measure_memory,
     "step": steps.measure,
+    "epochs": epochs.measure,
     "digits": accuracy.measure_digits,
     "fashion": accuracy.measure_fashion,
 }
