@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nissl.engines.native.plan import Call, Kernel, Plan
+from nissl.engines.native.plan import Call, Group, Kernel, Plan, is_gather
 from nissl.graph.graph import Symbol
 from nissl.tensor import Op
 
@@ -61,6 +61,11 @@ def flops(kernel: Kernel) -> int:
 def traffic(kernel: Kernel, plan: Plan) -> int:
     """Return how many bytes a kernel reads and writes, each element once."""
     read = {plan.places[x][0]: x for x in kernel.inputs}
+    if isinstance(kernel, Group):
+        for equation in filter(is_gather, kernel.equations):
+            source = equation.inputs[0]
+            assert isinstance(source, Symbol)
+            read[plan.places[source][0]] = equation.outputs[0]  # not all rows, but those that are taken
     size = sum(min(x.size, base.size) * x.dtype.itemsize for base, x in read.items())
     made = kernel.equation.outputs if isinstance(kernel, Call) else kernel.levels
     return size + sum(s.size * s.dtype.itemsize for s in made if s in plan.stored)
