@@ -11,14 +11,16 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native import cost
 from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Share, emit_loop, index
 from nissl.engines.native.loops import Loops
 from nissl.engines.native.machine import vector_bytes
+from nissl.engines.native.maths import Element, scalar_type
 from nissl.engines.native.memory import MemoryPlan
-from nissl.engines.native.plan import Call, Group, Kernel, Plan, is_gather
+from nissl.engines.native.plan import Call, Copies, Group, Kernel, Plan, is_gather
 from nissl.engines.native.products import Product
 from nissl.graph.graph import Graph, Symbol
 
@@ -54,8 +56,8 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
         waiting.clear()
 
     for number, kernel in enumerate(plan.kernels):
-        if isinstance(kernel, Group):
-            waiting.append(emit_group(module, f"kernel_{number}", kernel, plan, memory))
+        if not isinstance(kernel, Call):
+            waiting.append(emit_kernel(module, f"kernel_{number}", kernel, plan, memory))
             units_of[f"kernel_{number}"] = waiting[-1][1]
         else:
             finish()
@@ -76,8 +78,8 @@ def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, i
     module = ir.Module("kernels")
     units = {}
     for i, kernel in enumerate(plan.kernels):
-        if isinstance(kernel, Group):
-            function, units[f"kernel_{i}"] = emit_group(module, f"kernel_{i}", kernel, plan, memory)
+        if not isinstance(kernel, Call):
+            function, units[f"kernel_{i}"] = emit_kernel(module, f"kernel_{i}", kernel, plan, memory)
             function.linkage = "external"
     nothing = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), "nothing")
     ir.IRBuilder(nothing.append_basic_block()).ret_void()
@@ -271,8 +273,10 @@ def slot_of(builder: ir.IRBuilder, table: ir.Value, slot: int) -> ir.Value:
     return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
 
 
-def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: MemoryPlan) -> tuple[ir.Function, int]:
-    """Write down the pass of a Group as a function of the table of addresses and a range of its units; return both."""
+def emit_kernel(
+    module: ir.Module, name: str, kernel: Group | Copies, plan: Plan, memory: MemoryPlan
+) -> tuple[ir.Function, int]:
+    """Write down a kernel as a function of the table of addresses and a range of units; return it with their number."""
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), name)
     function.linkage = "internal"
     builder = ir.IRBuilder(function.append_basic_block())
@@ -280,7 +284,7 @@ def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: M
 
     def pointer(slot: int) -> ir.Value:
         with builder.goto_entry_block():
-            return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
+            return slot_of(builder, table, slot)
 
     pointers: dict[Symbol, ir.Value] = {}
 
@@ -290,14 +294,35 @@ def emit_group(module: ir.Module, name: str, group: Group, plan: Plan, memory: M
             pointers[base] = pointer(memory.slots[base])
         return Memory(pointers[base], layout, symbol.dtype)
 
-    emitter = Emitter(builder, group, memory_of, pointer(memory.status_slot))
-    stored = [s for s in plan.stored if s in group.levels]
-    work: Loops | Product
-    if group.leader is None:
-        work = Loops(emitter, stored, lanes_of(group))
+    status = pointer(memory.status_slot)
+    units = 1
+    if isinstance(kernel, Copies):
+        emit_copies(builder, kernel, memory_of, status)
     else:
-        slot = memory.packed_slot(group)
-        work = Product(emitter, stored, lanes_of(group), None if slot is None else pointer(slot))
-    work.emit(Share(begin, end))
+        emitter = Emitter(builder, kernel, memory_of, status)
+        stored = [s for s in plan.stored if s in kernel.levels]
+        work: Loops | Product
+        if kernel.leader is None:
+            work = Loops(emitter, stored, lanes_of(kernel))
+        else:
+            slot = memory.packed_slot(kernel)
+            work = Product(emitter, stored, lanes_of(kernel), None if slot is None else pointer(slot))
+        work.emit(Share(begin, end))
+        units = work.units
     builder.ret_void()
-    return function, work.units
+    return function, units
+
+
+def emit_copies(builder: ir.IRBuilder, kernel: Copies, memory_of: Callable[[Symbol], Memory], status: ir.Value) -> None:
+    """Write down how pieces are put side by side."""
+    (result,) = kernel.equation.outputs
+    target = memory_of(result)
+    if kernel.equation.op.name != "concat":
+        number = kernel.equation.attributes.get("value", 0)
+        fill = ir.Constant(scalar_type(result.dtype), np.asarray(number).astype(result.dtype).item())
+        whole = Element(builder, fill, result.dtype)
+        emitter = Emitter(builder, Group((result.size,)), memory_of, status)
+        emitter.loop(index(0), index(result.size), 1, lambda place: emitter.store_row(result, whole, place))
+    for symbol, layout in kernel.pieces():
+        emitter = Emitter(builder, Group(symbol.shape), memory_of, status)
+        emitter.copy(memory_of(symbol), Memory(target.pointer, layout, result.dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nissl.engines.native.plan import Call, Group, Kernel, Plan, is_gather
+from nissl.engines.native.plan import Group, Kernel, Plan, is_gather
 from nissl.graph.graph import Symbol
 from nissl.tensor import Op
 
@@ -42,7 +42,7 @@ def operations(op: Op, inputs: int, attributes: Any) -> int:
 
 def flops(kernel: Kernel) -> int:
     """Return how many operations on numbers a kernel does: a product and its sum are two, a function is one."""
-    if isinstance(kernel, Call):
+    if not isinstance(kernel, Group):
         return 0
     count = 0
     if kernel.leader is not None:
@@ -67,7 +67,7 @@ def traffic(kernel: Kernel, plan: Plan) -> int:
             assert isinstance(source, Symbol)
             read[plan.places[source][0]] = equation.outputs[0]  # not all rows, but those that are taken
     size = sum(min(x.size, base.size) * x.dtype.itemsize for base, x in read.items())
-    made = kernel.equation.outputs if isinstance(kernel, Call) else kernel.levels
+    made = kernel.levels if isinstance(kernel, Group) else kernel.equation.outputs
     return size + sum(s.size * s.dtype.itemsize for s in made if s in plan.stored)
 
 

@@ -192,6 +192,19 @@ class Emitter:
         pointer = self.builder.gep(memory.pointer, [row], source_etype=_memory_type(memory.dtype))
         self._write(pointer, element, memory.dtype)
 
+    def copy(self, source: Memory, target: Memory) -> None:
+        """Copy all elements of the pass."""
+
+        def row(row: ir.Value) -> None:
+            def column(column: ir.Value) -> None:
+                place = Place(row, column, 1)
+                pointer, _ = self.address(target, place)
+                self._write(pointer, self.load_from(source, place), target.dtype)
+
+            self.loop(index(0), index(self.shape[-1] if self.shape else 1), 1, column)
+
+        self.loop(index(0), index(math.prod(self.shape[:-1])), 1, row)
+
     # Computing
 
     def value(self, symbol: Symbol, place: Place) -> Element:

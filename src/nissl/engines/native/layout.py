@@ -7,7 +7,7 @@ memory of its own, and the strides of the result are read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,11 @@ class Layout:
         """Return the layout repeated to a larger shape."""
         ghost = np.broadcast_to(_ghost(self), shape)
         return Layout(shape, ghost.strides, self.offset)
+
+    def part(self, shape: Shape, start: Sequence[int]) -> Layout:
+        """Return where a part of the elements lies, which begins at a place."""
+        offset = sum(place * stride for place, stride in zip(start, self.strides, strict=True))
+        return Layout(shape, self.strides, self.offset + offset)
 
     def moved(self, op: Op, attributes: Mapping[str, Any]) -> Layout | None:
         """Return the layout of what a movement makes of this one, or None if elements have to be copied."""

@@ -16,6 +16,7 @@ from enum import Enum
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.graph.graph import Equation, Graph, Symbol
 from nissl.shapes import HOLE, Shape
+from nissl.tensor import OPS
 
 
 class Level(Enum):
@@ -61,7 +62,34 @@ class Call:
         return [x for x in self.equation.inputs if isinstance(x, Symbol)]
 
 
-Kernel = Group | Call
+@dataclass(eq=False)
+class Copies:
+    """An equation that puts pieces side by side, or into a larger whole: concat, pad, and the gradient of a slice."""
+
+    equation: Equation
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        return [x for x in self.equation.inputs if isinstance(x, Symbol)]
+
+    def pieces(self) -> list[tuple[Symbol, Layout]]:
+        """Return what is copied, and where it lies in the memory of the result."""
+        whole, attributes = contiguous(self.equation.outputs[0].shape), self.equation.attributes
+        if self.equation.op.name == "pad":
+            return [(self.inputs[0], whole.part(self.inputs[0].shape, [before for before, _ in attributes["widths"]]))]
+        if self.equation.op.name == "index_add":
+            layout = whole.moved(OPS["index"], {"key": attributes["key"]})
+            assert layout is not None
+            return [(self.inputs[0], layout)]
+        found, start = [], [0] * len(whole.shape)
+        for symbol in self.inputs:
+            found.append((symbol, whole.part(symbol.shape, start)))
+            start[attributes["axis"]] += symbol.shape[attributes["axis"]]
+        return found
+
+
+Kernel = Group | Call | Copies
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # Besides the elementwise ops: those that make an element from its place.
@@ -112,6 +140,10 @@ class _Planner:
             0 in s.shape for s in (*equation.outputs, *(x for x in equation.inputs if isinstance(x, Symbol)))
         ):
             self.call(equation)
+        elif name in ("concat", "pad") or (name == "index_add" and len(equation.inputs) == 1):
+            for symbol in equation.inputs:
+                self.force(symbol)  # type: ignore[arg-type]
+            self.add(Copies(equation), equation)
         elif is_gather(equation):
             for symbol in equation.inputs:
                 self.force(symbol)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from nissl.engines.native.assembly import emit_kernels, lanes_of
 from nissl.engines.native.cost import flops, traffic
 from nissl.engines.native.emitter import INDEX, POINTER, emit_loop, index
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
-from nissl.engines.native.plan import Call, Group, Kernel
+from nissl.engines.native.plan import Call, Copies, Group, Kernel
 from nissl.graph.graph import Equation, Graph, Symbol, describe_call, label_symbols
 from nissl.shapes import describe
 
@@ -31,6 +31,8 @@ def title(kernel: Kernel) -> str:
     """Return what a kernel is in short."""
     if isinstance(kernel, Call):
         return f"NumPy: {kernel.equation.op.name}"
+    if isinstance(kernel, Copies):
+        return f"{'×'.join(map(str, kernel.equation.outputs[0].shape))}: {kernel.equation.op.name}"
     names = [kernel.leader.op.name] if kernel.leader else []
     names += [equation.op.name for equation in kernel.equations]
     shape = "×".join(map(str, kernel.shape)) or "1"
@@ -43,7 +45,7 @@ def title(kernel: Kernel) -> str:
 
 def equations_of(kernel: Kernel) -> list[Equation]:
     """Return the equations that a kernel computes."""
-    if isinstance(kernel, Call):
+    if not isinstance(kernel, Group):
         return [kernel.equation]
     return [*([kernel.leader] if kernel.leader else []), *kernel.equations]
 
