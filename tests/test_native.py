@@ -500,3 +500,22 @@ def test_profile_times_every_kernel_and_changes_nothing():
     step(x, labels)  # the addresses of the copies are not used again
     with pytest.raises(ns.OptionError, match="no kernels to profile"):
         trained("numpy", OPTIMIZERS["sgd"], 1, "float32")[3].profile(x, labels)
+
+
+def test_a_value_that_is_a_view_of_anothers_memory_is_not_written_to():
+    other = ns.tensor(np.zeros((5, 8), "float32"))
+    w = nn.Parameter(np.zeros(40, "float32"))
+    w.assign(other.reshape(40))
+
+    @ns.compile
+    def step():
+        w.assign(w + 1.0)
+
+    for expected in (1, 2, 3):
+        step()
+        assert w.numpy().min() == expected
+        kept = w.reshape(8, 5)
+    step.scan(steps=4)
+    assert other.numpy().max() == 0
+    assert kept.numpy().max() == 3
+    assert w.numpy().min() == 7

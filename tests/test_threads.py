@@ -132,7 +132,7 @@ def test_a_wrong_label_in_a_shared_scan_ends_all_threads():
     x, labels = np.ones((5, 40, 300), "float32"), np.zeros((5, 40), int)
     step.scan(x, labels)
     labels[3, 7] = 130
-    with pytest.raises(DataError, match="out of range"):
+    with pytest.raises(DataError, match="out of range in one of the steps"):
         step.scan(x, labels)
     labels[3, 7] = 0
     assert np.isfinite(step.scan(x, labels).numpy()).all()

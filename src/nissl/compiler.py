@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.engines.base import Gradient, current, using
-from nissl.errors import GradientError, OptionError, unknown_name
+from nissl.errors import DataError, GradientError, OptionError, unknown_name
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.graph.interpret import interpreter
 from nissl.graph.trace import Trace
@@ -257,12 +257,15 @@ class Traced:
             np.ascontiguousarray(array, argument.dtype) for array, argument in zip(stacked, self.arguments, strict=True)
         ]
         arrays += [t._array() for t in self.state]
-        outputs = iter(self.program.scan(arrays, steps, range(len(stacked))))  # type: ignore[attr-defined]
+        found, well = self.program.scan(arrays, steps, range(len(stacked)))  # type: ignore[attr-defined]
+        outputs = iter(found)
         results = [wrap(next(outputs)) for _ in self.result_requires_grad]
         for _, tensor in self.written:
             tensor.payload = next(outputs)
         for tensor, gradient in self.gradients_left:
             tensor.waiting_gradient = gradient
+        if not well:
+            raise DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
         return unflatten(self.results_structure, results)
 
     def changes(self) -> list[str]:

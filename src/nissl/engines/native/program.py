@@ -26,7 +26,6 @@ from nissl.engines.native.loops import spilled
 from nissl.engines.native.machine import Code, machine_code
 from nissl.engines.native.memory import ALIGNMENT, MemoryPlan, address, aligned
 from nissl.engines.native.plan import Group, make_plan
-from nissl.errors import DataError
 from nissl.graph.graph import Equation, Graph, Symbol
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
@@ -96,8 +95,11 @@ class Program:
         state = all(self.results[output] == place for output, place in self.graph.updates.items())
         return state and None not in self.results and [type(s) for s in self.segments] == [str]
 
-    def scan(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int]) -> list[Array]:
-        """Run the graph `steps` times: inputs at the places `stacked`, and results, have a first axis of steps."""
+    def scan(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int]) -> tuple[list[Array], bool]:
+        """Run the graph `steps` times: inputs at the places `stacked`, and results, have a first axis of steps.
+
+        Return the outputs, and whether all went well: it ends at the first step that finds a label out of range.
+        """
         results = [slot for i, slot in enumerate(self.results) if slot is not None and i not in self.graph.updates]
         with self.lock:
             held = self.take(arrays, steps, results)
@@ -106,10 +108,9 @@ class Program:
             strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
             self.run_scan(steps, slots, strides, len(moving))
             self.forget()  # the addresses have moved
-            if self.status[0]:
-                self.status[0] = 0
-                raise DataError("a label or a row's number was out of range in one of the steps")
-            return [held[slot] for slot in self.results if slot is not None]
+            well = self.status[0] == 0
+            self.status[0] = 0
+            return [held[slot] for slot in self.results if slot is not None], bool(well)
 
     def run_scan(self, steps: int, slots: ctypes.Array[Any], strides: ctypes.Array[Any], count: int) -> None:
         """Run step after step, on several threads if the program is large enough."""
@@ -158,8 +159,8 @@ class Program:
         held = list(arrays)
         for i in self.memory.written:
             # Held by the Tensor, the caller's list and the one here, and while it is looked at.
-            if sys.getrefcount(held[i]) > HELD:
-                held[i] = np.array(held[i], order="C")
+            if sys.getrefcount(held[i]) > HELD or not is_private(held[i]):
+                held[i] = private_copy(held[i], i)
         for i, known in enumerate(self.known):
             if known() is not held[i]:
                 if not _is_plain(held[i]):
@@ -233,3 +234,34 @@ def _calibrated() -> int:
 
 
 HELD = _calibrated()
+STAGGER = 11 * ALIGNMENT
+PAGE = 4096
+
+
+def private_copy(array: Array, number: int) -> Array:
+    """Return a copy that begins with a line of the cache, so that no vector lies across two.
+
+    Copies of different numbers begin at different places in a page: a core takes a load for one that waits for a store
+    if they agree in the lower 12 bits of their addresses.
+    """
+    memory = np.empty(array.nbytes + PAGE + ALIGNMENT, np.uint8)
+    start = aligned(memory) - address(memory) + number * STAGGER % PAGE
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def is_private(array: Array) -> bool:
+    """Whether an array is one that `private_copy` made, of whose memory there are no other views."""
+    memory = array.base
+    return type(memory) is np.ndarray and sys.getrefcount(memory) <= HELD_BY_COPY and address(array) % ALIGNMENT == 0
+
+
+def _held_by_copy() -> int:
+    copy = private_copy(np.empty(1), 0)
+    memory = copy.base
+    return sys.getrefcount(memory)
+
+
+# How many references there are to the memory of a private copy, while it is looked at.
+HELD_BY_COPY = _held_by_copy()
