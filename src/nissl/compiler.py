@@ -20,7 +20,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from nissl.engines.base import Gradient, current, using
+from nissl.engines.base import Gradient, Same, current, using
 from nissl.errors import DataError, GradientError, OptionError, unknown_name
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.graph.interpret import interpreter
@@ -83,24 +83,6 @@ def compile(f: Callable[..., Any] | None = None, *, engine: str = "native", keep
     if f is None:
         return functools.partial(compile, engine=engine, keep_gradients=keep_gradients)
     return Compiled(f, choose_engine(engine), keep_gradients)
-
-
-class Same:
-    """Wraps an object so that it equals itself alone, and stays alive."""
-
-    __slots__ = ("thing",)
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.thing is other.thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-    def __repr__(self) -> str:
-        return f"this {type(self.thing).__name__}"
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,24 @@ class Gradient:
         self.used = used
 
 
+class Same:
+    """Wraps an object so that it equals itself alone, and stays alive."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __repr__(self) -> str:
+        return f"this {type(self.thing).__name__}"
+
+
 class Current(threading.local):
     """The engine of this thread, and whether ops remember their inputs for a backward walk."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.engines.base import current
+from nissl.engines.base import Same, current
 from nissl.errors import OptionError, ShapeError
 from nissl.tensor import DTypeLike, Tensor, TensorLike
 
@@ -184,33 +184,18 @@ def _find(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _find(f"{name}.{key}", part)
 
 
-class _Identity:
-    """Equal to another of the same object only; keeps the object alive, so that its id is not used again."""
-
-    __slots__ = ("thing",)
-
-    def __init__(self, thing: Any) -> None:
-        self.thing = thing
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.thing is other.thing
-
-    def __hash__(self) -> int:
-        return id(self.thing)
-
-
 def _fingerprint(value: Any) -> Any:
     if isinstance(value, Module):
-        return (_Identity(value), value.fingerprint())
+        return (Same(value), value.fingerprint())
     if isinstance(value, Tensor):
-        return (_Identity(value), value.requires_grad)
+        return (Same(value), value.requires_grad)
     if isinstance(value, list | tuple):
         return (type(value), tuple(map(_fingerprint, value)))
     if isinstance(value, dict):
         return tuple((key, _fingerprint(part)) for key, part in value.items())
     if value is None or isinstance(value, bool | int | float | str):
         return (type(value), value)
-    return _Identity(value)
+    return Same(value)
 
 
 class Sequential(Module):
