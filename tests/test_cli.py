@@ -284,6 +284,7 @@ def test_predict_takes_one_row_and_a_picture_of_the_right_size(mode):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("trian", "unknown command 'trian'; did you mean 'train'"),
         ("train minst", "unknown data set 'minst'; did you mean 'mnist'"),
         ("evaluate m digit", "unknown data set 'digit'; did you mean 'digits'"),
         ("train --activation rleu", "--activation.*did you mean 'relu'"),
@@ -300,7 +301,6 @@ def test_predict_takes_one_row_and_a_picture_of_the_right_size(mode):
         ("train --resume", "--resume needs --out"),
         ("train --epoch", "--epochs"),
         ("train xor moons", "unexpected extra argument"),
-        ("trian", "No such command 'trian'"),
         ("predict m", "Missing argument 'FILE'"),
         ("info", "Missing argument 'MODEL'"),
     ],

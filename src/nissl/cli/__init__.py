@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-from nissl.errors import NisslError
+from nissl.errors import NisslError, unknown_name
 from nissl.version import __version__
 
 # A command is the function of that name in the module of that name.
@@ -35,6 +35,13 @@ class _Commands(click.Group):
         module = importlib.import_module(f"nissl.cli.{name}_command")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            context.fail(str(unknown_name("command", arguments[0], COMMANDS)))
+        return super().resolve_command(context, arguments)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
