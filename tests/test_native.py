@@ -1,6 +1,7 @@
 """The native engine beside the interpreter: every op on its samples, random programs, state that changes in place."""
 
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from samples import every_op_with_samples, numbers
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native.plan import Call, Group
+from nissl.engines.native import plan
+from nissl.engines.native.plan import Call, Group, Straight
 from nissl.engines.native.program import Program
 from nissl.errors import DataError, TracingError
 from nissl.graph.interpret import interpret
@@ -33,21 +35,29 @@ def graph_of(f, *inputs):
     return compiled.graph
 
 
+def in_registers(allowed):
+    """Let tiny programs be one kernel that stays in registers, or have them take the way of large ones."""
+    return mock.patch.object(plan, "TINY_VALUE", plan.TINY_VALUE if allowed else 0)
+
+
+@pytest.mark.parametrize("tiny", [True, False], ids=["in registers", "in loops"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sample", every_op_with_samples(lambda sample: "mask" not in sample.name))
-def test_every_op_does_on_its_samples_what_the_interpreter_does(sample, dtype):
+def test_every_op_does_on_its_samples_what_the_interpreter_does(sample, dtype, tiny):
     tensors = sample.tensors(dtype)
     graph = graph_of(lambda *x: sample(*x), *tensors)
     arrays = [np.array(x.numpy()) for x in tensors]
     expected = interpret(graph, arrays)
-    program = Program(graph)
+    with in_registers(tiny):
+        program = Program(graph)
     for _ in range(2):  # what a call leaves in memory must not reach the next
         for found, wanted in zip(program(arrays), expected, strict=True):
             close(found, wanted, dtype)
 
 
 def ops_left_to_numpy(graph):
-    return {kernel.equation.op.name for kernel in Program(graph).plan.kernels if isinstance(kernel, Call)}
+    with in_registers(False):
+        return {kernel.equation.op.name for kernel in Program(graph).plan.kernels if isinstance(kernel, Call)}
 
 
 WITH_MACHINE_CODE = {
@@ -147,6 +157,42 @@ def test_random_programs_give_what_the_interpreter_gives(program, shapes, dtype)
         for found, wanted in zip(native(arrays), expected, strict=True):
             # A chain of 25 functions may multiply a rounding; a comparison may fall on the other side.
             close(found, wanted, dtype, factor=20)
+
+
+TINY_SHAPES = [(), (1,), (3,), (2, 3), (3, 1), (3, 2), (2, 3, 4), (4, 1, 2)]
+
+
+@settings(derandomize=True, deadline=None, max_examples=80)
+@given(
+    st.lists(INSTRUCTIONS, min_size=2, max_size=8),
+    st.lists(st.sampled_from(TINY_SHAPES), min_size=1, max_size=3),
+    st.sampled_from(["float32", "float64"]),
+)
+def test_tiny_random_programs_give_what_the_interpreter_gives(program, shapes, dtype):
+    inputs = [ns.tensor(numbers(shape, seed=i), dtype) for i, shape in enumerate(shapes)]
+    graph = graph_of(lambda *x: tuple(run_program(program, x)), *inputs)
+    arrays = [np.array(x.numpy()) for x in inputs]
+    native = Program(graph)
+    for found, wanted in zip(native(arrays), interpret(graph, arrays), strict=True):
+        close(found, wanted, dtype, factor=20)
+
+
+def test_a_tiny_training_step_is_one_kernel_that_updates_in_place():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    optimizer = optim.Adam(model.parameters())
+    x, t = ns.tensor(numbers((4, 2)), "float32"), ns.tensor(numbers((4, 1), seed=1), "float32")
+
+    def step():
+        loss = nn.mse_loss(model(x), t)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    program = Program(graph_of(step))
+    (kernel,) = program.plan.kernels
+    assert isinstance(kernel, Straight)
+    assert len(program.plan.in_place) == len(program.graph.updates)
+    assert program.can_scan
 
 
 @pytest.mark.parametrize("inner", [1, 2, 15, 16, 17, 100])
@@ -457,16 +503,16 @@ def test_rows_are_taken_by_their_numbers():
 
 EXPLAINED = """\
 f on the native engine: 2 kernels
-  0 3×4 over 2: matmul add relu  (72 operations, 120 bytes)
-      matmul a b: float32[3, 4]
-      add d c: float32[3, 4]
-      relu e: float32[3, 4]
-  1 3×4: max sub exp sum div  (60 operations, 96 bytes)
-      max f axes=(1,) keepdims=True: float32[3, 1]
-      sub f g: float32[3, 4]
-      exp h: float32[3, 4]
-      sum i axes=(1,) keepdims=True: float32[3, 1]
-      div i j: float32[3, 4]"""
+  0 30×4 over 2: matmul add relu  (720 operations, 768 bytes)
+      matmul a b: float32[30, 4]
+      add d c: float32[30, 4]
+      relu e: float32[30, 4]
+  1 30×4: max sub exp sum div  (600 operations, 960 bytes)
+      max f axes=(1,) keepdims=True: float32[30, 1]
+      sub f g: float32[30, 4]
+      exp h: float32[30, 4]
+      sum i axes=(1,) keepdims=True: float32[30, 1]
+      div i j: float32[30, 4]"""
 
 
 def small_program():
@@ -480,7 +526,7 @@ def small_program():
 
 def test_explain_shows_what_is_computed_together():
     f = small_program()
-    f(ns.ones((3, 2)))
+    f(ns.ones((30, 2)))
     lines = [line.split("  test_native.py")[0] for line in f.explain().splitlines()]
     assert "\n".join(lines) == EXPLAINED
     assert "test_native.py:" in f.explain()

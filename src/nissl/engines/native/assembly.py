@@ -20,8 +20,9 @@ from nissl.engines.native.loops import Loops
 from nissl.engines.native.machine import vector_bytes
 from nissl.engines.native.maths import Element, scalar_type
 from nissl.engines.native.memory import MemoryPlan
-from nissl.engines.native.plan import Call, Copies, Group, Kernel, Plan, is_gather
+from nissl.engines.native.plan import Call, Copies, Group, Kernel, Plan, Straight, is_gather
 from nissl.engines.native.products import Product
+from nissl.engines.native.straight import StraightLine
 from nissl.graph.graph import Graph, Symbol
 
 Segment = str | Call
@@ -274,7 +275,7 @@ def slot_of(builder: ir.IRBuilder, table: ir.Value, slot: int) -> ir.Value:
 
 
 def emit_kernel(
-    module: ir.Module, name: str, kernel: Group | Copies, plan: Plan, memory: MemoryPlan
+    module: ir.Module, name: str, kernel: Group | Copies | Straight, plan: Plan, memory: MemoryPlan
 ) -> tuple[ir.Function, int]:
     """Write down a kernel as a function of the table of addresses and a range of units; return it with their number."""
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), name)
@@ -296,7 +297,9 @@ def emit_kernel(
 
     status = pointer(memory.status_slot)
     units = 1
-    if isinstance(kernel, Copies):
+    if isinstance(kernel, Straight):
+        StraightLine(builder, kernel, memory_of, status).emit(plan.stored)
+    elif isinstance(kernel, Copies):
         emit_copies(builder, kernel, memory_of, status)
     else:
         emitter = Emitter(builder, kernel, memory_of, status)

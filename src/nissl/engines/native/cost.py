@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from nissl.engines.native.plan import Group, Kernel, Plan, is_gather
+from nissl.engines.native.plan import Group, Kernel, Plan, equations_of, is_gather
 from nissl.graph.graph import Symbol
 from nissl.tensor import Op
 
@@ -42,32 +41,27 @@ def operations(op: Op, inputs: int, attributes: Any) -> int:
 
 def flops(kernel: Kernel) -> int:
     """Return how many operations on numbers a kernel does: a product and its sum are two, a function is one."""
-    if not isinstance(kernel, Group):
-        return 0
     count = 0
-    if kernel.leader is not None:
-        a = kernel.leader.inputs[0]
-        assert isinstance(a, Symbol)
-        count += 2 * math.prod(kernel.shape) * a.shape[-1]
-    for equation in kernel.equations:
-        if equation.op.kind == "elementwise":
-            size = equation.outputs[0].size
+    for equation in equations_of(kernel):
+        size, first = equation.outputs[0].size, equation.inputs[:1]
+        if equation.op.name == "matmul":
+            count += 2 * size * first[0].shape[-1]  # type: ignore[union-attr]
+        elif equation.op.kind == "elementwise":
             count += size * operations(equation.op, len(equation.inputs), equation.attributes)
         elif equation.op.kind == "reduce":
-            count += sum(x.size for x in equation.inputs if isinstance(x, Symbol))
+            count += first[0].size  # type: ignore[union-attr]
     return count
 
 
 def traffic(kernel: Kernel, plan: Plan) -> int:
     """Return how many bytes a kernel reads and writes, each element once."""
     read = {plan.places[x][0]: x for x in kernel.inputs}
-    if isinstance(kernel, Group):
-        for equation in filter(is_gather, kernel.equations):
-            source = equation.inputs[0]
-            assert isinstance(source, Symbol)
-            read[plan.places[source][0]] = equation.outputs[0]  # not all rows, but those that are taken
+    for equation in filter(is_gather, equations_of(kernel)):
+        source = equation.inputs[0]
+        assert isinstance(source, Symbol)
+        read[plan.places[source][0]] = equation.outputs[0]  # not all rows, but those that are taken
     size = sum(min(x.size, base.size) * x.dtype.itemsize for base, x in read.items())
-    made = kernel.levels if isinstance(kernel, Group) else kernel.equation.outputs
+    made = kernel.levels if isinstance(kernel, Group) else [s for e in equations_of(kernel) for s in e.outputs]
     return size + sum(s.size * s.dtype.itemsize for s in made if s in plan.stored)
 
 

@@ -89,7 +89,30 @@ class Copies:
         return found
 
 
-Kernel = Group | Call | Copies
+@dataclass(eq=False)
+class Straight:
+    """All equations of a graph whose values fit into registers."""
+
+    equations: list[Equation]
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        made = {symbol for e in self.equations for symbol in e.outputs}
+        used = dict.fromkeys(x for e in self.equations for x in e.inputs if isinstance(x, Symbol))
+        return [x for x in used if x not in made]
+
+
+Kernel = Group | Call | Copies | Straight
+
+
+def equations_of(kernel: Kernel) -> list[Equation]:
+    """Return the equations that a kernel computes."""
+    if isinstance(kernel, Call | Copies):
+        return [kernel.equation]
+    leader = [kernel.leader] if isinstance(kernel, Group) and kernel.leader else []
+    return [*leader, *kernel.equations]
+
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # Besides the elementwise ops: those that make an element from its place.
@@ -109,7 +132,57 @@ class Plan:
 
 def make_plan(graph: Graph, left_to_numpy: Iterable[Equation] = ()) -> Plan:
     """Return a plan for a graph; some equations have no machine code."""
+    if not left_to_numpy and is_tiny(graph):
+        return _straight_plan(graph)
     return _Planner(graph, set(left_to_numpy)).plan()
+
+
+# A tiny program has values of so many elements at most, and so many operations; both bound the length of its code.
+TINY_VALUE = 64
+TINY_WORK = 10_000
+
+
+def is_tiny(graph: Graph) -> bool:
+    """Whether all values of a graph fit into registers, and all its equations can be computed there."""
+    gathers = [e for e in graph.equations if is_gather(e)]
+    large = {e.inputs[0] for e in gathers}  # their rows are read where they are
+    symbols = {x for e in graph.equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol)}
+    made = {s for e in graph.equations for s in e.outputs}
+    if not graph.equations or any(s.size == 0 or (s.size > TINY_VALUE and s not in large) for s in symbols):
+        return False
+    if large & made or any(x in large for e in graph.equations for x in e.inputs if not is_gather(e)):
+        return False
+    work = 0
+    for equation in graph.equations:
+        if not _is_straight(equation):
+            return False
+        size = equation.outputs[0].size
+        work += size * equation.inputs[0].shape[-1] if equation.op.name == "matmul" else size  # type: ignore[union-attr]
+    return work <= TINY_WORK
+
+
+def _is_straight(equation: Equation) -> bool:
+    name, kind = equation.op.name, equation.op.kind
+    if kind == "reduce":
+        return name in ("sum", "max", "min") and len(equation.attributes["axes"]) > 0
+    if kind == "index":
+        return (
+            name == "one_hot" or is_gather(equation) or (name in ("index", "index_add") and len(equation.inputs) == 1)
+        )
+    return kind in ("elementwise", "movement") or name in ("matmul", "full")
+
+
+def _straight_plan(graph: Graph) -> Plan:
+    kernel = Straight(list(graph.equations))
+    made = [symbol for e in graph.equations for symbol in e.outputs]
+    in_place: dict[Symbol, Symbol] = {}
+    for output, place in graph.updates.items():
+        new, old = graph.outputs[output], graph.inputs[place]
+        if new in made and new not in in_place and old not in graph.outputs and old not in in_place.values():
+            in_place[new] = old
+    places = {symbol: (symbol, contiguous(symbol.shape)) for symbol in (*graph.inputs, *graph.constants, *made)}
+    stored = [symbol for symbol in made if symbol in graph.outputs]
+    return Plan([kernel], places, stored, dict.fromkeys(made, kernel), in_place)
 
 
 class _Planner:

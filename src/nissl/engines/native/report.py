@@ -17,8 +17,8 @@ from nissl.engines.native.assembly import emit_kernels, lanes_of
 from nissl.engines.native.cost import flops, traffic
 from nissl.engines.native.emitter import INDEX, POINTER, emit_loop, index
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
-from nissl.engines.native.plan import Call, Copies, Group, Kernel
-from nissl.graph.graph import Equation, Graph, Symbol, describe_call, label_symbols
+from nissl.engines.native.plan import Call, Copies, Group, Kernel, Straight, equations_of
+from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.shapes import describe
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def title(kernel: Kernel) -> str:
         return f"NumPy: {kernel.equation.op.name}"
     if isinstance(kernel, Copies):
         return f"{'×'.join(map(str, kernel.equation.outputs[0].shape))}: {kernel.equation.op.name}"
+    if isinstance(kernel, Straight):
+        return f"{len(kernel.equations)} equations in registers"
     names = [kernel.leader.op.name] if kernel.leader else []
     names += [equation.op.name for equation in kernel.equations]
     shape = "×".join(map(str, kernel.shape)) or "1"
@@ -41,13 +43,6 @@ def title(kernel: Kernel) -> str:
         assert isinstance(a, Symbol)
         shape += f" over {a.shape[-1]}"
     return f"{shape}: {' '.join(names)}"
-
-
-def equations_of(kernel: Kernel) -> list[Equation]:
-    """Return the equations that a kernel computes."""
-    if not isinstance(kernel, Group):
-        return [kernel.equation]
-    return [*([kernel.leader] if kernel.leader else []), *kernel.equations]
 
 
 def explain(program: Program) -> str:
