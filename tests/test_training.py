@@ -147,6 +147,34 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another():
     assert not same_state(models[0], models[2])
 
 
+@pytest.mark.parametrize("batch_size", [10, 50, 64])
+def test_many_short_epochs_in_one_slice_are_what_they_are_one_by_one(batch_size):
+    models, histories = [classifier(nn.Dropout(0.3)) for _ in range(2)], []
+    for model, callbacks in zip(models, ([], [lambda event: None]), strict=True):
+        histories.append(
+            ns.fit(
+                model, (X, LABELS), epochs=300, batch_size=batch_size, seed=3, callbacks=callbacks, schedule="linear"
+            )
+        )
+    assert same_state(*models)
+    for name in ("loss", "accuracy"):
+        np.testing.assert_array_equal(histories[0].curves[name], histories[1].curves[name])
+    assert len(histories[0]) == 300
+
+
+def test_an_epoch_that_diverges_in_a_slice_of_several_is_named():
+    messages, models = [], [ns.nn.Sequential(nn.Linear(4, 3)) for _ in range(2)]
+    for model, callbacks in zip(models, ([], [lambda event: None]), strict=True):
+        model[0].weight.assign(ns.zeros((4, 3)))
+        optimizer = optim.SGD(model.parameters(), lr=10.0, weight_decay=1.0)  # grows by 9 a step
+        with pytest.raises(DivergenceError) as caught:
+            ns.fit(model, (X, LABELS), epochs=1000, batch_size=50, optimizer=optimizer, callbacks=callbacks, seed=1)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "in epoch 1," not in messages[0]
+    assert same_state(*models)
+
+
 def test_the_last_short_batch_is_kept_unless_dropped():
     for drop_last, sizes in ((False, [20, 40, 50]), (True, [20, 40])):
         seen = []

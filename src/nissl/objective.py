@@ -42,7 +42,10 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss, and a metric as a sum over examples that `finish` turns into the number that is shown."""
+    """A loss, and a metric as a sum over examples that `finish` turns into the number that is shown.
+
+    The metric is the accuracy, or R² = 1 - Σ(t - y)²/Σ(t - mean t)².
+    """
 
     loss: Loss
     metric_name: str  # "accuracy" or "r2"
@@ -58,12 +61,17 @@ class Objective:
         """Whether the targets are classes."""
         return self.metric_name == "accuracy"
 
-    def finish(self, total: float, targets: Array) -> float:
-        """Return the accuracy, or R² = 1 - Σ(t - y)²/Σ(t - mean t)², from the sum over the examples with `targets`."""
+    def finish(self, total: float, scale: float) -> float:
+        """Return the accuracy, or R², from the sum over the examples and their scale."""
         if self.classifies:
-            return total / self.answers(targets)
-        spread = float(((targets - targets.mean(axis=0)) ** 2).sum(dtype=np.float64))
-        return 1 - total / spread if spread else float("nan")
+            return total / scale
+        return 1 - total / scale if scale else float("nan")
+
+    def scale(self, targets: Array) -> float:
+        """Return what the sum over examples is measured by: the number of answers, or Σ(t - mean t)²."""
+        if self.classifies:
+            return self.answers(targets)
+        return float(((targets - targets.mean(axis=0)) ** 2).sum(dtype=np.float64))
 
     def answers(self, targets: Array) -> int:
         """Return how many answers there are to be right or wrong: one for each label, or for each one-hot row."""

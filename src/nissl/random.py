@@ -112,6 +112,9 @@ def manual_seed(seed: int) -> None:
         generator.seed(seed)
 
 
-def permutation_indices(seed: int, draw: int, size: int) -> npt.NDArray[np.int64]:
-    """Return permutation number `draw` of the shuffle stream of `seed`, of 0 to size - 1, as an array."""
-    return ops.permutation(_key(seed), np.uint32(draw), size, STREAMS.index("shuffle"))  # type: ignore[arg-type]
+def permutation_indices(seed: int, draw: npt.ArrayLike, size: int) -> npt.NDArray[np.int64]:
+    """Return permutation number `draw` of the shuffle stream of `seed`, of 0 to size - 1, as an array.
+
+    For several numbers, there is a row for each.
+    """
+    return ops.permutation(_key(seed), np.asarray(draw, np.uint32)[..., None], size, STREAMS.index("shuffle"))

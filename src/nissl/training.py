@@ -47,6 +47,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 EVALUATION_BATCH = 1000
 SECONDS_OF_A_SLICE = 0.05
+ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
 
 
 class StopTraining(Exception):  # noqa: N818  (not an error)
@@ -237,7 +238,7 @@ def _score(
             loss += objective.loss(y, t).item() * len(batch)
             metric += objective.metric_sum(y, t).item()
         outputs.append(batch)
-    values = {"loss": loss / len(inputs), objective.metric_name: objective.finish(metric, targets)}
+    values = {"loss": loss / len(inputs), objective.metric_name: objective.finish(metric, objective.scale(targets))}
     return values, np.concatenate(outputs)
 
 
@@ -373,6 +374,7 @@ class Training:
             streams["dropout"].seed(seed)
             self.seed = int(seed)
         self.progress = Progress()
+        self.scale = self.objective.scale(self.targets)
         self.rows_x, self.rows_y = wrap(self.inputs.x), wrap(self.targets)
         self.compiled = compile(self._step, engine=self.engine)
 
@@ -395,47 +397,90 @@ class Training:
     def run(self, stepwise: bool = True) -> Iterator[Event]:
         """Train from where `progress` stands to the end, and yield what happens.
 
-        Without `stepwise`, several steps are taken at a time, in slices of a few hundredths of a second, and only the
+        Without `stepwise`, many steps are taken at a time, in slices of a few hundredths of a second, and only the
         last step of each is told.
         """
         p = self.progress
         with _mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
-                count = len(self.inputs)
-                order = permutation_indices(self.seed, p.epoch, count) if self.shuffle else np.arange(count)
+                several = self.slice_steps // self.steps if self._can_join_epochs and not stepwise else 1
+                if several > 1 and p.step == 0:
+                    yield from self._take_epochs(min(several, self.epochs - p.epoch))
+                    continue
+                order = self._orders(1)[0]
                 started = time.perf_counter()
                 while p.step < self.steps:
                     self._take_steps(order, 1 if stepwise else self.slice_steps)
                     yield self._step_done()
                 yield self._finish_epoch(order, time.perf_counter() - started)
 
-    slice_steps = 1
+    slice_steps = 1  # as many steps as take SECONDS_OF_A_SLICE, as far as is known
+
+    def _orders(self, epochs: int) -> Array:
+        """Return the order of the rows of data in each of the next epochs."""
+        p, count = self.progress, len(self.inputs)
+        if self.shuffle:
+            return permutation_indices(self.seed, np.arange(p.epoch, p.epoch + epochs), count)
+        return np.broadcast_to(np.arange(count), (epochs, count))
+
+    @property
+    def _can_join_epochs(self) -> bool:
+        """Whether epochs can follow each other in one slice: nothing is done between them, all batches are alike."""
+        count = len(self.inputs)
+        return self.validation is None and (count == self.steps * self.batch_size or count < self.batch_size)
+
+    def _take_epochs(self, count: int) -> Iterator[Event]:
+        """Take all steps of several epochs."""
+        started = time.perf_counter()
+        count = min(count, max(ROWS_OF_A_SLICE // len(self.inputs), 1))
+        orders = self._orders(count)
+        sums = self._scan(orders.reshape(count * self.steps, -1), started)
+        losses, metrics = (found.reshape(count, self.steps).tolist() for found in sums)
+        seconds = (time.perf_counter() - started) / count
+        told: list[EpochDone] = []
+        for epoch in range(count):
+            self._count(losses[epoch], metrics[epoch], len(self.inputs) // self.steps)
+            if epoch == count - 1:
+                yield from told
+                yield self._step_done()
+            told.append(self._finish_epoch(orders[epoch], seconds))
+        yield told[-1]
 
     def _take_steps(self, order: Array, most: int) -> None:
         """Take up to `most` steps of the epoch whose rows come in this order; all batches of one size."""
-        p, size = self.progress, self.batch_size
+        p, size, started = self.progress, self.batch_size, time.perf_counter()
         whole = len(order) // size - p.step  # batches left, besides a short one at the end
         rows = (
             order[p.step * size :][: min(most, whole) * size].reshape(-1, size)
             if whole
             else order[None, p.step * size :]
         )
+        losses, metrics = self._scan(rows, started)
+        self._count(losses.tolist(), metrics.tolist(), rows.shape[1])
+
+    def _count(self, losses: Sequence[float], metrics: Sequence[float], size: int) -> None:
+        """Add up what the steps of one epoch gave on batches of some size."""
+        p = self.progress
+        for loss, metric in zip(losses, metrics, strict=True):
+            p.step += 1
+            p.loss_sum += loss * size
+            p.metric_sum += metric
+
+    def _scan(self, rows: Array, started: float) -> tuple[Array, Array]:
+        """Take a step on the rows with the numbers in each line; return losses and metrics, all finite."""
+        p = self.progress
         before = [tensor.payload for tensor in self.state()]
-        started = time.perf_counter()
         with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
             losses, metrics = (found.numpy() for found in self.compiled.scan(rows))
         bad = np.flatnonzero(~np.isfinite(losses))
         # The weights that a step leaves show in the next loss; after the last step of an epoch they are looked at.
-        if not bad.size and p.step + len(rows) == self.steps and not self._is_finite():
+        if not bad.size and (p.step + len(rows)) % self.steps == 0 and not self._is_finite():
             bad = np.array([len(rows) - 1])
         if bad.size:
             self._explain(rows, int(bad[0]), float(losses[bad[0]]), before)
-        for loss, metric in zip(losses.tolist(), metrics.tolist(), strict=True):
-            p.step += 1
-            p.loss_sum += loss * rows.shape[1]
-            p.metric_sum += metric
         seconds = (time.perf_counter() - started) / len(rows)
         self.slice_steps = max(1, min(int(SECONDS_OF_A_SLICE / seconds), 4 * self.slice_steps))
+        return losses, metrics
 
     def _explain(self, rows: Array, step: int, loss: float, before: Sequence[Any]) -> None:
         """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
@@ -444,7 +489,8 @@ class Training:
         if step:
             with np.errstate(all="ignore"):
                 self.compiled.scan(rows[:step])
-        self.progress.step += step
+        epochs, self.progress.step = divmod(self.progress.step + step, self.steps)
+        self.progress.epoch += epochs
         explain_divergence(self, wrap(rows[step]), loss)
 
     def state(self) -> list[Tensor]:
@@ -476,10 +522,11 @@ class Training:
 
     def _finish_epoch(self, order: Array, seconds: float) -> EpochDone:
         p = self.progress
-        seen = self.targets[order[: p.step * self.batch_size]]
+        seen = min(p.step * self.batch_size, len(order))
+        scale = self.scale if seen == len(order) else self.objective.scale(self.targets[order[:seen]])
         values = {
-            "loss": p.loss_sum / len(seen),
-            self.objective.metric_name: self.objective.finish(p.metric_sum, seen),
+            "loss": p.loss_sum / seen,
+            self.objective.metric_name: self.objective.finish(p.metric_sum, scale),
         }
         if self.validation is not None:
             inputs, targets = self.validation
