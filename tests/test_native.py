@@ -1,5 +1,6 @@
 """The native engine beside the interpreter: every op on its samples, random programs, state that changes in place."""
 
+import contextlib
 import threading
 from unittest import mock
 
@@ -203,6 +204,18 @@ def test_products_of_every_size_around_the_tile(rows, columns, inner):
     for f, x, y in [(lambda a, b: a @ b, a, b), (lambda a, b: a.T @ b.T + 1.0, a.T.copy(), b.T.copy())]:
         graph = graph_of(f, ns.tensor(x), ns.tensor(y))
         close(Program(graph)([x, y])[0], interpret(graph, [x, y])[0], factor=5)
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(1500, 1100, 20), (13, 2100, 70), (1100, 2500, 3)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_large_products_are_taken_in_panels_and_steps(rows, inner, columns, transposed):
+    a, b = numbers((rows, inner)).astype("float32"), numbers((inner, columns), seed=1).astype("float32")
+    if transposed:
+        a, b = a.T.copy(), b.T.copy()
+        graph = graph_of(lambda a, b: ns.relu(a.T @ b.T + 1.0), ns.tensor(a), ns.tensor(b))
+    else:
+        graph = graph_of(lambda a, b: ns.relu(a @ b + 1.0), ns.tensor(a), ns.tensor(b))
+    close(Program(graph)([a, b])[0], interpret(graph, [a, b])[0], factor=10)
 
 
 # ---- state ----
@@ -565,3 +578,183 @@ def test_a_value_that_is_a_view_of_anothers_memory_is_not_written_to():
     assert other.numpy().max() == 0
     assert kept.numpy().max() == 3
     assert w.numpy().min() == 7
+
+
+# ---- what a review found: each was wrong once ----
+
+
+def _full(value, shape=(20, 30)):
+    return ns.tensor(np.full(shape, value, "float32"))
+
+
+def _random(*shape, seed=0):
+    return ns.tensor(numbers(shape, seed=seed), "float32")
+
+
+ROWS = ns.tensor(np.random.default_rng(1).permutation(200))
+
+
+def later_stage_reads_again():
+    w = _random(4, 300)
+
+    def f():
+        new = w + 1
+        result = w * new.max(axis=-1, keepdims=True)
+        w.assign(new)
+        return result
+
+    return [w], f
+
+
+def updates_made_of_each_other(shape):
+    a, b, other = _full(1, shape), _full(2, shape), _random(30, 30)
+
+    def f():
+        new_a, new_b = b * 1.5, a + b * 1.5
+        a.assign(new_a)
+        b.assign(new_b)
+        return other.sum()
+
+    return [a, b], f
+
+
+def rows_permuted(shape):
+    w = ns.tensor(np.arange(np.prod(shape), dtype="float32").reshape(shape))
+
+    def f():
+        w.assign(w[ROWS] + 1)
+        return (w * 2).sum()
+
+    return [w], f
+
+
+def rows_read_beside_an_update():
+    w = _random(200, 3)
+
+    def f():
+        twice = w * 2
+        result = twice + w[ROWS]
+        w.assign(twice)
+        return result
+
+    return [w], f
+
+
+def updates_led_by_a_product():
+    k, a, b = _random(40, 40), _full(1, (40, 40)), _full(2, (40, 40))
+
+    def f():
+        m = k @ k
+        new_a, new_b = m + b, m + a
+        a.assign(new_a)
+        b.assign(new_b)
+        return m.sum()
+
+    return [a, b], f
+
+
+def column_sums_of_a_later_stage():
+    w = _random(40, 100)
+
+    def f():
+        new = w * 2
+        result = (w - new.sum(axis=-1, keepdims=True)).sum(axis=0)
+        w.assign(new)
+        return result
+
+    return [w], f
+
+
+HAZARDS = {
+    "a later stage reads again": later_stage_reads_again,
+    "updates made of each other": lambda: updates_made_of_each_other((20, 30)),
+    "numbers made of each other": lambda: updates_made_of_each_other(()),
+    "rows permuted": lambda: rows_permuted((200, 3)),
+    "elements permuted": lambda: rows_permuted((200,)),
+    "rows read beside an update": rows_read_beside_an_update,
+    "updates led by a product": updates_led_by_a_product,
+    "column sums of a later stage": column_sums_of_a_later_stage,
+}
+
+
+@pytest.mark.parametrize("name", HAZARDS)
+def test_an_update_in_place_overwrites_nothing_that_is_needed(name):
+    found = {}
+    for engine in ("numpy", "native"):
+        state, f = HAZARDS[name]()
+        compiled = ns.compile(f, engine=engine)
+        found[engine] = [np.array(x.numpy()) for _ in range(3) for x in (compiled(), *state)]
+    for a, b in zip(found["native"], found["numpy"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 300])
+def test_a_wrong_label_found_on_the_way_changes_no_state(size):
+    count = ns.tensor(np.zeros(size, "float32"))
+
+    @ns.compile
+    def f(labels):
+        count.assign(count + 1)
+        return ns.one_hot(labels - 1, 4).sum()
+
+    good, bad = np.ones(size, int), np.zeros(size, int)
+    f(good)
+    f(good)
+    for call in (lambda: f(bad), lambda: f.scan(np.stack([bad, good])), lambda: f.profile(bad)):
+        with contextlib.suppress(DataError):
+            call()
+    assert count.numpy().tolist() == [2.0] * size
+    assert f(good).item() == size
+
+
+def test_a_scan_after_one_that_was_interrupted_reads_its_own_arrays(monkeypatch):
+    f = ns.compile(lambda x: x.sum(axis=1))
+    big, small = np.ones((50, 40, 40), "float32"), np.full((2, 40, 40), 2, "float32")
+    f.scan(big)
+    program = f.latest.program
+    run = program.run_scan
+
+    def interrupted(*arguments):
+        run(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "run_scan", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        f.scan(big)
+    monkeypatch.undo()
+    assert f.scan(small).numpy().tolist() == [[80.0] * 40] * 2
+    assert f(big[0]).numpy().tolist() == [40.0] * 40
+
+
+def test_numbers_of_rows_that_the_step_changes_are_looked_at_before():
+    ns.set_num_threads(2)
+    rows, data = ns.tensor(np.arange(100)), _random(100, 20)
+    weights = _random(20, 2000, seed=1)
+
+    @ns.compile
+    def step():
+        x = data[rows]
+        rows.assign(rows + 100)
+        return ns.tanh(ns.tanh(x @ weights) @ weights.T).sum()
+
+    for _ in range(20):
+        rows.assign(ns.tensor(np.arange(100)))
+        step.scan(steps=1)
+    with pytest.raises(DataError):
+        step.scan(steps=2)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: x < 300, np.array([200, 3], "uint8")),
+        (lambda x: x == 200, np.array([-56, 3], "int8")),
+        (lambda x: x > -1, np.array([200, 3], "uint16")),
+        (lambda x: x**0.5, np.array([-np.inf, 4], "float32")),
+        (lambda x: ns.one_hot(x, 1), np.array([0])),
+    ],
+)
+def test_the_edges_of_numbers_are_as_on_the_reference(f, x):
+    with np.errstate(invalid="ignore"):
+        found, expected = (ns.compile(f, engine=engine)(x).numpy() for engine in ("native", "numpy"))
+    np.testing.assert_array_equal(found, expected)

@@ -1,6 +1,8 @@
 """Several threads run one program: the same bits whatever their number, nobody left spinning, no way to get stuck."""
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -111,9 +113,10 @@ def test_two_scans_at_once_are_both_right():
 def test_a_team_that_is_busy_leaves_the_work_to_one_thread():
     expected = trained(1)
     ns.set_num_threads(2)
-    assert team.run_together(lambda thread: None, 2)
+    nothing = [lambda: None] * 2
+    assert team.run_together(nothing)
     with team._state.team.busy:
-        assert not team.run_together(lambda thread: None, 2)
+        assert not team.run_together(nothing)
         assert_equal(trained(2), expected)
 
 
@@ -183,12 +186,58 @@ def test_a_number_of_threads_that_is_none_is_refused(count):
 
 
 def test_an_exception_in_the_first_thread_leaves_the_team_usable():
-    def fail(thread):
-        if thread == 0:
-            raise ZeroDivisionError
+    def fail():
+        raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        team.run_together(fail, 3)
     seen = []
-    assert team.run_together(seen.append, 3)
-    assert sorted(seen) == [0, 1, 2]
+    parts = [functools.partial(seen.append, i) for i in range(3)]
+    with pytest.raises(ZeroDivisionError):
+        team.run_together([fail, *parts[1:]])
+    assert sorted(seen) == [1, 2]
+    assert team.run_together(parts)
+    assert sorted(seen) == [0, 1, 1, 2, 2]
+
+
+def test_without_threads_the_work_is_done_by_the_caller(monkeypatch):
+    expected = trained(1)
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(team._state, "team", None)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert_equal(trained(2), expected)
+    monkeypatch.undo()
+    assert_equal(trained(2), expected)
+
+
+def test_signals_do_not_throw_a_team_out_of_step():
+    ns.set_num_threads(2)
+    big = ns.tensor(numbers((300, 300)), "float32")
+    f = ns.compile(lambda x: ns.tanh(x @ big) @ big)
+    x = numbers((300, 300), seed=1).astype("float32")
+    expected = f(x).numpy()
+    armed, interrupted = [], 0
+
+    def interrupt(number, frame):
+        if armed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.0031)
+    try:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            try:
+                armed.append(True)
+                found = f(x).numpy()
+                armed.clear()
+                np.testing.assert_array_equal(found, expected)
+            except KeyboardInterrupt:
+                armed.clear()
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 10
+    np.testing.assert_array_equal(f(x).numpy(), expected)

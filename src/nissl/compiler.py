@@ -10,10 +10,13 @@ Tensors that the function reads.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import operator
+import threading
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -21,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.engines.base import Gradient, Same, current, using
-from nissl.errors import DataError, GradientError, OptionError, unknown_name
+from nissl.errors import DataError, GradientError, OptionError, TracingError, unknown_name
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.graph.interpret import interpreter
+from nissl.graph.snapshot import Snapshot, has_settings, state_in
 from nissl.graph.trace import Trace
 from nissl.shapes import describe
 from nissl.tensor import Op, Tensor, as_tensor, wrap
@@ -50,6 +54,7 @@ def _native(graph: Graph) -> Program:
 ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter, "native": _native}
 
 RETRACES_BEFORE_WARNING = 8
+SIGNATURES_KEPT = 64
 
 
 def choose_engine(name: str) -> str:
@@ -128,25 +133,40 @@ def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
     return structure
 
 
-def _referenced(f: Callable[..., Any]) -> Iterator[Any]:
-    """Yield what the names in a function stand for now, as far as that can be a change of state: not plain values."""
-    if isinstance(f, functools.partial):
-        yield from _referenced(f.func)
-        return
-    f = getattr(f, "__func__", f)
-    if not isinstance(f, types.FunctionType):  # a Module, say, which tells of itself when it is called
-        return
-    cells = [cell for cell in f.__closure__ or () if cell != types.CellType()]
-    codes = [f.__code__]
-    names: set[str] = set()
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        codes.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    values = [cell.cell_contents for cell in cells] + [f.__globals__[n] for n in sorted(names) if n in f.__globals__]
-    for value in values:
-        if isinstance(value, Tensor) or hasattr(value, "fingerprint"):
-            yield value
+class Names:
+    """The names in a function that come from outside of it, and in the functions beside it that it calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.cells: list[types.CellType] = []
+        self.globals: dict[int, tuple[dict[str, Any], set[str]]] = {}
+        waiting, seen = [function], set()
+        while waiting:
+            f: Any = waiting.pop()
+            while isinstance(f, functools.partial):
+                f = f.func
+            f = getattr(f, "function", f) if isinstance(f, Compiled) else getattr(f, "__func__", f)
+            if not isinstance(f, types.FunctionType) or f in seen:  # a Module, say, which tells of itself when called
+                continue
+            seen.add(f)
+            self.cells.extend(f.__closure__ or ())
+            codes = [f.__code__]
+            names = self.globals.setdefault(id(f.__globals__), (f.__globals__, set()))[1]
+            while codes:
+                code = codes.pop()
+                names.update(code.co_names)
+                codes.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+            here = [v for v in self.values() if getattr(v, "__globals__", None) is f.__globals__]
+            waiting.extend([v for v in self.values() if isinstance(v, Compiled)] + here)
+
+    def values(self) -> list[Any]:
+        """Return all that the names stand for now."""
+        found = [cell.cell_contents for cell in self.cells if cell != _EMPTY]
+        for namespace, names in self.globals.values():
+            found.extend(namespace[name] for name in names if name in namespace)
+        return found
+
+
+_EMPTY = types.CellType()
 
 
 def _no_gradient(g: Tensor, y: Tensor, *inputs: Any) -> Tensor:
@@ -168,6 +188,18 @@ _compiled_result = Op(
 )
 
 
+# Held by a call that reads state and writes it back, so that no update of another thread is lost between.
+_writing = threading.RLock()
+_nothing_held = contextlib.nullcontext()
+
+
+def _objects_in(structure: Any) -> list[Any]:
+    """Return the objects in a structure that are no Tensors, numbers, containers or plain values."""
+    if isinstance(structure, Same):
+        return [structure.thing]
+    return [thing for part in structure for thing in _objects_in(part)] if isinstance(structure, tuple) else []
+
+
 class Traced:
     """One trace of a function: its graph, the program made of it, and where its inputs and outputs belong."""
 
@@ -175,28 +207,40 @@ class Traced:
         trace = Trace()
         for position, argument in enumerate(arguments):
             trace.lift(argument, getattr(argument, "path", "") or f"argument {position}")
-        for thing in _referenced(compiled.function):
-            if hasattr(thing, "fingerprint"):
+        self.names = Names(compiled.function)
+        self.objects = _objects_in(structure)
+        self.outside = [*self.names.values(), *self.objects]
+        self.steering = [state for value in self.outside for state in state_in(value)]
+        for thing in self.steering:
+            if has_settings(thing):
                 trace.observe(thing)
         with using(trace):
             positional, keywords = unflatten(structure, arguments)
             returned = compiled.function(*positional, **keywords)
             results: list[Tensor] = []
             self.results_structure = flatten(returned, results)
+            for thing in _objects_in(self.results_structure):
+                raise OptionError(
+                    f"{compiled.__name__} returns a {type(thing).__name__}; a compiled function returns Tensors and "
+                    "numbers, alone or in tuples, lists and dicts"
+                )
             result_symbols = [trace.read(result) for result in results]
             written = [t for t, symbol in trace.values.items() if symbol is not trace.inputs[t]]
             left = _gradients_left(trace, compiled.keep_gradients)
             gradient_symbols = [trace.read(g.value) for _, g in left if g is not None and g.value is not None]
-        self.arguments = list(arguments)
-        self.state = list(trace.inputs)[len(set(map(id, arguments))) :]
+        self.dtypes = [argument.dtype for argument in arguments]
+        self.distinct = [i for i, t in enumerate(arguments) if self._place(arguments, t) == i]
+        self.state = list(trace.inputs)[len(self.distinct) :]
         self.result_requires_grad = [result.requires_grad for result in results]
         self.written = [(self._place(arguments, t), t) for t in written]
-        self.gradients_left = left
-        self.gradients_read = list(trace.gradient_inputs)
-        self.waiting = trace.waiting
+        self.gradients_left = [(self._place(arguments, t), t, gradient) for t, gradient in left]
+        self.gradients_read = [(self._place(arguments, t), t) for t in trace.gradient_inputs]
+        self.waiting = [(self._place(arguments, t), t, before) for t, before in trace.waiting.items()]
         self.trained = [(tensor, tensor.requires_grad) for tensor in self.state]
         self.observed = list(trace.observed.values())
         self.aliases = self._aliases(arguments)
+        self.own = frozenset(self.state)
+        self.kinds: list[tuple[Any, Any]] | None = None
         places = {tensor: i for i, tensor in enumerate(trace.inputs)}
         self.graph = Graph(
             name=compiled.__name__,
@@ -207,7 +251,10 @@ class Traced:
             output_names=(*[""] * len(results), *(trace.inputs[t].name for t in written)),
             updates={len(results) + i: places[t] for i, t in enumerate(written)},
         )
+        trace.forget()
         self.program = ENGINES[compiled.engine](self.graph)
+        # Arrays of the caller's are read where they are, if no result can share memory with them.
+        self.borrows = getattr(self.program, "returns_new_arrays", False)
 
     @staticmethod
     def _place(arguments: Sequence[Tensor], tensor: Tensor) -> int | None:
@@ -223,29 +270,80 @@ class Traced:
         return (
             all(thing.fingerprint() == before for thing, before in self.observed)
             and all(tensor.requires_grad == before for tensor, before in self.trained)
-            and all(_is_waiting(tensor) == before for tensor, before in self.waiting.items())
+            and self._waits_as_before(arguments)
             and self._aliases(arguments) == self.aliases
+            and self._is_steered_as_before()
         )
+
+    def _waits_as_before(self, arguments: Sequence[Tensor]) -> bool:
+        """Whether gradients wait where they did."""
+        return all(
+            _is_waiting(tensor if place is None else arguments[place]) == before
+            for place, tensor, before in self.waiting
+        )
+
+    def _is_steered_as_before(self) -> bool:
+        """Whether the names of the function, and the objects that it was given, hold the same state."""
+        found = [state for value in (*self.names.values(), *self.objects) for state in state_in(value)]
+        return len(found) == len(self.steering) and all(map(operator.is_, found, self.steering))
+
+    def remember(self, structure: Any, arguments: Sequence[Tensor]) -> None:
+        """Keep what a call was like, so that the next one like it is recognized at once."""
+        leaves = tuple(Leaf(i) for i in range(len(arguments)))
+        plain = (
+            structure == (tuple, ((tuple, leaves), (dict, ())))
+            and len(set(map(id, arguments))) == len(arguments)
+            and not any(t.requires_grad for t in arguments)
+            and not any(self.aliases)
+        )
+        self.kinds = [(t.shape, t.dtype) for t in arguments] if plain else None
+        self.recording = current.recording
+        self.meant = self.names.values()
+        self.snapshot = Snapshot([*(thing for thing, _ in self.observed), *self.state, *self.meant, *self.objects])
+
+    def recognize(self, positional: Sequence[Any]) -> list[Tensor] | None:
+        """Return the arguments as Tensors if this trace holds for them, as can be told in a few microseconds."""
+        kinds = self.kinds
+        if kinds is None or len(kinds) != len(positional) or current.recording is not self.recording:
+            return None
+        arguments: list[Tensor] = []
+        for argument, (shape, dtype) in zip(positional, kinds, strict=True):
+            if type(argument) is np.ndarray and self.borrows:
+                argument = wrap(argument)
+            elif type(argument) is not Tensor or argument.op is not None or argument.requires_grad or argument.weak:
+                return None
+            if argument.shape != shape or argument.dtype != dtype or argument in self.own:
+                return None
+            arguments.append(argument)
+        meant = self.names.values()
+        same = (
+            len(meant) == len(self.meant)
+            and all(map(operator.is_, meant, self.meant))
+            and self.snapshot.holds()
+            and self._waits_as_before(arguments)
+            and len(set(map(id, positional))) == len(arguments)
+        )
+        return arguments if same else None
 
     @property
     def can_scan(self) -> bool:
         """Whether step after step can be run without Python."""
-        plain = all(g is None or g.value is None for _, g in self.gradients_left) and not self.gradients_read
+        plain = all(g is None or g.value is None for _, _, g in self.gradients_left) and not self.gradients_read
         return plain and all(place is None for place, _ in self.written) and getattr(self.program, "can_scan", False)
 
     def scan(self, stacked: Sequence[Array], steps: int) -> Any:
         """Run the graph once for each step."""
-        arrays = [
-            np.ascontiguousarray(array, argument.dtype) for array, argument in zip(stacked, self.arguments, strict=True)
-        ]
-        arrays += [t._array() for t in self.state]
-        found, well = self.program.scan(arrays, steps, range(len(stacked)))  # type: ignore[attr-defined]
-        outputs = iter(found)
-        results = [wrap(next(outputs)) for _ in self.result_requires_grad]
-        for _, tensor in self.written:
-            tensor.payload = next(outputs)
-        for tensor, gradient in self.gradients_left:
-            tensor.waiting_gradient = gradient
+        arrays = [np.ascontiguousarray(array, dtype) for array, dtype in zip(stacked, self.dtypes, strict=True)]
+        with _writing:
+            arrays += [t._array() for t in self.state]
+            found, well = self.program.scan(arrays, steps, range(len(stacked)))  # type: ignore[attr-defined]
+            outputs = iter(found)
+            results = [wrap(next(outputs)) for _ in self.result_requires_grad]
+            for _, tensor in self.written:
+                tensor.payload = next(outputs)
+            for place, tensor, gradient in self.gradients_left:
+                if place is None:
+                    tensor.waiting_gradient = gradient
         if not well:
             raise DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
         return unflatten(self.results_structure, results)
@@ -257,22 +355,23 @@ class Traced:
 
     def arrays_for(self, arguments: Sequence[Tensor]) -> list[Array]:
         """Return the arrays that the graph gets as inputs now."""
-        distinct = {id(argument): argument for argument in arguments}.values()
-        waiting = [t.waiting_gradient for t in self.gradients_read]
+        distinct = [arguments[i].payload for i in self.distinct]
+        waiting = [(t if place is None else arguments[place]).waiting_gradient for place, t in self.gradients_read]
         gradients = [g.value for g in waiting if g is not None and g.value is not None]
-        return [t._array() for t in (*distinct, *self.state, *gradients)]
+        return [*distinct, *(t.payload for t in self.state), *(g.payload for g in gradients)]
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         """Run the graph: read the state, write it back, return the results."""
-        outputs = iter(self.program(self.arrays_for(arguments)))
-        results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
-        for place, tensor in self.written:
-            (tensor if place is None else arguments[place]).payload = next(outputs)
-        for tensor, gradient in self.gradients_left:
-            if gradient is not None:
-                value = None if gradient.value is None else _result(next(outputs), False)
-                gradient = Gradient(value, gradient.used)
-            tensor.waiting_gradient = gradient
+        with _writing if self.written else _nothing_held:
+            outputs = iter(self.program(self.arrays_for(arguments)))
+            results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
+            for place, tensor in self.written:
+                (tensor if place is None else arguments[place]).payload = next(outputs)
+            for place, tensor, gradient in self.gradients_left:
+                if gradient is not None:
+                    value = None if gradient.value is None else _result(next(outputs), False)
+                    gradient = Gradient(value, gradient.used)
+                (tensor if place is None else arguments[place]).waiting_gradient = gradient
         return unflatten(self.results_structure, results)
 
 
@@ -335,11 +434,18 @@ class Compiled:
         """Run the graph for these arguments, traced now if it is not there."""
         if isinstance(current.engine, Trace):
             return self.function(*positional, **keywords)  # one graph holds both
+        latest = self.latest  # which another thread may replace meanwhile
+        if latest is not None and not keywords:
+            recognized = latest.recognize(positional)
+            if recognized is not None:
+                return latest(recognized)
         arguments: list[Tensor] = []
         structure = flatten((positional, keywords), arguments)
         arguments = [_without_history(argument) for argument in arguments]
-        self.latest = self._find(structure, arguments)
-        return self.latest(arguments)
+        self.latest = traced = self._find(structure, arguments)
+        result = traced(arguments)
+        traced.remember(structure, arguments)
+        return result
 
     def scan(self, *stacked: Any, steps: int | None = None) -> Any:
         """Call the function once for each step, and return its results, stacked along a new first axis.
@@ -357,6 +463,11 @@ class Compiled:
         >>> add.scan(ns.tensor([1.0, 2.0, 3.0]))
         tensor([1., 3., 6.])
         """
+        if isinstance(current.engine, Trace):
+            raise TracingError(
+                f"{self.__name__}.scan was called inside a compiled function, whose trace would hold one scan of many "
+                "steps; call the function itself in a loop there, or scan the outer function"
+            )
         arrays = [x._array() if isinstance(x, Tensor) else np.asarray(x) for x in stacked]
         lengths = {len(array) if array.ndim else -1 for array in arrays} | ({steps} if steps is not None else set())
         if len(lengths) != 1 or min(lengths) < 1:
@@ -367,9 +478,9 @@ class Compiled:
         (count,) = lengths
         arguments: list[Tensor] = []
         structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
-        self.latest = self._find(structure, arguments)
-        if self.latest.can_scan:
-            return self.latest.scan(arrays, count)
+        self.latest = traced = self._find(structure, arguments)
+        if traced.can_scan:
+            return traced.scan(arrays, count)
         return _stacked([self(*(array[i] for array in arrays)) for i in range(count)])
 
     def _find(self, structure: Any, arguments: list[Tensor]) -> Traced:
@@ -377,10 +488,11 @@ class Compiled:
         signature = (
             structure,
             tuple((t.shape, t.dtype, t.requires_grad, t.weak, order[id(t)]) for t in arguments),
-            tuple(map(Same, _referenced(self.function))),
             current.recording,
         )
         candidates = self.traces.setdefault(signature, [])
+        if len(self.traces) > SIGNATURES_KEPT:
+            self.traces.pop(next(iter(self.traces)))
         for candidate in candidates:
             if candidate.fits(arguments):
                 return candidate
@@ -428,12 +540,12 @@ class Compiled:
         arguments: list[Tensor] = []
         structure = flatten((positional, keywords), arguments)
         arguments = [_without_history(argument) for argument in arguments]
-        self.latest = self._find(structure, arguments)
-        if not hasattr(self.latest.program, "profile"):
+        self.latest = traced = self._find(structure, arguments)
+        if not hasattr(traced.program, "profile"):
             raise OptionError(
                 f"{self.__name__} runs on NumPy, which has no kernels to profile; compile with engine='native'"
             )
-        return str(self.latest.program.profile(self.latest.arrays_for(arguments)))
+        return str(traced.program.profile(traced.arrays_for(arguments)))
 
 
 def _without_history(argument: Tensor) -> Tensor:

@@ -1,19 +1,25 @@
 """Threads that run one program together.
 
-The members of a team wait, each for its own semaphore, and enter the same machine code when they are called; ctypes
-lets go of Python's lock meanwhile. There is one team for the process, made when it is first needed, and made anew in a
-child process, which inherits no threads. A team that is busy is not waited for: the caller works alone.
+The members of a team wait, each for its own lock, and enter the same machine code when they are called; ctypes lets go
+of Python's lock meanwhile. There is one team for the process, made when it is first needed, and made anew in a child
+process, which inherits no threads. A team that is busy is not waited for: the caller works alone.
+
+Members meet in their machine code, so either all of them enter it or none. Signals, such as Ctrl-C, run Python code
+between two instructions of Python; therefore the members are called, and the caller's own part is done, by one call of
+a function that is written in C.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from nissl.errors import OptionError
 
-Work = Callable[[int], None]
+Work = Callable[[], object]
 
 
 def available_cores() -> int:
@@ -32,42 +38,69 @@ def _allotted() -> int:
         return 1 << 30
 
 
+class Member:
+    """A thread that does what it is given."""
+
+    def __init__(self) -> None:
+        self.work: Work = _nothing
+        self.called = threading.Lock()
+        self.called.acquire()
+        self.finished = threading.Lock()
+        self.finished.acquire()
+        threading.Thread(target=self._wait, daemon=True, name="nissl").start()
+
+    def _wait(self) -> None:
+        while True:
+            self.called.acquire()
+            try:
+                self.work()
+            finally:
+                self.finished.release()
+
+
 class Team:
     """The threads of a process that run programs together."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.busy = threading.Lock()
-        self.starts: list[threading.Semaphore] = []
-        self.done = threading.Semaphore(0)
-        self.work: Work = _idle
+        self.members: list[Member] = []
+        self.in_step = True  # whether all members wait to be called
 
-    def run(self, work: Work, threads: int) -> None:
-        """Call `work(0)` here and `work(1)`, ... on other threads, at the same time."""
-        while len(self.starts) < threads - 1:
-            self.starts.append(threading.Semaphore(0))
-            number = len(self.starts)
-            threading.Thread(target=self._wait, args=(number, self.starts[-1]), daemon=True, name="nissl").start()
-        self.work = work
-        for start in self.starts[: threads - 1]:
-            start.release()
+    def grow(self, members: int) -> None:
+        """Have so many members at least. Raises RuntimeError if the system gives no more threads."""
+        while len(self.members) < members:
+            self.members.append(Member())
+
+    def run(self, parts: Sequence[Work]) -> None:
+        """Do the first part here and the others on other threads, at the same time."""
+        members = self.members[: len(parts) - 1]
+        for member, part in zip(members, parts[1:], strict=True):
+            member.work = part
+        begin = [member.called.release for member in members]
+        self.in_step = False
         try:
-            work(0)
+            deque(map(operator.call, [*begin, parts[0]]), maxlen=0)
         finally:
-            for _ in range(threads - 1):
-                self.done.acquire()
-            self.work = _idle
+            self.wait(members)
 
-    def _wait(self, number: int, start: threading.Semaphore) -> None:
-        while True:
-            start.acquire()
-            try:
-                self.work(number)
-            finally:
-                self.done.release()
+    def wait(self, members: Sequence[Member]) -> None:
+        """Return when all have finished, even if a signal comes meanwhile."""
+        signal: BaseException | None = None
+        for member in members:
+            while True:
+                try:
+                    member.finished.acquire()
+                    break
+                except BaseException as error:
+                    signal = error
+            member.work = _nothing
+        self.in_step = True
+        if signal is not None:
+            raise signal
 
 
-def _idle(number: int) -> None:
+def _nothing() -> None:
     """Do nothing."""
 
 
@@ -103,16 +136,24 @@ def set_num_threads(threads: int) -> None:
     _state.chosen = threads
 
 
-def run_together(work: Work, threads: int) -> bool:
-    """Call `work(0)`, `work(1)`, ... at the same time, or return False if the team is busy."""
+def run_together(parts: Sequence[Work]) -> bool:
+    """Do all parts at the same time, the first on this thread; or return False if there are no threads free for that.
+
+    Parts that meet each other must be functions written in C, or `functools.partial` of them.
+    """
     with _making:
-        if _state.team is None or _state.team.process != os.getpid():
+        if _state.team is None or _state.team.process != os.getpid() or not _state.team.in_step:
             _state.team = Team()
         team = _state.team
     if not team.busy.acquire(blocking=False):
         return False
     try:
-        team.run(work, threads)
+        team.grow(len(parts) - 1)
+    except RuntimeError:
+        team.busy.release()
+        return False
+    try:
+        team.run(parts)
     finally:
         team.busy.release()
     return True

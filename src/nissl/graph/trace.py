@@ -45,6 +45,14 @@ class Trace:
         self.observed: dict[int, tuple[Any, Any]] = {}
         self.modules: list[Any] = []
 
+    def forget(self) -> None:
+        """Let go of all Tensors: the symbols that are left belong to a trace that is over."""
+        for symbol in {*self.values.values(), *self.inputs.values()}:
+            symbol.trace = None
+        for equation in self.equations:
+            for symbol in equation.outputs:
+                symbol.trace = None
+
     def symbol(self, shape: tuple[int, ...], dtype: Any, name: str = "") -> Symbol:
         """Return a new Symbol of this trace."""
         return Symbol(shape, dtype, self, name)

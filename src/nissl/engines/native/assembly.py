@@ -20,7 +20,7 @@ from nissl.engines.native.loops import Loops
 from nissl.engines.native.machine import vector_bytes
 from nissl.engines.native.maths import Element, scalar_type
 from nissl.engines.native.memory import MemoryPlan
-from nissl.engines.native.plan import Call, Copies, Group, Kernel, Plan, Straight, is_gather
+from nissl.engines.native.plan import Call, Copies, Group, Kernel, Plan, Straight, computes_labels, numbers_of
 from nissl.engines.native.products import Product
 from nissl.engines.native.straight import StraightLine
 from nissl.graph.graph import Graph, Symbol
@@ -40,7 +40,7 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
     module = ir.Module("program")
     segments: list[Segment] = []
     units_of: dict[str, int] = {}
-    waiting: list[tuple[ir.Function, int]] = []
+    waiting: list[tuple[ir.Function, int, bool]] = []
 
     def finish() -> None:
         if not waiting:
@@ -50,16 +50,19 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[
         builder = ir.IRBuilder(function.append_basic_block())
         if not segments:
             check_labels(builder, graph, plan, memory)
-        for part, units in waiting:
+        for part, units, checks in waiting:
             builder.call(part, [*function.args, index(0), index(units)])
+            if checks:
+                return_if_wrong(builder, memory)
         builder.ret_void()
         segments.append(name)
         waiting.clear()
 
     for number, kernel in enumerate(plan.kernels):
         if not isinstance(kernel, Call):
-            waiting.append(emit_kernel(module, f"kernel_{number}", kernel, plan, memory))
-            units_of[f"kernel_{number}"] = waiting[-1][1]
+            part, units = emit_kernel(module, f"kernel_{number}", kernel, plan, memory)
+            waiting.append((part, units, computes_labels(kernel, plan.places, graph)))
+            units_of[part.name] = units
         else:
             finish()
             segments.append(kernel)
@@ -152,11 +155,14 @@ def emit_shared_scan(
         builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
     ) -> ir.Value:
         first = builder.icmp_signed("==", thread, index(0))
-        check_labels(builder, graph, plan, memory)  # by each thread, which spares a meeting
         alone: list[ir.Function] = []
 
         def meet() -> None:
             builder.call(barrier, [meeting, threads])
+
+        checked = check_labels(builder, graph, plan, memory)  # by each thread, which spares a meeting
+        if not checked.isdisjoint(plan.in_place.values()):
+            meet()  # the numbers change in this step, but not before all have looked at them
 
         def finish_alone() -> None:
             if alone:
@@ -167,8 +173,13 @@ def emit_shared_scan(
 
         for function, kernel in groups:
             units = units_of[function.name]
+            checks = computes_labels(kernel, plan.places, graph)
             if not is_shared(kernel, units, plan):
                 alone.append(function)
+                if checks:
+                    finish_alone()
+                    meet()
+                    return_if_wrong(builder, memory)
                 continue
             if alone:
                 finish_alone()
@@ -177,14 +188,11 @@ def emit_shared_scan(
             end = builder.sdiv(builder.mul(index(units), builder.add(thread, index(1))), threads)
             builder.call(function, [table, begin, end])
             meet()
+            if checks:
+                return_if_wrong(builder, memory)
         finish_alone()
-        # All see the flag as it is now: the first thread may be in the next step before the last has looked.
-        flag = builder.gep(meeting, [index(4)], source_etype=INDEX)
-        with builder.if_then(first):
-            status = slot_of(builder, table, memory.status_slot)
-            builder.store(builder.load(status, typ=INDEX), flag)
         meet()
-        return builder.load(flag, typ=INDEX)
+        return index(0)
 
     emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], step)
 
@@ -195,7 +203,7 @@ SPINS = 1000  # about 20 µs, after which a waiting thread lets others have the 
 def emit_barrier(module: ir.Module) -> ir.Function:
     """Write down `barrier(memory, threads)`, which returns when all threads have called it.
 
-    The memory holds how many have come, 32 bytes on a flag for them, and 64 bytes on how often all have met.
+    The memory holds how many have come, and 64 bytes on how often all have met.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "barrier")
     function.linkage = "internal"
@@ -241,21 +249,31 @@ def _pause(builder: ir.IRBuilder) -> None:
         builder.call(pause, [])
 
 
-def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: MemoryPlan) -> None:
-    """Look at the labels among the inputs; if one is out of range, note it and return, before anything has changed."""
+def return_if_wrong(builder: ir.IRBuilder, memory: MemoryPlan) -> None:
+    """End the function if a label was found to be out of range."""
+    status = builder.load(slot_of(builder, builder.function.args[0], memory.status_slot), typ=INDEX)
+    with builder.if_then(builder.icmp_signed("!=", status, index(0)), likely=False):
+        builder.ret_void()
+
+
+def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: MemoryPlan) -> set[Symbol]:
+    """Look at the labels among the inputs; if one is out of range, note it and return, before anything has changed.
+
+    Return the inputs that were looked at.
+    """
     table = builder.function.args[0]
     found: list[tuple[Symbol, int, int]] = []
     for equation in graph.equations:
-        numbers = equation.inputs[-1] if is_gather(equation) else equation.inputs[:1] and equation.inputs[0]
-        if not isinstance(numbers, Symbol) or plan.places[numbers][0] not in graph.inputs or not numbers.size:
+        numbers = numbers_of(equation)
+        if numbers is None or plan.places[numbers][0] not in graph.inputs or not numbers.size:
             continue
         if equation.op.name == "one_hot":
             found.append((numbers, 0, equation.attributes["classes"]))
-        elif is_gather(equation):
+        else:
             rows = equation.inputs[0].shape[0]  # type: ignore[union-attr]
             found.append((numbers, -rows, rows))
     if not found:
-        return
+        return set()
     with builder.goto_entry_block():
         flag = builder.alloca(INDEX)
     builder.store(index(0), flag)
@@ -267,6 +285,7 @@ def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: Memory
     with builder.if_then(builder.icmp_signed("!=", wrong, index(0)), likely=False):
         builder.store(wrong, slot_of(builder, table, memory.status_slot))
         builder.ret_void()
+    return {plan.places[numbers][0] for numbers, _, _ in found}
 
 
 def slot_of(builder: ir.IRBuilder, table: ir.Value, slot: int) -> ir.Value:
@@ -308,8 +327,7 @@ def emit_kernel(
         if kernel.leader is None:
             work = Loops(emitter, stored, lanes_of(kernel))
         else:
-            slot = memory.packed_slot(kernel)
-            work = Product(emitter, stored, lanes_of(kernel), None if slot is None else pointer(slot))
+            work = Product(emitter, stored, lanes_of(kernel))
         work.emit(Share(begin, end))
         units = work.units
     builder.ret_void()

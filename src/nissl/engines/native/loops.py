@@ -7,6 +7,7 @@ needs again stays in registers if the row is short; in a long row, it is read ba
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,28 +18,13 @@ from llvmlite import ir
 from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, scalar_type, select, widened
-from nissl.engines.native.plan import Group, Level, is_gather
+from nissl.engines.native.plan import Group, Level, Stages, is_gather
 from nissl.graph.graph import Equation, Symbol
 
 # Rows of up to so many vectors stay in registers from one stage to the next.
 SHORT_ROW = 4
 # What is not worth computing again in a later stage.
 COSTLY = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "pow", "sin", "cos", "random_uniform")
-
-
-class Stages:
-    """In which stage of a row each result of a Group is there."""
-
-    def __init__(self, group: Group) -> None:
-        self.of: dict[Symbol, int] = {}
-        self.reductions: dict[Equation, int] = {}  # in which stage the walk is that they add up
-        for equation in group.equations:
-            stage = max((self.of.get(x, 0) for x in equation.inputs if isinstance(x, Symbol)), default=0)
-            if equation.op.kind == "reduce":
-                self.reductions[equation] = stage
-                stage += 1
-            self.of.update(dict.fromkeys(equation.outputs, stage))
-        self.count = 1 + max([*self.of.values(), *self.reductions.values()], default=0)
 
 
 def is_short(group: Group, lanes: int) -> bool:
@@ -79,7 +65,7 @@ class Loops:
         if self.is_flat():
             self.flatten()
         self.columns = emitter.shape[-1] if emitter.shape else 1
-        self.short = is_short(self.group, lanes) or self.columns <= SHORT_ROW * lanes
+        self.short = self.columns <= SHORT_ROW * lanes
         self.rows = math.prod(emitter.shape[:-1])
         self.share: Share | None = None
 
@@ -191,13 +177,17 @@ class Loops:
 
     def work(self, stage: int) -> list[Callable[[Place], None]]:
         """Return what is done at each Place of a stage."""
-        work: list[Callable[[Place], None]] = []
-        for symbol in self.stored:
-            if self.stages.of.get(symbol) == stage and self.is_element(symbol):
-                work.append(lambda place, symbol=symbol: self.store(symbol, place))  # type: ignore[misc]
-        for equation, when in self.stages.reductions.items():
-            if when == stage:
-                work.append(lambda place, equation=equation: self.add_up(equation, place))  # type: ignore[misc]
+        stored = [s for s in self.stored if self.stages.of.get(s) == stage and self.is_element(s)]
+        added = [equation for equation, when in self.stages.reductions.items() if when == stage]
+
+        def compute(place: Place) -> None:
+            # Before anything is written, maybe over something that another value is made of.
+            for symbol in (*stored, *(equation.inputs[0] for equation in added)):
+                self.emitter.value(symbol, place)  # type: ignore[arg-type]
+
+        work: list[Callable[[Place], None]] = [compute] if stored or added else []
+        work.extend(functools.partial(self.store, symbol) for symbol in stored)
+        work.extend(functools.partial(self.add_up, equation) for equation in added)
         return work
 
     def store(self, symbol: Symbol, place: Place) -> None:

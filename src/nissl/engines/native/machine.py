@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,12 @@ def vector_bytes() -> int:
     if features.get("avx512f"):
         return 64
     return 32 if features.get("avx") else 16
+
+
+@functools.cache
+def vector_registers() -> int:
+    """Return how many vector registers there are."""
+    return 32 if vector_bytes() == 64 or platform.machine().lower() in ("arm64", "aarch64") else 16
 
 
 def machine_code(module: ir.Module) -> bytes:

@@ -83,6 +83,8 @@ class Element:
         if isinstance(other, Element):
             return other
         number = float(other) if self.floating else int(other)
+        if self.dtype.kind in "iu" and not np.iinfo(self.dtype).min <= number <= np.iinfo(self.dtype).max:
+            raise Unsupported(f"{number}, which is out of the range of {self.dtype}")
         return self.like(constant(self.value.type, number))
 
     def _arithmetic(self, left: Any, right: Any, of_floats: str, of_integers: str, of_bools: str = "") -> Element:
@@ -434,6 +436,8 @@ class NativeMaths:
                 return a * a
             if b == 1:
                 return a
+            if b == 0.5:
+                return NativeMaths.sqrt(a)  # pow(-inf, 0.5) would be inf
         a, b = (a, a.coerce(b)) if isinstance(a, Element) else (b.coerce(a), b)
         if not a.floating:
             raise Unsupported("powers of integers")
@@ -505,7 +509,8 @@ class NativeMaths:
         if x.floating and dtype.kind == "f":
             convert = builder.fptrunc if dtype == FLOAT else builder.fpext
         elif x.floating:
-            convert = builder.fptosi if dtype.kind == "i" else builder.fptoui
+            # Numbers out of range give anything in NumPy, but without "sat" LLVM may rely on there being none.
+            return _converted("fptosi" if dtype.kind == "i" else "fptoui", x, dtype)
         elif dtype.kind == "f":
             convert = builder.sitofp if x.dtype.kind == "i" else builder.uitofp
         elif dtype.itemsize < x.dtype.itemsize:
@@ -515,6 +520,14 @@ class NativeMaths:
         else:
             convert = builder.sext if x.dtype.kind == "i" else builder.zext
         return x.like(convert(x.value, kind), dtype)
+
+
+def _converted(name: str, x: Element, dtype: DType) -> Element:
+    """Return a float as an integer by an intrinsic function of LLVM."""
+    kind, module = widened(scalar_type(dtype), x.lanes), x.builder.module
+    full = f"llvm.{name}.sat.{_suffix(kind)}.{_suffix(x.value.type)}"
+    function = module.globals.get(full) or ir.Function(module, ir.FunctionType(kind, [x.value.type]), full)
+    return x.like(x.builder.call(function, [x.value]), dtype)
 
 
 def _extreme(sign: str, a: Any, b: Any) -> Element:

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.engines.native.plan import Group, Plan
-from nissl.engines.native.products import needs_packing, packing_size
+from nissl.engines.native.plan import Plan
 from nissl.graph.graph import Graph, Symbol
 
 Array = npt.NDArray[Any]
 
 ALIGNMENT = 64
-WIDEST_VECTOR = 64  # bytes
 
 
 def address(array: Array) -> int:
@@ -44,8 +42,6 @@ class MemoryPlan:
         self.slots.update({new: self.slots[old] for new, old in plan.in_place.items()})
         self.first_in_arena = len(graph.inputs) + len(graph.constants) + len(self.fresh)
         self.offsets: dict[Symbol, int] = {}
-        self.packed: dict[Group, int] = {}
-        self.packed_size = 0  # of the largest part that is packed
         self.size = ALIGNMENT  # of which the first bytes are the status
         self._arrange([s for s in plan.stored if s not in self.slots])
 
@@ -58,16 +54,10 @@ class MemoryPlan:
                 last[self.plan.places[x][0]] = i
         for x in self.graph.outputs:
             last[self.plan.places[x][0]] = len(order)
-        wanted: list[tuple[int, int, int, Any]] = []  # first, last, size, for whom
+        wanted: list[tuple[int, int, int, Symbol]] = []  # first, last, size, for whom
         for symbol in symbols:
             first = order[self.plan.homes[symbol]]
             wanted.append((first, last.get(symbol, first), max(symbol.size * symbol.dtype.itemsize, 1), symbol))
-        for kernel, i in order.items():
-            if isinstance(kernel, Group) and kernel.leader is not None:
-                b = kernel.leader.inputs[1]
-                assert isinstance(b, Symbol)
-                if needs_packing(b, self.plan.places[b][1], kernel.shape[-2]):
-                    wanted.append((i, i, packing_size(b, WIDEST_VECTOR // b.dtype.itemsize), kernel))
         placed: list[tuple[int, int, int, int]] = []  # first, last, start, end
         for first, end, size, owner in sorted(wanted, key=lambda w: -w[2]):
             size = -(-size // ALIGNMENT) * ALIGNMENT
@@ -78,40 +68,25 @@ class MemoryPlan:
                 start = max(start, free)
             placed.append((first, end, start, start + size))
             self.size = max(self.size, start + size)
-            if isinstance(owner, Group):
-                self.packed[owner] = start
-                self.packed_size = max(self.packed_size, size)
-            else:
-                self.offsets[owner] = start
+            self.offsets[owner] = start
         for symbol in symbols:
             self.slots[symbol] = len(self.slots) - len(self.plan.in_place)
 
     def new_table(self, arena: Array) -> ctypes.Array[ctypes.c_uint64]:
         """Return a table of addresses, with those of constants and in the arena filled in."""
-        table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1 + len(self.packed)))()
+        table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1))()
         for i, array in enumerate(self.constants):
             table[len(self.graph.inputs) + i] = address(array)
         base = aligned(arena)
         for symbol, offset in self.offsets.items():
             table[self.slots[symbol]] = base + offset
         table[self.status_slot] = base
-        for i, offset in enumerate(self.packed.values()):
-            table[self.status_slot + 1 + i] = base + offset
         return table
-
-    def place_packed(self, table: ctypes.Array[ctypes.c_uint64], start: int) -> None:
-        """Let a table of another thread pack all matrices, one after the other, at one address."""
-        for i in range(len(self.packed)):
-            table[self.status_slot + 1 + i] = start
 
     @property
     def status_slot(self) -> int:
         """The slot of the flag for labels out of range."""
         return self.first_in_arena + len(self.offsets)
-
-    def packed_slot(self, group: Group) -> int | None:
-        """Return the slot of the memory in which a Group packs a matrix."""
-        return self.status_slot + 1 + list(self.packed).index(group) if group in self.packed else None
 
     def status(self, arena: Array) -> npt.NDArray[np.int64]:
         """Return the flag for labels out of range."""

@@ -9,7 +9,7 @@ What has no machine code is a Call, to the op's own NumPy rule.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -48,6 +48,21 @@ class Group:
     def rows(self) -> Shape:
         """The shape without its last axis."""
         return self.shape[:-1]
+
+
+class Stages:
+    """In which stage of a row each result of a Group is there."""
+
+    def __init__(self, group: Group) -> None:
+        self.of: dict[Symbol, int] = {}
+        self.reductions: dict[Equation, int] = {}  # in which stage the walk is that they add up
+        for equation in group.equations:
+            stage = max((self.of.get(x, 0) for x in equation.inputs if isinstance(x, Symbol)), default=0)
+            if equation.op.kind == "reduce":
+                self.reductions[equation] = stage
+                stage += 1
+            self.of.update(dict.fromkeys(equation.outputs, stage))
+        self.count = 1 + max([*self.of.values(), *self.reductions.values()], default=0)
 
 
 @dataclass(eq=False)
@@ -199,6 +214,7 @@ class _Planner:
         for equation in self.graph.equations:
             self.place(equation)
         stored = self.find_stored()
+        self.checking = [k for k in self.kernels if computes_labels(k, self.places, self.graph)]
         in_place: dict[Symbol, Symbol] = {}
         for output, place in self.graph.updates.items():
             new, old = self.graph.outputs[output], self.graph.inputs[place]
@@ -344,8 +360,7 @@ class _Planner:
     def reduce(self, equation: Equation) -> None:
         symbol = equation.inputs[0]
         assert isinstance(symbol, Symbol)
-        axes, ndim = equation.attributes["axes"], symbol.ndim if hasattr(symbol, "ndim") else len(symbol.shape)
-        level = _reduction_level(equation.op.name, axes, ndim)
+        level = _reduction_level(equation.op.name, equation.attributes["axes"], len(symbol.shape))
         if level is None:
             self.call(equation)
             return
@@ -385,18 +400,27 @@ class _Planner:
     def can_be_in_place(self, new: Symbol, old: Symbol) -> bool:
         """Whether a new value may be written over the old one; if so, those who read the old one come first."""
         home = self.homes.get(new)
-        if not isinstance(home, Group) or home.levels[new] is not Level.ELEMENT or old in self.graph.outputs:
+        if not isinstance(home, Group) or home.levels[new] is not Level.ELEMENT:
             return False
         readers = [k for k in self.kernels if any(self.places[x][0] is old for x in k.inputs)]
         views = [self.places[x] for x in home.inputs if self.places[x][0] is old]
-        leading = [] if home.leader is None else [self.places[x][0] for x in home.leader.inputs]  # type: ignore[index]
-        if old in leading or any(not layout.contiguous or layout.shape != new.shape for _, layout in views):
+        elsewhere = [e for e in (home.leader, *home.equations) if e is not None and (e is home.leader or is_gather(e))]
+        if any(self.places[x][0] is old for e in elsewhere for x in e.inputs if isinstance(x, Symbol)):
+            return False
+        if any(not layout.contiguous or layout.shape != new.shape for _, layout in views):
             return False
         if any(self.places[x][0] is old for x in self.graph.outputs):
             return False
-        others = [k for k in readers if k is not home]
-        if any(self.depends(reader, home) for reader in others):
+        stages = Stages(home)
+        if views and stages.of.get(new, 0) < stages.count - 1:  # a later stage may read the old value again
             return False
+        # Nothing is overwritten before all that can go wrong has gone well.
+        if any(isinstance(k, Call) and k.equation.op.kind == "index" for k in self.kernels):
+            return False
+        others = [k for k in readers if k is not home]
+        if home in self.checking or any(self.depends(k, home) for k in (*others, *self.checking)):
+            return False
+        others += self.checking
         self.needs[home] |= set(others)
         return True
 
@@ -424,6 +448,21 @@ def is_gather(equation: Equation) -> bool:
     assert isinstance(numbers, Symbol)
     first, *rest = equation.attributes["key"]
     return first is HOLE and all(part == slice(None) for part in rest) and len(numbers.shape) == 1
+
+
+def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
+    """Whether a kernel looks up labels or rows by numbers that are not among the inputs, so that it alone can check."""
+    numbers = [numbers_of(equation) for equation in equations_of(kernel)]
+    return any(x is not None and places[x][0] not in graph.inputs for x in numbers)
+
+
+def numbers_of(equation: Equation) -> Symbol | None:
+    """Return the labels or numbers of rows that an equation looks up, if it does."""
+    if equation.op.name != "one_hot" and not is_gather(equation):
+        return None
+    numbers = equation.inputs[-1]
+    assert isinstance(numbers, Symbol)
+    return numbers
 
 
 def _reduction_level(name: str, axes: Sequence[int], ndim: int) -> Level | None:

@@ -3,38 +3,45 @@
 For each k, a few vectors of a row of B are loaded, and each of a few numbers of a column of A is multiplied with them
 and added to the tile. Every element of the result is one sum over k, in order, so it does not depend on tiles. When a
 tile is finished, the equations of the Group that the product leads are applied to it, before it leaves the registers.
+
+What is used again stays near: a piece of B, copied if its rows lie apart, in the second level of the cache, a panel
+of A in the third (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If the inner axis
+is too long for that, it is walked in steps, and the sums that are not finished wait on a board.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from nissl.engines.native.emitter import Emitter, Memory, Place, Share, index
+from nissl.engines.native.emitter import POINTER, Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout, contiguous
+from nissl.engines.native.machine import vector_registers
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
 from nissl.graph.graph import Symbol
 
-# How many vectors of the result are in registers at once. Measured on AVX-512, which has 32 registers: 8 rows of 2.
-TILE = 16
-WIDEST = 2
-# Measured: 1024³ takes 13 ms with the rows of B where they are, and 8 ms with 32 columns copied at a time.
-FAR_APART = 1 << 19
-ROWS_WORTH_A_COPY = 64
+# So many vectors of the result are in registers at once at most: more would only make the code longer.
+LARGEST_TILE = 16
+# Bytes of a piece of B and of a panel of A, and the rows of a board.
+PIECE, PANEL = 1 << 16, 1 << 22
+BOARD_ROWS = 1024
+# A piece is copied if it is used so many times at least.
+USES_WORTH_A_COPY = 4
+ALIGNMENT = 64
 
 
 class Product:
     """Writes down the pass of a Group that a product leads."""
 
-    def __init__(self, emitter: Emitter, stored: Sequence[Symbol], lanes: int, packed: ir.Value | None) -> None:
+    def __init__(self, emitter: Emitter, stored: Sequence[Symbol], lanes: int) -> None:
         self.emitter = emitter
         self.builder = emitter.builder
         self.group = emitter.group
         self.stored = stored
         self.lanes = lanes
-        self.packed = packed
         leader = self.group.leader
         assert leader is not None
         a, b = leader.inputs
@@ -45,11 +52,15 @@ class Product:
         *self.batch, self.rows, self.columns = self.group.shape
         self.a = self.operand(a, (self.rows, self.inner))
         self.b = self.operand(b, (self.inner, self.columns))
-        vectors = -(-self.columns // lanes)
-        self.width = min(vectors, WIDEST if self.rows >= TILE // WIDEST else max(TILE // self.rows, 1))
-        self.height = min(self.rows, TILE // self.width)
+        self.kind = scalar_type(b.dtype)
+        self.height, self.width = tile_shape(self.rows, -(-self.columns // lanes), vector_registers())
+        self.block = self.width * lanes  # the columns of a tile
         self.row_blocks = -(-self.rows // self.height)
-        self.column_blocks = -(-self.columns // (self.width * lanes))
+        self.column_blocks = -(-self.columns // self.block)
+        self.step = min(self.inner, PIECE // (self.block * b.dtype.itemsize))  # how much of the inner axis at a time
+        scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
+        worth_a_copy = scattered or (self.row_blocks >= USES_WORTH_A_COPY and self.column_blocks > 1)
+        self.copied = self.space(self.step * self.block) if worth_a_copy else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return where an operand lies, repeated over the batch."""
@@ -62,11 +73,6 @@ class Product:
         batches = math.prod(self.batch)
         return batches if batches > 1 else max(self.row_blocks, self.column_blocks)
 
-    @property
-    def by_rows(self) -> bool:
-        """Whether one matrix is divided into blocks of rows, not of columns."""
-        return self.row_blocks >= self.column_blocks
-
     def emit(self, share: Share) -> None:
         """Write down the pass, or a share of its units."""
         if math.prod(self.batch) > 1:
@@ -75,26 +81,55 @@ class Product:
             self.emit_matrix(index(0), share if self.units > 1 else None)
 
     def emit_matrix(self, batch: ir.Value, share: Share | None) -> None:
-        """Write down one product of two matrices, or a share of its blocks."""
+        """Write down one product of two matrices, or a share of its blocks of rows, or of columns."""
         a, b = (self.in_batch(operand, batch) for operand in (self.a, self.b))
-        rows_share, columns_share = (share, None) if self.by_rows else (None, share)
+        by_rows = self.row_blocks >= self.column_blocks
+        rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
+        if share is not None:
+            rows, columns = (share, columns) if by_rows else (rows, share)
+        panel = max(PANEL // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_A_COPY)
+        if self.step == self.inner:
+            compute = functools.partial(self.in_one_step, a, b, batch)
+        else:
+            panel = min(panel, self.row_blocks, BOARD_ROWS // self.height)
+            compute = functools.partial(Board(self, panel).emit, a, b, batch)
+        if panel < self.row_blocks and (self.column_blocks > 1 or self.step < self.inner):
+            self.parts(rows, panel, lambda rows: compute(rows, columns))
+        else:
+            compute(rows, columns)
 
-        def column_block(column: ir.Value, columns: int) -> None:
-            rest = columns % self.lanes
-            widths = [self.lanes] * (columns // self.lanes) + ([rest] if rest else [])
-            if self.packed is None:
-                start = self.builder.mul(column, index(b.layout.strides[1]))
-                first = self.builder.gep(b.pointer, [start], source_etype=scalar_type(b.dtype))
-                block = Memory(first, b.layout, b.dtype)
-            else:
-                block = self.pack(b, column, columns)
+    def parts(self, share: Share, size: int, body: Callable[[Share], None]) -> None:
+        """Run a body over a share in parts of some units."""
 
-            def row_block(row: ir.Value, count: int) -> None:
-                self.tile(a, block, batch, row, count, column, widths)
+        def part(first: ir.Value) -> None:
+            last = self.builder.add(first, index(size))
+            body(Share(first, self.builder.select(self.builder.icmp_signed("<", last, share.end), last, share.end)))
 
-            self.emitter.chunks(self.rows, self.height, row_block, rows_share)
+        self.emitter.loop(share.begin, share.end, size, part)
 
-        self.emitter.chunks(self.columns, self.width * self.lanes, column_block, columns_share)
+    def in_one_step(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
+        """Write down a product whose inner axis is short."""
+
+        def column_block(column: ir.Value, count: int) -> None:
+            piece = self.piece(b, index(0), column, index(self.inner), count)
+            self.row_by_row(
+                rows, lambda row, height: self.tile(a, piece, batch, row, height, column, self.widths(count))
+            )
+
+        self.column_by_column(columns, column_block)
+
+    def row_by_row(self, share: Share, body: Callable[[ir.Value, int], None]) -> None:
+        """Run a body over the rows of a share of blocks, as many as a tile has at a time."""
+        self.emitter.chunks(self.rows, self.height, body, share)
+
+    def column_by_column(self, share: Share, body: Callable[[ir.Value, int], None]) -> None:
+        """Run a body over the columns of a share of blocks, as many as a tile has at a time."""
+        self.emitter.chunks(self.columns, self.block, body, share)
+
+    def widths(self, columns: int) -> list[int]:
+        """Return into which vectors columns are divided."""
+        rest = columns % self.lanes
+        return [self.lanes] * (columns // self.lanes) + ([rest] if rest else [])
 
     def in_batch(self, operand: Memory, batch: ir.Value) -> Memory:
         """Return where one matrix of an operand lies."""
@@ -105,110 +140,213 @@ class Product:
             rest = self.builder.udiv(rest, index(size))
             if stride:
                 offset = self.builder.add(offset, self.builder.mul(part, index(stride)))
-        pointer = self.builder.gep(operand.pointer, [offset], source_etype=scalar_type(operand.dtype))
+        pointer = self.builder.gep(operand.pointer, [offset], source_etype=self.kind)
         return Memory(pointer, Layout(operand.layout.shape[-2:], operand.layout.strides[-2:]), operand.dtype)
 
-    def pack(self, b: Memory, column: ir.Value, width: int) -> Memory:
-        """Copy some columns of B, so that they lie in one piece, row by row; return where they lie."""
-        assert self.packed is not None
-        builder, kind, size = self.builder, scalar_type(b.dtype), b.dtype.itemsize
-        along_inner, along_columns = b.layout.strides
+    def part_of(self, matrix: Memory, row: ir.Value, column: ir.Value) -> Memory:
+        """Return the part of a matrix that begins at a place."""
+        builder = self.builder
+        along_rows, along_columns = (
+            builder.mul(place, index(stride))
+            for place, stride in zip((row, column), matrix.layout.strides, strict=True)
+        )
+        pointer = builder.gep(matrix.pointer, [builder.add(along_rows, along_columns)], source_etype=self.kind)
+        return Memory(pointer, matrix.layout, matrix.dtype)
 
-        def row(k: ir.Value) -> None:
-            def chunk(place: ir.Value, lanes: int) -> None:
-                columns = builder.mul(builder.add(column, place), index(along_columns))
-                first = builder.gep(
-                    b.pointer, [builder.add(builder.mul(k, index(along_inner)), columns)], source_etype=kind
-                )
-                if along_columns == 1:
-                    vector = builder.load(first, typ=widened(kind, lanes), align=size)
-                else:
-                    vector = ir.Constant(widened(kind, lanes), ir.Undefined)
-                    for lane in range(lanes):
-                        source = builder.gep(first, [index(lane * along_columns)], source_etype=kind)
-                        number = builder.load(source, typ=kind, align=size)
-                        one = lanes == 1
-                        vector = (
-                            number if one else builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
-                        )
-                target = builder.add(builder.mul(k, index(width)), place)
-                builder.store(vector, builder.gep(self.packed, [target], source_etype=kind), align=size)
+    def space(self, size: int) -> ir.Value:
+        """Return memory for some numbers on the stack, which each thread has for itself."""
+        builder = self.builder
+        builder.function.attributes.add("noinline")  # so that the spaces of several products are not there at once
+        with builder.goto_entry_block():
+            space = builder.alloca(ir.ArrayType(self.kind, size))
+        space.align = ALIGNMENT
+        space.type = POINTER  # llvmlite would have it point to the whole array
+        return space
 
-            self.emitter.chunks(width, self.lanes, chunk)
+    def piece(self, b: Memory, row: ir.Value, column: ir.Value, rows: ir.Value, width: int) -> Memory:
+        """Return where some columns of some rows of B lie, copied one behind the other if that is worth it."""
+        builder = self.builder
+        source = self.part_of(b, row, column)
+        if self.copied is None:
+            return source
+        target = Memory(self.copied, contiguous((self.step, width)), b.dtype)
 
-        self.emitter.loop(index(0), index(self.inner), 1, row)
-        return Memory(self.packed, contiguous((self.inner, width)), b.dtype)
+        def copy_row(k: ir.Value) -> None:
+            def chunk(column: ir.Value, lanes: int) -> None:
+                vector = self.load(self.part_of(source, k, column).pointer, lanes, b.layout.strides[1])
+                builder.store(vector, self.part_of(target, k, column).pointer, align=b.dtype.itemsize)
+
+            self.emitter.chunks(width, min(self.lanes, width), chunk)
+
+        self.emitter.loop(index(0), rows, 1, copy_row)
+        return target
+
+    def load(self, pointer: ir.Value, lanes: int, stride: int = 1) -> ir.Value:
+        """Load a vector whose elements lie some places apart."""
+        builder, size = self.builder, self.b.dtype.itemsize
+        if stride == 1 or lanes == 1:
+            return builder.load(pointer, typ=widened(self.kind, lanes), align=size)
+        vector = ir.Constant(widened(self.kind, lanes), ir.Undefined)
+        for lane in range(lanes):
+            number = builder.load(builder.gep(pointer, [index(lane * stride)], source_etype=self.kind), typ=self.kind)
+            vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
+        return vector
 
     def tile(
-        self,
-        a: Memory,
-        b: Memory,
-        batch: ir.Value,
-        row: ir.Value,
-        height: int,
-        column: ir.Value,
-        widths: Sequence[int],
+        self, a: Memory, b: Memory, batch: ir.Value, row: ir.Value, height: int, column: ir.Value, widths: list[int]
     ) -> None:
-        """Write down one tile of the result: `height` rows, and vectors of these widths; `b` begins at its columns."""
-        builder, dtype = self.builder, a.dtype
-        kind, size = scalar_type(dtype), dtype.itemsize
-        a_row, a_inner = a.layout.strides
-        starts = [sum(widths[:i]) for i in range(len(widths))]
-        a_first = builder.gep(a.pointer, [builder.mul(row, index(a_row))], source_etype=kind)
+        """Write down a tile of the result; `b` begins at its columns."""
+        zeros = [[_zero(widened(self.kind, width)) for width in widths] for _ in range(height)]
+        sums = self.sums(self.part_of(a, row, index(0)), b, index(self.inner), zeros)
+        self.finish(sums, batch, row, column)
 
-        before = builder.block
+    def sums(self, a: Memory, b: Memory, steps: ir.Value, before: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        """Add the products of some columns of A and rows of B to the sums of a tile, vector by vector."""
+        builder, dtype, size = self.builder, self.b.dtype, self.b.dtype.itemsize
+        widths = [_lanes(vector) for vector in before[0]]
+        starts = [sum(widths[:i]) for i in range(len(widths))]
+        entry = builder.block
         body, after = builder.function.append_basic_block(), builder.function.append_basic_block()
         builder.branch(body)
         builder.position_at_end(body)
         k = builder.phi(index(0).type)
-        k.add_incoming(index(0), before)
-        sums = [[builder.phi(widened(kind, width)) for width in widths] for _ in range(height)]
-        b_row = builder.gep(b.pointer, [builder.mul(k, index(b.layout.strides[0]))], source_etype=kind)
-        vectors = []
-        for start, width in zip(starts, widths, strict=True):
-            pointer = builder.gep(b_row, [index(start)], source_etype=kind)
-            vectors.append(Element(builder, builder.load(pointer, typ=widened(kind, width), align=size), dtype))
-        a_column = builder.gep(a_first, [builder.mul(k, index(a_inner))], source_etype=kind)
+        k.add_incoming(index(0), entry)
+        sums = [[builder.phi(vector.type) for vector in row] for row in before]
+        b_row = self.part_of(b, k, index(0)).pointer
+        vectors = [
+            Element(builder, self.load(builder.gep(b_row, [index(start)], source_etype=self.kind), width), dtype)
+            for start, width in zip(starts, widths, strict=True)
+        ]
+        a_column = self.part_of(a, index(0), k).pointer
         following = builder.add(k, index(1))
-        for i, row_of_sums in enumerate(sums):
-            pointer = builder.gep(a_column, [index(i * a_row)], source_etype=kind)
-            number = builder.load(pointer, typ=kind, align=size)
-            for total, vector, width in zip(row_of_sums, vectors, widths, strict=True):
+        results: list[list[ir.Value]] = []
+        for i, row in enumerate(sums):
+            pointer = builder.gep(a_column, [index(i * a.layout.strides[0])], source_etype=self.kind)
+            number = builder.load(pointer, typ=self.kind, align=size)
+            results.append([])
+            for total, start, vector, width in zip(row, before[i], vectors, widths, strict=True):
                 factor = Element(builder, splat(builder, number, width), dtype)
-                new = fma(factor, vector, Element(builder, total, dtype))
-                zero = ir.Constant(kind, 0.0) if width == 1 else ir.Constant(widened(kind, width), [0.0] * width)
-                total.add_incoming(zero, before)
-                total.add_incoming(new.value, builder.block)
-                total.finished = new
-        k.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, index(self.inner)), body, after)
+                results[-1].append(fma(factor, vector, Element(builder, total, dtype)).value)
+                total.add_incoming(start, entry)
+                total.add_incoming(results[-1][-1], body)
+        k.add_incoming(following, body)
+        builder.cbranch(builder.icmp_signed("<", following, steps), body, after)
         builder.position_at_end(after)
+        return results
 
+    def finish(self, sums: list[list[ir.Value]], batch: ir.Value, row: ir.Value, column: ir.Value) -> None:
+        """Apply the equations of the Group to a tile, and store what is needed."""
+        builder = self.builder
         first_row = builder.add(builder.mul(batch, index(self.rows)), row)
-        for i, row_of_sums in enumerate(sums):
-            for total, start, width in zip(row_of_sums, starts, widths, strict=True):
-                place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), width)
-                place.values[self.result] = total.finished
-                self.finish(place)
+        for i, vectors in enumerate(sums):
+            start = 0
+            for vector in vectors:
+                lanes = _lanes(vector)
+                place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), lanes)
+                place.values[self.result] = Element(builder, vector, self.b.dtype)
+                # All are computed before the first is written, maybe over something that another is made of.
+                results = [(s, self.emitter.value(s, place)) for s in self.group.levels if s in self.stored]
+                for symbol, element in results:
+                    self.emitter.store(symbol, element, place)
+                start += lanes
 
-    def finish(self, place: Place) -> None:
-        """Apply the equations of the Group to a piece of the result, and store what is needed."""
-        for symbol in self.group.levels:
-            if symbol in self.stored:
-                self.emitter.store(symbol, self.emitter.value(symbol, place), place)
+
+class Board:
+    """Holds the sums of a column of tiles while the inner axis is walked in steps."""
+
+    def __init__(self, product: Product, tiles: int) -> None:
+        self.product = product
+        shape = (tiles * product.height, product.block)
+        self.memory = Memory(product.space(math.prod(shape)), contiguous(shape), product.b.dtype)
+
+    def emit(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
+        """Write down some blocks of columns, and of no more rows than there is room for."""
+        p, builder = self.product, self.product.builder
+        first_row = builder.mul(rows.begin, index(p.height))
+
+        def place_of(row: ir.Value) -> ir.Value:
+            return p.part_of(self.memory, builder.sub(row, first_row), index(0)).pointer
+
+        def column_block(column: ir.Value, count: int) -> None:
+            widths = p.widths(count)
+
+            def begin(row: ir.Value, height: int) -> None:
+                self.put(place_of(row), [[_zero(widened(p.kind, width)) for width in widths]] * height)
+
+            def step(k: ir.Value) -> None:
+                left = builder.sub(index(p.inner), k)
+                steps = builder.select(builder.icmp_signed("<", left, index(p.step)), left, index(p.step))
+                piece = p.piece(b, k, column, steps, count)
+
+                def row_block(row: ir.Value, height: int) -> None:
+                    before = self.take(place_of(row), height, widths)
+                    self.put(place_of(row), p.sums(p.part_of(a, row, k), piece, steps, before))
+
+                p.row_by_row(rows, row_block)
+
+            def finish(row: ir.Value, height: int) -> None:
+                p.finish(self.take(place_of(row), height, widths), batch, row, column)
+
+            p.row_by_row(rows, begin)
+            p.emitter.loop(index(0), index(p.inner), p.step, step)
+            p.row_by_row(rows, finish)
+
+        p.column_by_column(columns, column_block)
+
+    def take(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
+        """Return the sums of a tile that lie on the board."""
+        return [
+            [self.product.load(self.at(place, i, sum(widths[:j])), width) for j, width in enumerate(widths)]
+            for i in range(height)
+        ]
+
+    def put(self, place: ir.Value, sums: list[list[ir.Value]]) -> None:
+        """Put the sums of a tile on the board."""
+        for i, vectors in enumerate(sums):
+            start = 0
+            for vector in vectors:
+                self.product.builder.store(vector, self.at(place, i, start), align=self.memory.dtype.itemsize)
+                start += _lanes(vector)
+
+    def at(self, place: ir.Value, row: int, column: int) -> ir.Value:
+        """Return the address of an element of a tile on the board."""
+        offset = index(row * self.memory.layout.strides[0] + column)
+        return self.product.builder.gep(place, [offset], source_etype=self.product.kind)
 
 
-def needs_packing(b: Symbol, layout: Layout, rows: int) -> bool:
-    """Whether some columns of B are copied before they are used.
+def _lanes(vector: ir.Value) -> int:
+    return vector.type.count if isinstance(vector.type, ir.VectorType) else 1
 
-    They are if vectors of a row do not lie in one piece; and if B is large and its rows far apart, so that they fall
-    into few places of the cache, unless there are too few rows of A to make up for the copy.
+
+def _zero(kind: ir.Type) -> ir.Constant:
+    return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
+
+
+@functools.cache
+def tile_shape(rows: int, vectors: int, registers: int) -> tuple[int, int]:
+    """Return the height and the width, in vectors, of the tiles that a result is best divided into.
+
+    A tile needs registers for its sums, for a piece of a row of B, and for a number of A.
     """
-    inner_stride, column_stride = layout.strides[-2:]
-    scattered = b.shape[-2] * inner_stride * b.dtype.itemsize > FAR_APART and rows >= ROWS_WORTH_A_COPY
-    return b.shape[-1] > 1 and (column_stride != 1 or scattered)
+    best, least = (1, 1), math.inf
+    for height in range(1, min(rows, LARGEST_TILE) + 1):
+        for width in range(1, min(vectors, LARGEST_TILE // height) + 1):
+            if height * width + (width if height > 1 else 1) + 1 > registers:
+                continue
+            cycles = sum(
+                many * times * tile_cycles(h, w)
+                for h, many in ((height, rows // height), (rows % height, 1))
+                for w, times in ((width, vectors // width), (vectors % width, 1))
+            )
+            if cycles < least:
+                best, least = (height, width), cycles
+    return best
 
 
-def packing_size(b: Symbol, lanes: int) -> int:
-    """Return the bytes that packed columns take."""
-    return b.shape[-2] * min(b.shape[-1], TILE * lanes) * b.dtype.itemsize
+def tile_cycles(height: int, width: int) -> float:
+    """Return about how long a tile takes for each k.
+
+    Two multiplications with additions begin in a cycle, and a sum is ready for the next one after 4. Measured: a number
+    of A costs half a cycle to load, a vector of B, which comes from the second level of the cache, one and a half.
+    """
+    return max(height * width / 2, 4, height / 2 + 1.5 * width) if height and width else 0

@@ -8,6 +8,7 @@ the same time share their places.
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 import threading
 import weakref
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.engines.eager import evaluate
-from nissl.engines.native import report
+from nissl.engines.native import cost, report
 from nissl.engines.native.assembly import emit, lanes_of
 from nissl.engines.native.emitter import UnsupportedEquation
 from nissl.engines.native.layout import Layout
@@ -40,8 +41,15 @@ SCAN = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctype
 SHARED_SCAN = (*SCAN, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
+NOTHING = (ctypes.c_int64 * 0)()
+# A call that takes longer than so many seconds on one core is worth waking the other threads for.
+WORTH_WAKING = 1e-4
+
+
 class Program:
     """What runs a graph: called with arrays for its inputs, it returns arrays for its outputs."""
+
+    returns_new_arrays = True  # but for state that is changed in place
 
     def __init__(self, graph: Graph) -> None:
         self.original = graph
@@ -68,12 +76,13 @@ class Program:
         )
         self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
         self.table = self.memory.new_table(self.arena)
+        self.table_address = ctypes.addressof(self.table)
         self.status = self.memory.status(self.arena)
+        self.is_large = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels) > WORTH_WAKING
         self.results = [self.memory.result(symbol) for symbol in self.graph.outputs]
         # Whose addresses are in the table already; arrays are looked at once only.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
         self.lock = threading.Lock()
-        self.copies: list[Array] = []  # memory for the columns that the other threads copy
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Run the graph."""
@@ -106,10 +115,12 @@ class Program:
             moving = [*stacked, *results]
             slots = (ctypes.c_int64 * len(moving))(*moving)
             strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
-            self.run_scan(steps, slots, strides, len(moving))
-            self.forget()  # the addresses have moved
-            well = self.status[0] == 0
-            self.status[0] = 0
+            try:
+                self.run_scan(steps, slots, strides, len(moving))
+                well = self.status[0] == 0
+            finally:
+                self.forget()  # the addresses have moved
+                self.status[0] = 0
             return [held[slot] for slot in self.results if slot is not None], bool(well)
 
     def run_scan(self, steps: int, slots: ctypes.Array[Any], strides: ctypes.Array[Any], count: int) -> None:
@@ -118,26 +129,16 @@ class Program:
         functions = self.code.functions
         threads = number_of_threads() if "shared_scan" in functions else 1
         if threads > 1:
-            tables = self.tables_for(threads)
+            tables = [self.table, *(type(self.table)(*self.table) for _ in range(threads - 1))]
             barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
-
-            def work(thread: int) -> None:
-                functions["shared_scan"](tables[thread], steps, slots, strides, count, thread, threads, barrier)
-
-            if run_together(work, threads):
+            run = functions["shared_scan"]
+            parts = [
+                functools.partial(run, table, steps, slots, strides, count, thread, threads, barrier)
+                for thread, table in enumerate(tables)
+            ]
+            if run_together(parts):
                 return
         functions["scan"](self.table, steps, slots, strides, count)
-
-    def tables_for(self, threads: int) -> list[ctypes.Array[Any]]:
-        """Return a table of addresses for each thread, which differ in where they copy columns of matrices."""
-        while len(self.copies) < threads - 1:
-            self.copies.append(np.zeros(self.memory.packed_size + ALIGNMENT, np.uint8))
-        tables = [self.table]
-        for copy in self.copies[: threads - 1]:
-            table = type(self.table)(*self.table)
-            self.memory.place_packed(table, aligned(copy))
-            tables.append(table)
-        return tables
 
     def explain(self) -> str:
         """Return what the kernels are, in order."""
@@ -171,16 +172,21 @@ class Program:
         for symbol in self.memory.fresh:
             several = (steps,) if len(held) in results else ()
             array = np.empty((*several, *symbol.shape), symbol.dtype)
-            self.table[len(held)] = address(array)
+            # In half the time that `address` takes, which also reads what is read-only or empty.
+            cell = ctypes.c_char.from_buffer(array) if array.size else None  # type: ignore[arg-type]
+            self.table[len(held)] = ctypes.addressof(cell) if cell else 0
             held.append(array)
         return held
 
     def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and NumPy's equations between them."""
+        if self.is_large and self.can_scan:
+            self.run_scan(1, NOTHING, NOTHING, 0)
+            return
         for segment in self.segments:
             if isinstance(segment, str):
                 assert self.code is not None
-                self.code.functions[segment](self.table)
+                self.code.functions[segment](self.table_address)
                 if self.status[0]:
                     return
             else:
@@ -208,7 +214,7 @@ def _nothing() -> None:
 
 
 def _is_plain(array: Array) -> bool:
-    return array.flags.c_contiguous and array.flags.aligned and array.flags.writeable and array.dtype.isnative
+    return array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative
 
 
 def _strided(array: Array, layout: Layout, dtype: np.dtype[Any]) -> Array:

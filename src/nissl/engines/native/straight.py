@@ -15,9 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from nissl.engines.native.emitter import BYTE, INDEX, INT64, Memory, as_results, index
+from nissl.engines.native.emitter import BYTE, INDEX, INT64, Memory, UnsupportedEquation, as_results, index
 from nissl.engines.native.loops import COMBINE
-from nissl.engines.native.maths import BOOL, Element, NativeMaths, constant, fma, scalar_type, select, widened
+from nissl.engines.native.maths import (
+    BOOL,
+    Element,
+    NativeMaths,
+    Unsupported,
+    constant,
+    fma,
+    scalar_type,
+    select,
+    widened,
+)
 from nissl.engines.native.plan import Straight, is_gather
 from nissl.graph.graph import Equation, Symbol
 
@@ -38,15 +48,20 @@ class StraightLine:
         self.values: dict[Symbol, Element] = {}
 
     def emit(self, stored: Sequence[Symbol]) -> None:
-        """Write down the reads, the equations, and the writes of what is stored."""
+        """Write down the reads, the equations, and the writes of what is stored, if no label was out of range."""
         gathered = {e.inputs[0] for e in self.kernel.equations if is_gather(e)}
         for symbol in self.kernel.inputs:
             if symbol not in gathered:
                 self.values[symbol] = self.load(symbol)
         for equation in self.kernel.equations:
-            self.values.update(zip(equation.outputs, self.evaluate(equation), strict=True))
-        for symbol in stored:
-            self.store(symbol)
+            try:
+                self.values.update(zip(equation.outputs, self.evaluate(equation), strict=True))
+            except Unsupported as reason:
+                raise UnsupportedEquation(equation) from reason
+        status = self.builder.load(self.status, typ=INDEX)
+        with self.builder.if_then(self.builder.icmp_signed("==", status, index(0)), likely=True):
+            for symbol in stored:
+                self.store(symbol)
 
     def load(self, symbol: Symbol) -> Element:
         """Read an input."""
@@ -200,7 +215,7 @@ class StraightLine:
         labels = NativeMaths.astype(labels, INT64)
         self.check(labels, 0, classes)
         rows = self.chosen(labels, np.repeat(_numbers(symbol.shape).reshape(-1), classes))
-        columns = rows.like(ir.Constant(rows.value.type, np.tile(np.arange(classes), symbol.size).tolist()))
+        columns = rows.like(_constants(rows.value.type, np.tile(np.arange(classes), symbol.size)))
         return NativeMaths.astype(rows == columns, np.dtype(equation.attributes["dtype"]))
 
     def gather(self, equation: Equation) -> Element:
@@ -229,6 +244,10 @@ class StraightLine:
         some = self.builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
         self.builder.store(self.builder.or_(before, self.builder.zext(some, INDEX)), self.status)
         return wrong
+
+
+def _constants(kind: ir.Type, numbers: Pattern) -> ir.Constant:
+    return ir.Constant(kind, numbers.tolist() if isinstance(kind, ir.VectorType) else int(numbers[0]))
 
 
 def _numbers(shape: Sequence[int]) -> Pattern:

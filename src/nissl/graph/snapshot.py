@@ -1,0 +1,80 @@
+"""Snapshots: whether anything that steered a trace has been replaced since, told in a few microseconds."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
+from operator import is_
+from typing import Any
+
+from nissl.tensor import Tensor
+
+# How far the things that a function refers to are searched. Modules and optimizers are searched through and through.
+DEPTH, BREADTH = 3, 100
+ENDS = (Tensor, types.FunctionType, types.MethodType, types.ModuleType, type)
+
+
+def has_settings(thing: Any) -> bool:
+    """Whether a thing tells by a fingerprint what steers a computation: a Module or an optimizer."""
+    return hasattr(thing, "fingerprint") and not isinstance(thing, type)
+
+
+def container_in(thing: Any) -> Any:
+    """Return what holds the parts of a thing, a list, a tuple or a dict; or None if it has no parts."""
+    if isinstance(thing, list | tuple | dict):
+        return thing
+    return None if isinstance(thing, ENDS) else getattr(thing, "__dict__", None)
+
+
+def parts_of(container: Any) -> Iterable[Any]:
+    """Return the parts that a container holds."""
+    return container.values() if isinstance(container, dict) else container
+
+
+def state_in(thing: Any, depth: int = DEPTH) -> Iterator[Any]:
+    """Yield the Tensors, the things with settings and the functions in a thing: what may steer a trace."""
+    if isinstance(thing, Tensor | types.FunctionType | types.MethodType) or has_settings(thing):
+        yield thing
+        return
+    container = container_in(thing)
+    if depth and container is not None and len(container) <= BREADTH:
+        for part in list(parts_of(container)):
+            yield from state_in(part, depth - 1)
+
+
+class Snapshot:
+    """What things hold, down to Tensors and plain values.
+
+    Values are compared by identity, so that one replaced by an equal one counts as changed. What a Tensor holds is no
+    part of it, but whether it requires a gradient is.
+    """
+
+    def __init__(self, things: Iterable[Any]) -> None:
+        self.held: list[Collection[Any]] = []  # containers and the views of them that change with them
+        self.tensors: list[Tensor] = []
+        seen: set[int] = set()
+        waiting = [(thing, DEPTH) for thing in things]
+        while waiting:
+            thing, depth = waiting.pop()
+            if id(thing) in seen:
+                continue
+            seen.add(id(thing))
+            if isinstance(thing, Tensor):
+                self.tensors.append(thing)
+            container = container_in(thing)
+            depth = len(seen) + DEPTH if has_settings(thing) else depth
+            if container is not None and depth and (len(container) <= BREADTH or depth > DEPTH):
+                self.held += [container, container.values()] if isinstance(container, dict) else [container]
+                waiting.extend((part, depth - 1) for part in parts_of(container))
+        self.sizes = [len(container) for container in self.held]
+        self.parts = list(chain.from_iterable(self.held))
+        self.required = [tensor.requires_grad for tensor in self.tensors]
+
+    def holds(self) -> bool:
+        """Whether everything is as it was."""
+        return (
+            list(map(len, self.held)) == self.sizes
+            and all(map(is_, chain.from_iterable(self.held), self.parts))
+            and [tensor.requires_grad for tensor in self.tensors] == self.required
+        )

@@ -1,0 +1,131 @@
+"""What `explain()` says of three programs, kept in tests/golden, and the passes alone on the same programs.
+
+`python tests/test_explain.py` writes the texts anew; read in the diff what has changed. Lines of this file are counted
+from the function that is compiled. The texts hold for vectors of every width.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import numbers
+
+import nissl as ns
+from nissl import nn, optim
+from nissl.engines.native import assembly, program
+from nissl.graph import passes
+from nissl.graph.graph import verify
+from nissl.graph.interpret import interpret
+
+GOLDEN = Path(__file__).parent / "golden"
+X, LABELS = numbers((100, 12)).astype("float32"), np.arange(100) % 10
+
+
+def training_step():
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x, labels):
+        loss = nn.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, (X, LABELS)
+
+
+def softmax_gradient():
+    def gradient(logits, labels):
+        return ns.grad(lambda x: nn.cross_entropy(x, labels))(logits)
+
+    return gradient, (X[:, :10], LABELS)
+
+
+def regularized_forward():
+    model = nn.Sequential(nn.Linear(12, 32), nn.BatchNorm(32), nn.ReLU(), nn.Dropout(0.25), nn.Linear(32, 10))
+
+    def forward(x):
+        return model(x)
+
+    return forward, (X,)
+
+
+PROGRAMS = {f.__name__: f for f in (training_step, softmax_gradient, regularized_forward)}
+
+
+def traced(name):
+    """Return the function of a program and its graph."""
+    f, arrays = PROGRAMS[name]()
+    compiled = ns.compile(f, engine="numpy")
+    compiled(*map(ns.tensor, arrays))
+    return f, compiled.graph
+
+
+def explained(name, vector_bytes=32):
+    """Return what is said of a program that is planned for vectors of a width, but not compiled."""
+    f, graph = traced(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "vector_bytes", lambda: vector_bytes)
+        patch.setattr(program, "machine_code", lambda module: b"")
+        patch.setattr(program, "Code", lambda *arguments: None)
+        text = program.Program(graph).explain()
+    first = f.__code__.co_firstlineno
+    return re.sub(r"test_explain\.py:(\d+)", lambda found: f"line {int(found[1]) - first} of {f.__name__}", text) + "\n"
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_explain_says_what_it_said(name, vector_bytes):
+    expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+    assert explained(name, vector_bytes) == expected, "python tests/test_explain.py writes the texts anew"
+
+
+def test_the_texts_are_those_of_the_programs():
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(PROGRAMS)
+    for name in PROGRAMS:
+        text = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+        assert "NumPy" not in text, "everything has machine code"
+        assert " line " in text
+
+
+# ---- passes ----
+
+
+def arrays_for(graph):
+    """Return inputs for a graph: floats between 0.1 and 1, all integers 1."""
+    return [
+        numbers(s.shape, 0.1, 1, seed=i).astype(s.dtype) if s.dtype.kind == "f" else np.ones(s.shape, s.dtype)
+        for i, s in enumerate(graph.inputs)
+    ]
+
+
+@pytest.mark.parametrize("each", [*dict.fromkeys(passes.PASSES), passes.simplified], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_pass_leaves_what_the_interpreter_finds(name, each):
+    _, graph = traced(name)
+    changed = each(graph)
+    verify(changed)
+    inputs = arrays_for(graph)
+    for before, after in zip(interpret(graph, inputs), interpret(changed, inputs), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_passes_alone_find_nothing_more_after_all_of_them():
+    for name in PROGRAMS:
+        once = passes.simplified(traced(name)[1])
+        assert str(passes.simplified(once)) == str(once)
+
+
+def test_a_tensor_of_one_value_becomes_one_number_that_is_repeated():
+    compiled = ns.compile(lambda x: x + ns.full((100, 100), 2.5), engine="numpy")
+    compiled(ns.ones((100, 100)))
+    changed = passes.with_fills_as_broadcasts(compiled.graph)
+    assert [e.op.name for e in changed.equations] == ["full", "broadcast_to", "add"]
+    assert [e.outputs[0].shape for e in changed.equations] == [(), (100, 100), (100, 100)]
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for program_name in PROGRAMS:
+        (GOLDEN / f"{program_name}.txt").write_text(explained(program_name), encoding="utf-8")

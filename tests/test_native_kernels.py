@@ -1,0 +1,372 @@
+"""Every kind of kernel at every size around the vector width, with canaries around all memory that it is given.
+
+Inputs, results and each place of the arena lie alone between borders. Those of inputs hold NaN, so that what is read
+there shows; those of what is written hold another pattern, which must still be there when the kernels are done.
+"""
+
+from ctypes import c_int64, c_void_p
+
+import numpy as np
+import pytest
+from samples import every_op_with_samples, numbers
+from test_native import close, graph_of
+
+import nissl as ns
+from nissl import nn, optim
+from nissl.engines.native import emitter, program
+from nissl.engines.native.assembly import emit_kernels
+from nissl.engines.native.machine import Code, machine_code, vector_bytes
+from nissl.engines.native.memory import address
+from nissl.engines.native.plan import Call
+from nissl.engines.native.program import Program
+from nissl.graph.interpret import interpret
+
+BORDER = 4096  # bytes: more than a tile of vectors, or a few rows, which a wrong count would go too far
+READ, WRITTEN = 0xFF, 0xA5
+
+
+class Frame:
+    """Memory between canaries. It begins at an odd element of its line of the cache, as NumPy's arrays may."""
+
+    def __init__(self, shape, dtype, canary):
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+        self.canary = canary
+        self.whole = np.full(2 * BORDER + size + 64, canary, np.uint8)
+        self.start = BORDER - address(self.whole) % 64 + dtype.itemsize
+        self.stop = self.start + size
+        self.array = self.whole[self.start : self.stop].view(dtype).reshape(shape)
+
+    def assert_intact(self):
+        changed = np.flatnonzero(self.whole != self.canary)
+        outside = changed[(changed < self.start) | (changed >= self.stop)] - self.start
+        assert outside.size == 0, f"byte {outside[0]} was written, of an array of {self.array.nbytes} bytes"
+
+
+class FramedProgram(Program):
+    """A program whose table of addresses leads to frames, those of each call and those of the arena."""
+
+    def __init__(self, graph):
+        super().__init__(graph)
+        self.frames = []
+        memory, places = self.memory, {}
+        for symbol in memory.offsets:
+            places[symbol] = self.framed(symbol.shape, symbol.dtype)
+            self.table[memory.slots[symbol]] = address(places[symbol])
+        self.status = self.framed((1,), np.int64)
+        self.status[0] = 0
+        self.table[memory.status_slot] = address(self.status)
+        memory.in_arena = lambda symbol, arena: places[symbol].reshape(-1)
+
+    def framed(self, shape, dtype, canary=WRITTEN):
+        self.frames.append(Frame(shape, dtype, canary))
+        return self.frames[-1].array
+
+    def take(self, arrays, steps=0, results=()):
+        held = []
+        for slot, array in enumerate([*arrays, *self.memory.constants]):
+            held.append(self.framed(array.shape, array.dtype, WRITTEN if slot in self.memory.written else READ))
+            held[-1][...] = array
+        for symbol in self.memory.fresh:
+            held.append(self.framed(symbol.shape, symbol.dtype))
+        for slot, array in enumerate(held):
+            self.table[slot] = address(array)
+        self.given = [(held[i], np.array(x)) for i, x in enumerate(arrays) if i not in self.memory.written]
+        return held
+
+    def assert_intact(self):
+        """Check that nothing was written but results, and no input."""
+        for frame in self.frames:
+            frame.assert_intact()
+        for held, before in self.given:
+            np.testing.assert_array_equal(held, before)
+
+
+def check(f, *arrays, factor=5.0):
+    """Run a function between canaries, twice, and compare with the interpreter; any state is 1."""
+    graph = graph_of(f, *map(ns.tensor, arrays))
+    arrays = [*arrays, *(np.ones(s.shape, s.dtype) for s in graph.inputs[len(arrays) :])]
+    native = FramedProgram(graph)
+    expected = interpret(graph, arrays)
+    for _ in range(2):
+        for found, wanted in zip(native(list(arrays)), expected, strict=True):
+            close(found, wanted, str(arrays[0].dtype) if arrays[0].dtype.kind == "f" else "float32", factor)
+        native.assert_intact()
+
+
+LANES = vector_bytes() // 4
+SIZES = [0, 1, LANES - 1, LANES, LANES + 1, 2 * LANES + 1, 1009]
+
+
+def floats(*shape, seed=0):
+    return numbers(shape, seed=seed).astype("float32")
+
+
+def labels(n, classes):
+    return (np.arange(n) * 7 % classes).astype("int64")
+
+
+# From a size to a function and its arrays.
+KINDS = {
+    "elements": lambda n: (lambda x: ns.tanh(x) * 2.0 + x, floats(n)),
+    "bools and integers": lambda n: (lambda x: ((x > 0) | (x < -1), (x * 9).astype("int16")), floats(n)),
+    "doubles of singles": lambda n: (lambda x: ns.exp(x.astype("float64")), floats(n)),
+    "rows": lambda n: (lambda x: (x.sum(axis=1), x.mean(axis=1, keepdims=True) - x), floats(3, max(n, 1))),
+    "many rows": lambda n: (lambda x: (x.max(axis=1), x.min(axis=1) * 2.0), floats(n, 3)),
+    "columns": lambda n: (lambda x: ((x * x).sum(axis=0), x.sum(axis=0, keepdims=True) + x), floats(3, n)),
+    "columns of many rows": lambda n: (lambda x: (x + 1.0).sum(axis=0), floats(n, 3)),
+    "total": lambda n: (lambda x: (x * x).sum(), floats(n)),
+    "position": lambda n: (lambda x: (x.argmax(axis=1), x.argmin(axis=1)), floats(5, max(n, 1))),
+    "softmax": lambda n: (lambda x: (x.softmax(), x.log_softmax()), floats(3, max(n, 1))),
+    "transposed": lambda n: (lambda x: ns.exp(x.T), floats(3, n)),
+    "reversed": lambda n: (lambda x: ns.exp(x[..., ::-1]), floats(3, n)),
+    "joined": lambda n: (lambda x, y: ns.concat([x, y, x], axis=1), floats(3, n), floats(3, 2)),
+    "padded": lambda n: (lambda x: (x.pad([(0, 1), (2, 3)]), x.pad(1, value=0.5)), floats(3, n)),
+    "gradient of a slice": lambda n: (
+        lambda x: ns.grad(lambda x: ns.square(x[1:, : n // 2]).sum() + (x[0, ::2] * 3.0).sum())(x),
+        floats(4, n),
+    ),
+    "rows by number": lambda n: (lambda x, i: x[i] * 2.0, floats(6, 4), labels(n, 6)),
+    "long rows by number": lambda n: (lambda x, i: x[i], floats(6, n), labels(5, 6)),
+    "numbers by number": lambda n: (lambda x, i: x[i] + 1.0, floats(6), labels(n, 6)),
+    "one-hot": lambda n: (lambda i: ns.one_hot(i, 7), labels(n, 7)),
+    "one-hot of many classes": lambda n: (lambda i: ns.one_hot(i, max(n, 1)) * 2.0, labels(5, max(n, 1))),
+    "dropout": lambda n: (lambda x: nn.Dropout(0.4)(x), floats(n) + 3),
+    "dropout of doubles": lambda n: (lambda x: nn.Dropout(0.4)(x), numbers((2, n)) + 3),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kernel_writes_beside_its_results(kind, size):
+    f, *arrays = KINDS[kind](size)
+    check(f, *arrays)
+
+
+TRANSPOSITIONS = {
+    "A·B": lambda a, b: a @ b,
+    "Aᵀ·B": lambda a, b: a.T @ b,
+    "A·Bᵀ": lambda a, b: a @ b.T,
+    "Aᵀ·Bᵀ": lambda a, b: a.T @ b.T,
+}
+# Each size stands at each of the three places; the large one beside small ones, and once beside larger ones.
+PRODUCTS = [(SIZES[i], SIZES[(2 * i + j) % 6], SIZES[(i + j) % 6]) for i in range(6) for j in (0, 1, 3)]
+PRODUCTS += [(1009, 3, LANES + 1), (LANES + 1, 1009, 3), (3, LANES + 1, 1009), (1009, 67, 131)]
+
+
+@pytest.mark.parametrize("name", TRANSPOSITIONS)
+@pytest.mark.parametrize("shape", PRODUCTS, ids=str)
+def test_no_product_writes_beside_its_results(shape, name):
+    m, n, k = shape
+    a = floats(*((k, m) if "Aᵀ" in name else (m, k)))
+    b = floats(*((n, k) if "Bᵀ" in name else (k, n)), seed=1)
+    check(lambda a, b, bias: ns.relu(TRANSPOSITIONS[name](a, b) + bias), a, b, floats(n))
+
+
+def test_nor_does_a_training_step():
+    model = nn.Sequential(nn.Linear(13, 37), nn.LayerNorm(37), nn.ReLU(), nn.Dropout(0.3), nn.Linear(37, 5))
+    optimizer = optim.Adam(model.parameters())
+
+    def step(x, labels):
+        loss = nn.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    graph = graph_of(step, ns.tensor(floats(21, 13)), ns.tensor(labels(21, 5)))
+    native = FramedProgram(graph)
+    arrays = [np.full(s.shape, 2, s.dtype) if s.dtype.kind != "f" else abs(floats(*s.shape)) for s in graph.inputs]
+    arrays = [x.astype(s.dtype) for x, s in zip(arrays, graph.inputs, strict=True)]
+    assert native.memory.written
+    for found, wanted in zip(native(arrays), interpret(graph, arrays), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    native.assert_intact()
+
+
+def test_a_kernel_that_threads_share_does_each_part_once():
+    """Kernels are called for shares of their units, as threads would, for more threads than some have units."""
+
+    def f(x, y, bias):
+        return ns.tanh(x) * 2.0, x.softmax(), x.max(axis=1), ns.relu(x @ y + bias), y.T @ y
+
+    x, y, bias = floats(37, 2 * LANES + 3), floats(2 * LANES + 3, 70), floats(70)
+    graph = graph_of(f, *map(ns.tensor, (x, y, bias)))
+    native = FramedProgram(graph)
+    module, units = emit_kernels(native.plan, native.memory)
+    code = Code(machine_code(module), dict.fromkeys(units, (c_void_p, c_int64, c_int64)))
+    assert max(units.values()) > 1
+    for threads in (1, 2, 3, 7, 50):
+        held = native.take([x, y, bias])
+        for name, count in units.items():
+            for thread in range(threads):
+                code.functions[name](native.table, count * thread // threads, count * (thread + 1) // threads)
+        native.assert_intact()
+        found = [native.array_of(symbol, held) for symbol in native.graph.outputs]
+        for result, wanted in zip(found, interpret(graph, [x, y, bias]), strict=True):
+            close(np.array(result), wanted, factor=5)
+
+
+@pytest.fixture
+def _only_plans(monkeypatch):
+    """Let programs be planned and written down, but not compiled."""
+    monkeypatch.setattr(program, "machine_code", lambda module: b"")
+    monkeypatch.setattr(program, "Code", lambda *arguments: None)
+
+
+OF_SHORT_ROWS = {
+    "elements": lambda x: ns.exp(x) * 2.0,
+    "rows": lambda x: x / (x * x).sum(axis=1, keepdims=True),
+    "columns": lambda x: (x * x).sum(axis=0),
+    "total": lambda x: (x * x).sum(),
+    "softmax": lambda x: nn.cross_entropy(x, x.argmax(axis=1)),
+    "transposed": lambda x: ns.exp(x.T),
+    "joined": lambda x: ns.concat([x, x * 2.0], axis=1),
+    "rows by number": lambda x: x[x.argmax(axis=1)],
+    "dropout": lambda x: nn.Dropout(0.4)(x),
+    "product": lambda x: ns.tanh(x @ x[:10] + 1.0),
+    "product over the rows": lambda x: x.T @ x,
+}
+
+
+@pytest.mark.parametrize("name", OF_SHORT_ROWS)
+@pytest.mark.usefixtures("_only_plans")
+def test_more_rows_do_not_make_more_code(name):
+    sizes = [len(str(Program(graph_of(OF_SHORT_ROWS[name], ns.tensor(floats(n, 10)))).module)) for n in (120, 240)]
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+# The checks checked: kernels that go too far, and what a reader sees then.
+
+
+def all_in_whole_vectors(self, size, lanes, body, share=None):
+    self.loop(emitter.index(0), emitter.index(size), lanes, lambda column: body(column, lanes))
+
+
+def test_a_kernel_that_does_the_rest_with_a_whole_vector_is_found(monkeypatch):
+    check(lambda x: ns.exp(x), floats(1009))
+    monkeypatch.setattr(emitter.Emitter, "chunks", all_in_whole_vectors)
+    check(lambda x: ns.exp(x), floats(1024))  # there is no rest
+    with pytest.raises(AssertionError, match="byte 4036 was written, of an array of 4036"):
+        check(lambda x: ns.exp(x), floats(1009))
+    with pytest.raises(AssertionError):
+        check(lambda x: x.sum(), floats(1009))  # which writes nothing wrong, but reads NaN
+
+
+def test_a_frame_shows_what_is_written_before_and_behind_it():
+    for place in (-1, 12, 1000):
+        frame = Frame((3,), "float32", WRITTEN)
+        frame.array[...] = 1
+        frame.assert_intact()
+        frame.whole[frame.start + place] = 0
+        with pytest.raises(AssertionError, match=f"byte {place} was written, of an array of 12 bytes"):
+            frame.assert_intact()
+
+
+# ---- what is left to NumPy ----
+
+# Ops of which some calls have no machine code, and which calls these are.
+WITHOUT_MACHINE_CODE = {
+    "add_along_axis": "all; the gradient of take_along_axis",
+    "argmax": "over another axis than the last, or all",
+    "argmin": "over another axis than the last, or all",
+    "index": "by arrays of numbers, unless one array of one axis takes whole rows",
+    "index_add": "by arrays of numbers",
+    "max": "over no axes",
+    "min": "over no axes",
+    "random_bits": "all",
+    "random_permutation": "all",
+    "sum": "over no axes",
+    "take_along_axis": "all",
+}
+
+
+def left_to_numpy(graph):
+    """Return the ops that NumPy computes in a program, leaving aside those on nothing."""
+    equations = [kernel.equation for kernel in Program(graph).plan.kernels if isinstance(kernel, Call)]
+    return {e.op.name for e in equations if all(0 not in getattr(x, "shape", ()) for x in (*e.inputs, *e.outputs))}
+
+
+@pytest.mark.usefixtures("_only_plans")
+def test_the_ops_without_machine_code_are_those_of_the_list():
+    found = set()
+    for parameters in every_op_with_samples(lambda sample: "mask" not in sample.name):
+        (sample,) = parameters.values
+        found |= left_to_numpy(graph_of(lambda *x, sample=sample: sample(*x), *sample.tensors("float32")))
+    assert found == set(WITHOUT_MACHINE_CODE)
+
+
+NETS = {
+    "perceptron": lambda: nn.Linear(6, 3),
+    "sigmoid": lambda: nn.Sequential(nn.Linear(6, 20), nn.Sigmoid(), nn.Linear(20, 3)),
+    "tanh": lambda: nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 20), nn.Tanh(), nn.Linear(20, 3)),
+    "relu": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3)),
+    "softmax": lambda: nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3), nn.Softmax()),
+    "other activations": lambda: nn.Sequential(
+        nn.Linear(6, 20), nn.LeakyReLU(), nn.Linear(20, 20), nn.ELU(), nn.Linear(20, 20), nn.GELU(),
+        nn.Linear(20, 20), nn.SiLU(), nn.Linear(20, 20), nn.Softplus(), nn.Linear(20, 3),
+    ),
+    "regularized": lambda: nn.Sequential(
+        nn.Linear(6, 20), nn.BatchNorm(20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 20), nn.LayerNorm(20), nn.Tanh(),
+        nn.Dropout(0.5), nn.Linear(20, 3),
+    ),
+}  # fmt: skip
+
+LOSSES = {
+    "cross-entropy": (nn.cross_entropy, labels(50, 3)),
+    "cross-entropy error": (lambda y, t: nn.cross_entropy_error(y.softmax(), t), labels(50, 3)),
+    "binary cross-entropy": (nn.binary_cross_entropy_with_logits, (floats(50, 3) > 0).astype("float32")),
+    "of probabilities": (lambda y, t: nn.binary_cross_entropy(ns.sigmoid(y), t), (floats(50, 3) > 0).astype("float32")),
+    "mean squared error": (nn.mse_loss, floats(50, 3)),
+    "sum of squares": (nn.sum_squared_error, floats(50, 3)),
+    "absolute error": (nn.l1_loss, floats(50, 3)),
+    "huber": (nn.huber_loss, floats(50, 3)),
+}
+
+OPTIMIZERS = {
+    "SGD": lambda p, lr: optim.SGD(p, lr=lr, weight_decay=0.01),
+    "Momentum": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9),
+    "Nesterov": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9, nesterov=True),
+    "AdaGrad": lambda p, lr: optim.AdaGrad(p, lr=lr),
+    "RMSProp": lambda p, lr: optim.RMSProp(p, lr=lr, momentum=0.5),
+    "Adam": lambda p, lr: optim.Adam(p, lr=lr),
+    "AdamW": lambda p, lr: optim.AdamW(p, lr=lr, weight_decay=0.1),
+}
+
+SCHEDULES = {
+    "none": 0.01,
+    "constant": optim.schedules.constant(0.01),
+    "cosine": optim.schedules.cosine(0.01, 100, warmup=10),
+    "linear": optim.schedules.linear(0.01, 100),
+    "exponential": optim.schedules.exponential(0.01, 0.9),
+    "step decay": optim.schedules.step_decay(0.01, 10),
+    "delayed": optim.schedules.delayed(optim.schedules.linear(0.01, 100), 5),
+}
+
+
+def curriculum():
+    """Yield nets, losses, optimizers and schedules: each of one kind with one of the others."""
+    for i, net in enumerate(NETS):
+        yield net, "cross-entropy", list(OPTIMIZERS)[i], "none"
+    for loss in LOSSES:
+        yield "perceptron", loss, "SGD", "none"
+    for optimizer in OPTIMIZERS:
+        yield "relu", "cross-entropy", optimizer, "none"
+    for schedule in SCHEDULES:
+        yield "perceptron", "cross-entropy", "Adam", schedule
+
+
+@pytest.mark.usefixtures("_only_plans")
+@pytest.mark.parametrize("names", dict.fromkeys(curriculum()), ids=", ".join)
+def test_no_training_of_a_perceptron_leaves_anything_to_numpy(names):
+    net, loss, optimizer, schedule = names
+    model, (loss, targets) = NETS[net](), LOSSES[loss]
+    optimizer = OPTIMIZERS[optimizer](model.parameters(), SCHEDULES[schedule])
+
+    def step(x, targets):
+        value = loss(model(x), targets)
+        value.backward()
+        optim.clip_grad_norm(model.parameters(), 1.0)
+        optimizer.step()
+        return value
+
+    assert left_to_numpy(graph_of(step, ns.tensor(floats(50, 6)), ns.tensor(targets))) == set()
