@@ -174,7 +174,7 @@ class Program:
             array = np.empty((*several, *symbol.shape), symbol.dtype)
             # In half the time that `address` takes, which also reads what is read-only or empty.
             cell = ctypes.c_char.from_buffer(array) if array.size else None  # type: ignore[arg-type]
-            self.table[len(held)] = ctypes.addressof(cell) if cell else 0
+            self.table[len(held)] = 0 if cell is None else ctypes.addressof(cell)
             held.append(array)
         return held
 
