@@ -28,6 +28,8 @@ LARGEST_TILE = 16
 # Bytes of a piece of B and of a panel of A, and the rows of a board.
 PIECE, PANEL = 1 << 16, 1 << 22
 BOARD_ROWS = 1024
+# Bytes of a B that is taken whole.
+NEAR = 1 << 18
 # A piece is copied if it is used so many times at least.
 USES_WORTH_A_COPY = 4
 ALIGNMENT = 64
@@ -60,7 +62,11 @@ class Product:
         self.step = min(self.inner, PIECE // (self.block * b.dtype.itemsize))  # how much of the inner axis at a time
         scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
         worth_a_copy = scattered or (self.row_blocks >= USES_WORTH_A_COPY and self.column_blocks > 1)
-        self.copied = self.space(self.step * self.block) if worth_a_copy else None
+        # If all of B stays near, row after row of tiles is finished, so that what lies in memory as the result does is
+        # passed in order: above all, the parameters and moments that an optimizer updates.
+        whole = self.inner * self.column_blocks * self.block
+        self.rows_first = whole * b.dtype.itemsize <= NEAR
+        self.copied = self.space(whole if self.rows_first else self.step * self.block) if worth_a_copy else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return where an operand lies, repeated over the batch."""
@@ -87,6 +93,9 @@ class Product:
         rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
         if share is not None:
             rows, columns = (share, columns) if by_rows else (rows, share)
+        if self.rows_first:
+            self.by_rows_of_tiles(a, b, batch, rows, columns)
+            return
         panel = max(PANEL // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_A_COPY)
         if self.step == self.inner:
             compute = functools.partial(self.in_one_step, a, b, batch)
@@ -106,6 +115,31 @@ class Product:
             body(Share(first, self.builder.select(self.builder.icmp_signed("<", last, share.end), last, share.end)))
 
         self.emitter.loop(share.begin, share.end, size, part)
+
+    def by_rows_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
+        """Write down a product whose B is small."""
+
+        def place_of(column: ir.Value) -> ir.Value | None:
+            if self.copied is None:
+                return None
+            offset = self.builder.mul(column, index(self.inner))
+            return self.builder.gep(self.copied, [offset], source_etype=self.kind)
+
+        def copy(column: ir.Value, count: int) -> None:
+            self.copy(self.part_of(b, index(0), column), place_of(column), index(self.inner), count)
+
+        def row_block(row: ir.Value, height: int) -> None:
+            def column_block(column: ir.Value, count: int) -> None:
+                piece = self.part_of(b, index(0), column)
+                if self.copied is not None:
+                    piece = Memory(place_of(column), contiguous((self.inner, count)), b.dtype)
+                self.tile(a, piece, batch, row, height, column, self.widths(count))
+
+            self.column_by_column(columns, column_block)
+
+        if self.copied is not None:
+            self.column_by_column(columns, copy)
+        self.row_by_row(rows, row_block)
 
     def in_one_step(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
         """Write down a product whose inner axis is short."""
@@ -165,16 +199,18 @@ class Product:
 
     def piece(self, b: Memory, row: ir.Value, column: ir.Value, rows: ir.Value, width: int) -> Memory:
         """Return where some columns of some rows of B lie, copied one behind the other if that is worth it."""
-        builder = self.builder
         source = self.part_of(b, row, column)
-        if self.copied is None:
-            return source
-        target = Memory(self.copied, contiguous((self.step, width)), b.dtype)
+        return source if self.copied is None else self.copy(source, self.copied, rows, width)
+
+    def copy(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:
+        """Copy some rows to a place, one behind the other; return where they lie."""
+        builder = self.builder
+        target = Memory(place, contiguous((self.inner, width)), source.dtype)
 
         def copy_row(k: ir.Value) -> None:
             def chunk(column: ir.Value, lanes: int) -> None:
-                vector = self.load(self.part_of(source, k, column).pointer, lanes, b.layout.strides[1])
-                builder.store(vector, self.part_of(target, k, column).pointer, align=b.dtype.itemsize)
+                vector = self.load(self.part_of(source, k, column).pointer, lanes, source.layout.strides[1])
+                builder.store(vector, self.part_of(target, k, column).pointer, align=source.dtype.itemsize)
 
             self.emitter.chunks(width, min(self.lanes, width), chunk)
 
