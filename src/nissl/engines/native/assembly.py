@@ -131,8 +131,9 @@ def emit_scan(
     builder.ret_void()
 
 
-# A kernel that takes longer than so many seconds on one core is worth meeting the other threads for.
-WORTH_SHARING = 2e-6
+# A kernel that is thought to take longer than so many seconds on one core, a low guess, is worth meeting the other
+# threads for, which takes about as long.
+WORTH_SHARING = 3e-7
 
 
 def is_shared(kernel: Kernel, units: int, plan: Plan) -> bool:
