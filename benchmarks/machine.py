@@ -62,7 +62,7 @@ def bandwidth(size: int) -> float:
 
 
 def report() -> dict[str, float]:
-    from nissl.engines.native.report import peak_flops
+    from nissl.engines.native.limits import peak_flops
 
     return {"peak": peak_flops(4), "bandwidth": bandwidth(working_set(PROGRAMS["fashion-32"]))}
 

@@ -47,9 +47,14 @@ def vector_registers() -> int:
 def machine_code(module: ir.Module) -> bytes:
     """Return the object code of a module, optimized for this CPU: kept from an earlier run, or made now."""
     text = str(module)
+    return cache.kept(f"{describe_machine()}\n{text}", lambda: _compiled(text))
+
+
+@functools.cache
+def describe_machine() -> str:
+    """Return all that machine code depends on: the CPU and the compiler."""
     features = llvm.get_host_cpu_features().flatten()
-    machine = f"{llvm.get_host_cpu_name()} {features} LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
-    return cache.kept(f"{machine}\n{text}", lambda: _compiled(text))
+    return f"{llvm.get_host_cpu_name()} {features} LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
 
 
 def _compiled(text: str) -> bytes:

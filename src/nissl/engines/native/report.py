@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import math
 import statistics
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llvmlite import ir
 
 from nissl.engines.native.assembly import emit_kernels, lanes_of
 from nissl.engines.native.cost import flops, traffic
-from nissl.engines.native.emitter import INDEX, POINTER, emit_loop, index
+from nissl.engines.native.limits import measured_limits
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.plan import Call, Copies, Group, Kernel, Straight, equations_of
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
@@ -60,7 +57,11 @@ def explain(program: Program) -> str:
 
 
 def profile(program: Program, arrays: Sequence[Any]) -> str:
-    """Return the kernels with their times, on copies of the inputs, beside what one core of this machine can do."""
+    """Return the kernels with their times, on copies of the inputs, beside what one core of this machine can do.
+
+    The limit of a kernel is the time of its operations, or of its bytes at the rate of the cache that holds them,
+    whichever is longer.
+    """
     copies = [np.array(array, order="C") for array in arrays]
     module, units = emit_kernels(program.plan, program.memory)
     arguments = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -83,14 +84,16 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
         program.forget()
         program.status[0] = 0
     idle = statistics.median(overhead)
-    rows = [("", "kernel", "µs", "GFLOP/s", "GB/s", "of the peak")]
-    total = 0.0
+    limits = measured_limits()
+    rows = [("", "kernel", "µs", "GFLOP/s", "GB/s", "of the limit")]
+    total = least = 0.0
     for i, kernel in enumerate(program.plan.kernels):
         seconds = max(statistics.median(times[i]) - idle, 1e-9)
         total += seconds
         work, size = flops(kernel), traffic(kernel, program.plan)
-        bits = 8 * vector_bytes() // lanes_of(kernel) if isinstance(kernel, Group) else 32
-        share = work / seconds / peak_flops(bits // 8)
+        itemsize = vector_bytes() // lanes_of(kernel) if isinstance(kernel, Group) else 4
+        possible = limits.seconds(work, max(itemsize, 4), size)
+        least += possible
         rows.append(
             (
                 str(i),
@@ -98,7 +101,7 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
                 f"{seconds * 1e6:.1f}",
                 f"{work / seconds / 1e9:.1f}",
                 f"{size / seconds / 1e9:.1f}",
-                f"{share:.0%}",
+                f"{possible / seconds:.0%}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -106,41 +109,9 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
         "  ".join(f"{cell:{'<' if k == 1 else '>'}{w}}" for k, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in rows
     ]
-    summary = f"{total * 1e6:.1f} µs in all; one core's measured peak is {peak_flops(4) / 1e9:.0f} GFLOP/s in float32"
+    caches = ", ".join(f"{rate / 1e9:.0f} in {size >> 10:,} KiB" for size, rate in limits.bandwidth.items())
+    summary = (
+        f"{total * 1e6:.1f} µs in all, of which the limits of one core take {least * 1e6:.1f}: "
+        f"{limits.flops[4] / 1e9:.0f} GFLOP/s in float32; GB/s: {caches}"
+    )
     return "\n".join([*(line.rstrip() for line in lines), summary])
-
-
-@functools.cache
-def peak_flops(itemsize: int) -> float:
-    """Return how many operations a second one core does at most: multiplications with additions, in registers alone."""
-    chains, rounds = 12, 200_000
-    kind = ir.VectorType(ir.FloatType() if itemsize == 4 else ir.DoubleType(), vector_bytes() // itemsize)
-    module = ir.Module("peak")
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), "peak")
-    suffix = f"v{kind.count}f{8 * itemsize}"
-    fma = ir.Function(module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.{suffix}")
-    builder = ir.IRBuilder(function.append_basic_block())
-    cells = [builder.alloca(kind) for _ in range(chains)]
-    start = builder.load(function.args[0], typ=kind, align=itemsize)
-    for cell in cells:
-        builder.store(start, cell)
-
-    def body(_: ir.Value) -> None:
-        for cell in cells:
-            value = builder.load(cell, typ=kind)
-            builder.store(builder.call(fma, [value, start, value]), cell)
-
-    emit_loop(builder, index(0), ir.Constant(INDEX, rounds), 1, body)
-    total = builder.load(cells[0], typ=kind)
-    for cell in cells[1:]:
-        total = builder.fadd(total, builder.load(cell, typ=kind))
-    builder.store(total, function.args[0], align=itemsize)
-    builder.ret_void()
-    code = Code(machine_code(module), {"peak": (ctypes.c_void_p,)})
-    numbers = np.zeros(vector_bytes(), np.uint8)
-    best = math.inf
-    for _ in range(7):
-        begun = time.perf_counter()
-        code.functions["peak"](numbers.ctypes.data)
-        best = min(best, time.perf_counter() - begun)
-    return 2 * chains * rounds * kind.count / best
