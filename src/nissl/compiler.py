@@ -78,8 +78,10 @@ def compile(f: Callable[..., Any] | None = None, *, engine: str = "native", keep
     read anew on each call and written back.
 
     `engine` is "native", machine code for this CPU, or "numpy", the graph equation by equation with the bits of eager
-    execution. Threads may call compiled functions at once, and no update is lost; but a thread that reads a Parameter
-    while another's step changes it in place may see a part of both. `keep_gradients` keeps `.grad` readable after a step used it in the same function.
+    execution. `keep_gradients` keeps `.grad` readable after a step used it in the same function.
+
+    Threads may call compiled functions at once, and no update is lost; but a thread that reads a Parameter while
+    another's step changes it in place may see a part of both.
 
     >>> import nissl as ns
     >>> square = ns.compile(lambda x: x * x)

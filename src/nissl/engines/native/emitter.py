@@ -355,8 +355,8 @@ class Emitter:
     def check(self, number: Element, low: int, high: int) -> Element:
         """Note if a number is not in low, low + 1, ... below high; return whether it is not."""
         wrong = NativeMaths.logical_or(number < low, number >= high)
-        before = self.builder.load(self.status, typ=INDEX)
-        self.builder.store(self.builder.or_(before, self.builder.zext(wrong.value, INDEX)), self.status)
+        with self.builder.if_then(wrong.value, likely=False):  # else threads would take the flag from each other
+            self.builder.store(index(1), self.status)
         return wrong
 
     def check_range(self, numbers: Symbol, low: int, high: int) -> None:
