@@ -231,7 +231,7 @@ OF_SHORT_ROWS = {
 @pytest.mark.parametrize("name", OF_SHORT_ROWS)
 @pytest.mark.usefixtures("_only_plans")
 def test_more_rows_do_not_make_more_code(name):
-    sizes = [len(str(Program(graph_of(OF_SHORT_ROWS[name], ns.tensor(floats(n, 10)))).module)) for n in (120, 240)]
+    sizes = [len(str(Program(graph_of(OF_SHORT_ROWS[name], ns.tensor(floats(n, 10)))).module)) for n in (1200, 2400)]
     assert sizes[1] < 1.2 * sizes[0]
 
 
