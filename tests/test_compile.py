@@ -560,6 +560,17 @@ def test_what_replaces_a_tensor_that_the_function_finds_is_seen():
             assert of_object(box, x).item() == 3 * factor
 
 
+shape = ns.tensor([1.0])  # a global by the name of an attribute
+
+
+def test_a_global_by_the_name_of_an_attribute_traces_nothing_again():
+    global shape
+    f = ns.compile(lambda x: x * x.shape[0])
+    for _ in range(20):
+        shape = f(ns.ones(3))
+    assert sum(map(len, f.traces.values())) == 1
+
+
 def test_a_scan_inside_of_a_trace_is_refused():
     inner = ns.compile(lambda x: x + 1)
     with pytest.raises(TracingError, match="inside a compiled function"):

@@ -11,6 +11,7 @@ Tensors that the function reads.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import operator
 import threading
@@ -141,35 +142,41 @@ class Names:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.cells: list[types.CellType] = []
-        self.globals: dict[int, tuple[dict[str, Any], set[str]]] = {}
-        waiting, seen = [function], set()
+        self.globals: list[tuple[dict[str, Any], str]] = []
+        waiting: list[Any] = [function]
+        seen: list[types.FunctionType] = []
         while waiting:
-            f: Any = waiting.pop()
-            while isinstance(f, functools.partial):
-                f = f.func
-            f = getattr(f, "function", f) if isinstance(f, Compiled) else getattr(f, "__func__", f)
-            if not isinstance(f, types.FunctionType) or f in seen:  # a Module, say, which tells of itself when called
+            f = _plain(waiting.pop())
+            if f is None or f in seen:
                 continue
-            seen.add(f)
+            seen.append(f)
             self.cells.extend(f.__closure__ or ())
-            codes = [f.__code__]
-            names = self.globals.setdefault(id(f.__globals__), (f.__globals__, set()))[1]
-            while codes:
-                code = codes.pop()
-                names.update(code.co_names)
-                codes.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-            here = [v for v in self.values() if getattr(v, "__globals__", None) is f.__globals__]
-            waiting.extend([v for v in self.values() if isinstance(v, Compiled)] + here)
+            self.globals.extend((f.__globals__, name) for name in sorted(_global_names(f.__code__)))
+            beside = [value for value in self.values() if getattr(_plain(value), "__globals__", None) is f.__globals__]
+            waiting.extend(beside)
 
     def values(self) -> list[Any]:
         """Return all that the names stand for now."""
         found = [cell.cell_contents for cell in self.cells if cell != _EMPTY]
-        for namespace, names in self.globals.values():
-            found.extend(namespace[name] for name in names if name in namespace)
-        return found
+        return found + [namespace[name] for namespace, name in self.globals if name in namespace]
 
 
 _EMPTY = types.CellType()
+
+
+def _plain(f: Any) -> types.FunctionType | None:
+    """Return the function that is called in the end, if it is written in Python: a Module tells of itself."""
+    while isinstance(f, functools.partial | Compiled):
+        f = f.function if isinstance(f, Compiled) else f.func
+    f = getattr(f, "__func__", f)
+    return f if isinstance(f, types.FunctionType) else None
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Return the global names that a piece of code reads, which are not all of its `co_names`: attributes are, too."""
+    inner = [_global_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return read.union(*inner)
 
 
 def _no_gradient(g: Tensor, y: Tensor, *inputs: Any) -> Tensor:
@@ -212,8 +219,7 @@ class Traced:
             trace.lift(argument, getattr(argument, "path", "") or f"argument {position}")
         self.names = Names(compiled.function)
         self.objects = _objects_in(structure)
-        self.outside = [*self.names.values(), *self.objects]
-        self.steering = [state for value in self.outside for state in state_in(value)]
+        self.steering = self._steering_now()
         for thing in self.steering:
             if has_settings(thing):
                 trace.observe(thing)
@@ -287,8 +293,11 @@ class Traced:
 
     def _is_steered_as_before(self) -> bool:
         """Whether the names of the function, and the objects that it was given, hold the same state."""
-        found = [state for value in (*self.names.values(), *self.objects) for state in state_in(value)]
+        found = self._steering_now()
         return len(found) == len(self.steering) and all(map(operator.is_, found, self.steering))
+
+    def _steering_now(self) -> list[Any]:
+        return [state for value in (*self.names.values(), *self.objects) for state in state_in(value)]
 
     def remember(self, structure: Any, arguments: Sequence[Tensor]) -> None:
         """Keep what a call was like, so that the next one like it is recognized at once."""

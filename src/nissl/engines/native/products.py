@@ -119,21 +119,20 @@ class Product:
     def by_rows_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
         """Write down a product whose B is small."""
 
-        def place_of(column: ir.Value) -> ir.Value | None:
+        def piece_of(column: ir.Value, count: int) -> Memory:
             if self.copied is None:
-                return None
+                return self.part_of(b, index(0), column)
             offset = self.builder.mul(column, index(self.inner))
-            return self.builder.gep(self.copied, [offset], source_etype=self.kind)
+            first = self.builder.gep(self.copied, [offset], source_etype=self.kind)
+            return Memory(first, contiguous((self.inner, count)), b.dtype)
 
         def copy(column: ir.Value, count: int) -> None:
-            self.copy(self.part_of(b, index(0), column), place_of(column), index(self.inner), count)
+            source, place = self.part_of(b, index(0), column), piece_of(column, count).pointer
+            self.copy(source, place, index(self.inner), count)
 
         def row_block(row: ir.Value, height: int) -> None:
             def column_block(column: ir.Value, count: int) -> None:
-                piece = self.part_of(b, index(0), column)
-                if self.copied is not None:
-                    piece = Memory(place_of(column), contiguous((self.inner, count)), b.dtype)
-                self.tile(a, piece, batch, row, height, column, self.widths(count))
+                self.tile(a, piece_of(column, count), batch, row, height, column, self.widths(count))
 
             self.column_by_column(columns, column_block)
 

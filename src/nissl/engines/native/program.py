@@ -42,8 +42,9 @@ SHARED_SCAN = (*SCAN, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 
 NOTHING = (ctypes.c_int64 * 0)()
-# A call that takes longer than so many seconds on one core is worth waking the other threads for.
-WORTH_WAKING = 1e-4
+# A call that is thought to take longer than so many seconds on one core is worth waking the other threads for, which
+# takes 0.1 ms and more.
+WORTH_WAKING = 5e-4
 
 
 class Program:
@@ -260,7 +261,7 @@ def private_copy(array: Array, number: int) -> Array:
 def is_private(array: Array) -> bool:
     """Whether an array is one that `private_copy` made, of whose memory there are no other views."""
     memory = array.base
-    return type(memory) is np.ndarray and sys.getrefcount(memory) <= HELD_BY_COPY and address(array) % ALIGNMENT == 0
+    return type(memory) is np.ndarray and memory.dtype == np.uint8 and sys.getrefcount(memory) <= HELD_BY_COPY
 
 
 def _held_by_copy() -> int:
