@@ -30,6 +30,7 @@ PIECE, PANEL = 1 << 16, 1 << 22
 BOARD_ROWS = 1024
 # Bytes of a B that is taken whole.
 NEAR = 1 << 18
+FEW_SUMS = 4
 # A piece is copied if it is used so many times at least.
 USES_WORTH_A_COPY = 4
 ALIGNMENT = 64
@@ -55,7 +56,9 @@ class Product:
         self.a = self.operand(a, (self.rows, self.inner))
         self.b = self.operand(b, (self.inner, self.columns))
         self.kind = scalar_type(b.dtype)
-        self.height, self.width = tile_shape(self.rows, -(-self.columns // lanes), vector_registers())
+        # With little to add up, it matters more that memory is passed in order: one row, then the next.
+        rows = 1 if self.inner < FEW_SUMS else self.rows
+        self.height, self.width = tile_shape(rows, -(-self.columns // lanes), vector_registers())
         self.block = self.width * lanes  # the columns of a tile
         self.row_blocks = -(-self.rows // self.height)
         self.column_blocks = -(-self.columns // self.block)
