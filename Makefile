@@ -1,5 +1,5 @@
 # Two commands for a fresh machine with Python 3.11 or later: `make train` and `make test`.
-# Each sets up what it needs in .venv and does nothing twice.
+# Each sets up what it needs in .venv and does nothing twice; `make bench` has an environment of its own.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,8 +15,8 @@ test: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-bench: .venv/installed-bench
-	$(BIN)/python -m benchmarks
+bench: .venv-bench/installed
+	.venv-bench/bin/python -m benchmarks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -29,9 +29,11 @@ bench: .venv/installed-bench
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch .venv/installed $@
 
-.venv/installed-bench: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
-	touch .venv/installed .venv/installed-test $@
+# The libraries that nissl is measured beside are large, and stay out of the way of its own.
+.venv-bench/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --editable '.[test,bench]'
+	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
