@@ -226,8 +226,8 @@ def test_signals_do_not_throw_a_team_out_of_step():
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.002, 0.0031)
     try:
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
+        end = time.monotonic() + 30
+        while interrupted < 10 and time.monotonic() < end:
             try:
                 armed.append(True)
                 found = f(x).numpy()
@@ -239,5 +239,5 @@ def test_signals_do_not_throw_a_team_out_of_step():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert interrupted > 10
+    assert interrupted == 10
     np.testing.assert_array_equal(f(x).numpy(), expected)
