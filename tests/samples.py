@@ -17,11 +17,22 @@ import numpy as np
 import pytest
 
 import nissl as ns
-from nissl import functional
+from nissl import functional, optim
 from nissl.shapes import HOLE
 from nissl.tensor import OPS, Tensor, apply, apply_all, wrap
 
 Array = np.ndarray[Any, Any]
+
+# Every optimizer, from parameters and a learning rate.
+OPTIMIZERS = {
+    "SGD": lambda p, lr: optim.SGD(p, lr=lr, weight_decay=0.01),
+    "Momentum": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9),
+    "Nesterov": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9, nesterov=True),
+    "AdaGrad": lambda p, lr: optim.AdaGrad(p, lr=lr),
+    "RMSProp": lambda p, lr: optim.RMSProp(p, lr=lr, momentum=0.5),
+    "Adam": lambda p, lr: optim.Adam(p, lr=lr),
+    "AdamW": lambda p, lr: optim.AdamW(p, lr=lr, weight_decay=0.1),
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -571,6 +571,20 @@ def test_a_global_by_the_name_of_an_attribute_traces_nothing_again():
     assert sum(map(len, f.traces.values())) == 1
 
 
+def test_what_was_traced_for_state_that_is_gone_is_let_go():
+    box = Box(None)
+    f = ns.compile(lambda x: x * box.value)
+
+    def use_many():
+        for i in range(40):
+            box.value = ns.tensor([float(i)])
+            assert f(ns.ones(1)).item() == i
+
+    with pytest.warns(UserWarning, match="was traced 9 times"):
+        use_many()
+    assert sum(map(len, f.traces.values())) <= 16
+
+
 def test_a_scan_inside_of_a_trace_is_refused():
     inner = ns.compile(lambda x: x + 1)
     with pytest.raises(TracingError, match="inside a compiled function"):

@@ -8,7 +8,7 @@ from ctypes import c_int64, c_void_p
 
 import numpy as np
 import pytest
-from samples import every_op_with_samples, numbers
+from samples import OPTIMIZERS, every_op_with_samples, numbers
 from test_native import close, graph_of
 
 import nissl as ns
@@ -320,16 +320,6 @@ LOSSES = {
     "sum of squares": (nn.sum_squared_error, floats(50, 3)),
     "absolute error": (nn.l1_loss, floats(50, 3)),
     "huber": (nn.huber_loss, floats(50, 3)),
-}
-
-OPTIMIZERS = {
-    "SGD": lambda p, lr: optim.SGD(p, lr=lr, weight_decay=0.01),
-    "Momentum": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9),
-    "Nesterov": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9, nesterov=True),
-    "AdaGrad": lambda p, lr: optim.AdaGrad(p, lr=lr),
-    "RMSProp": lambda p, lr: optim.RMSProp(p, lr=lr, momentum=0.5),
-    "Adam": lambda p, lr: optim.Adam(p, lr=lr),
-    "AdamW": lambda p, lr: optim.AdamW(p, lr=lr, weight_decay=0.1),
 }
 
 SCHEDULES = {

@@ -11,21 +11,11 @@ import time
 
 import numpy as np
 import pytest
-from samples import numbers
+from samples import OPTIMIZERS, numbers
 
 import nissl as ns
 from nissl import nn, optim
 from nissl import threads as team
-
-OPTIMIZERS = {
-    "SGD": lambda p, lr: optim.SGD(p, lr=lr, weight_decay=0.01),
-    "Momentum": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9),
-    "Nesterov": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9, nesterov=True),
-    "AdaGrad": lambda p, lr: optim.AdaGrad(p, lr=lr),
-    "RMSProp": lambda p, lr: optim.RMSProp(p, lr=lr, momentum=0.5),
-    "Adam": lambda p, lr: optim.Adam(p, lr=lr),
-    "AdamW": lambda p, lr: optim.AdamW(p, lr=lr, weight_decay=0.1),
-}
 
 
 def trained(engine, make_optimizer, lr, dtype):

@@ -55,7 +55,8 @@ def _native(graph: Graph) -> Program:
 ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter, "native": _native}
 
 RETRACES_BEFORE_WARNING = 8
-SIGNATURES_KEPT = 64
+# What is compiled is let go, the oldest first, beyond so many signatures, and so many traces of each.
+SIGNATURES_KEPT, TRACES_KEPT = 64, 16
 
 
 def choose_engine(name: str) -> str:
@@ -510,6 +511,7 @@ class Compiled:
                 return candidate
         changes = candidates[-1].changes() if candidates else ["shapes, dtypes or values of arguments"]
         candidates.append(Traced(self, structure, arguments))
+        del candidates[:-TRACES_KEPT]
         traced = sum(map(len, self.traces.values()))
         if traced == RETRACES_BEFORE_WARNING + 1:
             warnings.warn(

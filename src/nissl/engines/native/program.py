@@ -91,7 +91,6 @@ class Program:
             held = self.take(arrays)
             self.run(held)
             if self.status[0]:
-                self.status[0] = 0
                 interpret(self.original, arrays)  # raises what is wrong with the labels
                 raise AssertionError("a label was out of range, but not on the reference engine")
             return [
@@ -121,7 +120,6 @@ class Program:
                 well = self.status[0] == 0
             finally:
                 self.forget()  # the addresses have moved
-                self.status[0] = 0
             return [held[slot] for slot in self.results if slot is not None], bool(well)
 
     def run_scan(self, steps: int, slots: ctypes.Array[Any], strides: ctypes.Array[Any], count: int) -> None:
@@ -158,6 +156,7 @@ class Program:
 
         The arrays of slots in `results` get an axis of steps.
         """
+        self.status[0] = 0
         held = list(arrays)
         for i in self.memory.written:
             # Held by the Tensor, the caller's list and the one here, and while it is looked at.
