@@ -7,8 +7,9 @@ import threading
 import pytest
 
 import nissl as ns
-from nissl.engines.native import cache
+from nissl.engines.native import cache, program
 from nissl.engines.native.program import Program
+from nissl.tensor import OPS, Op
 
 
 @pytest.fixture(autouse=True)
@@ -82,9 +83,10 @@ def test_several_writers_at_once_leave_whole_entries(home):
 
 
 PROGRAM = """
+import sys
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native import machine
+from nissl.engines.native import program
 ns.manual_seed(0)
 model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
 optimizer = optim.Adam(model.parameters())
@@ -95,17 +97,18 @@ def step(x, labels):
     optimizer.step()
     return loss
 made = []
-compiled = machine._compiled
-machine._compiled = lambda text: made.append(1) or compiled(text)
-print(step(ns.ones((6, 4)), ns.tensor([0, 1, 2, 0, 1, 2])).item(), len(made))
+compiled = program.object_code
+program.object_code = lambda text: made.append(1) or compiled(text)
+loss = step(ns.ones((6, 4)), ns.tensor([0, 1, 2, 0, 1, 2]))
+print(loss.item(), len(made), "nissl.engines.native.assembly" in sys.modules)
 """
 
 
 def test_the_second_run_of_a_program_compiles_nothing():
     runs = [subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout.split()
             for _ in range(3)]  # fmt: skip
-    assert [made for _, made in runs] == ["1", "0", "0"]
-    assert len({loss for loss, _ in runs}) == 1
+    assert [made for _, *made in runs] == [["1", "True"], ["0", "False"], ["0", "False"]]
+    assert len({loss for loss, *_ in runs}) == 1
 
 
 def test_code_that_was_kept_computes_what_was_compiled(home):
@@ -113,3 +116,21 @@ def test_code_that_was_kept_computes_what_was_compiled(home):
     assert double(ns.ones(40)).item() == 80
     assert len(list(home.iterdir())) == 1
     assert Program(double.graph)([ns.ones(40).numpy()])[0] == 80
+
+
+def test_an_equation_without_machine_code_is_found_again(home, monkeypatch):
+    power = ns.compile(lambda x, n: x**n + 1, engine="native")
+    x, n = ns.tensor([2, 3]), ns.tensor([3, 2])
+    assert power(x, n).tolist() == [9, 10]
+    monkeypatch.setattr(program, "_made", lambda *arguments: pytest.fail("it was looked for again"))
+    assert [equation.op.name for equation in Program(power.graph).plan.left_to_numpy] == ["pow"]
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_the_rule_of_someone_elses_op_is_not_looked_up_by_its_name(home, factor):
+    often = Op(
+        "often", kind="elementwise", value=lambda m, x: x * factor, shape=lambda x: x, dtype=lambda x: x, doc="more"
+    )
+    del OPS[often.name]  # for the other tests
+    assert ns.compile(lambda x: often(x) + 1, engine="native")(ns.ones(3)).tolist() == [factor + 1] * 3
+    assert not home.exists()

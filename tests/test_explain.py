@@ -13,7 +13,7 @@ from samples import numbers
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native import assembly, program
+from nissl.engines.native import kernels, program
 from nissl.graph import passes
 from nissl.graph.graph import verify
 from nissl.graph.interpret import interpret
@@ -66,8 +66,10 @@ def explained(name, vector_bytes=32):
     """Return what is said of a program that is planned for vectors of a width, but not compiled."""
     f, graph = traced(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "vector_bytes", lambda: vector_bytes)
-        patch.setattr(program, "machine_code", lambda module: b"")
+        patch.setattr(kernels, "vector_bytes", lambda: vector_bytes)
+        patch.setattr(program, "vector_bytes", lambda: vector_bytes)
+        patch.setattr(program, "_made", lambda *arguments: b"")
+        patch.setattr(program.cache, "kept", lambda description, make: make())
         patch.setattr(program, "Code", lambda *arguments: None)
         text = program.Program(graph).explain()
     first = f.__code__.co_firstlineno

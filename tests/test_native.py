@@ -13,7 +13,7 @@ from samples import every_op_with_samples, numbers
 import nissl as ns
 from nissl import nn, optim
 from nissl.engines.native import plan
-from nissl.engines.native.plan import Call, Group, Straight
+from nissl.engines.native.kernels import Call, Group, Straight
 from nissl.engines.native.program import Program
 from nissl.errors import DataError, TracingError
 from nissl.graph.interpret import interpret
@@ -359,6 +359,22 @@ def test_a_label_out_of_range_is_an_error_and_changes_nothing():
     step(x, ns.tensor([0, 1, 2, 0]))
 
 
+def test_a_label_out_of_range_changes_nothing_though_numpy_comes_first():
+    count, w = nn.Buffer(np.zeros(2)), nn.Parameter(np.ones((3, 4)))
+
+    @ns.compile(engine="native")
+    def step(x, whole, labels):
+        count.assign(count + 1.0)
+        return nn.cross_entropy((x + (whole.T @ whole).sum()) @ w, labels)
+
+    x, whole = np.ones((5, 3)), np.ones((100, 3), int)
+    step(x, whole, np.array([0, 1, 2, 3, 0]))
+    assert "NumPy: matmul" in step.explain()
+    with pytest.raises(DataError, match="label 7"):
+        step(x, whole, np.array([0, 1, 2, 3, 7]))
+    assert count.tolist() == [1, 1]
+
+
 def test_dropout_draws_the_masks_of_the_reference():
     layer = nn.Dropout(0.5)
     for engine in ("numpy", "native"):
@@ -411,11 +427,12 @@ def test_what_surrounds_a_product_is_computed_with_it():
     assert ["add"] in led, "the bias is added where the product is"
 
 
-def test_what_cannot_be_compiled_runs_on_numpy_with_one_warning(monkeypatch):
+def test_what_cannot_be_compiled_runs_on_numpy_with_one_warning(monkeypatch, tmp_path):
     def fail(*arguments):
         raise RuntimeError("LLVM has no registers left")
 
-    monkeypatch.setattr("nissl.engines.native.program.machine_code", fail)
+    monkeypatch.setattr("nissl.engines.native.program.object_code", fail)
+    monkeypatch.setenv("NISSL_CACHE_HOME", str(tmp_path))
     f = ns.compile(lambda x: (x * 2.0).sum())
     with pytest.warns(UserWarning, match="runs on NumPy, since .* RuntimeError: LLVM has no registers left"):
         assert f(ns.ones(3)).item() == 6

@@ -12,7 +12,7 @@ from test_native import close, graph_of
 
 import nissl as ns
 from nissl import nn
-from nissl.engines.native import assembly
+from nissl.engines.native import assembly, kernels, program
 from nissl.engines.native.program import Program
 from nissl.graph.interpret import interpret
 
@@ -22,7 +22,8 @@ DTYPES = ["float32", "float64"]
 @pytest.fixture(params=[16, 32, 64], ids="{} bytes".format)
 def width(request, monkeypatch):
     """The bytes that a vector holds, for the programs that are made in a test."""
-    monkeypatch.setattr(assembly, "vector_bytes", lambda: request.param)
+    for module in (kernels, program):
+        monkeypatch.setattr(module, "vector_bytes", lambda: request.param)
     return request.param
 
 
@@ -40,7 +41,10 @@ def agree(f, *arrays, factor=1.0):
 
 def lanes_in(program, kind):
     """Return how many lanes the vectors of a program have."""
-    return {int(lanes) for lanes in re.findall(rf"<(\d+) x {kind}>", str(program.module))}
+    return {
+        int(lanes)
+        for lanes in re.findall(rf"<(\d+) x {kind}>", str(assembly.emit(program.graph, program.plan, program.memory)))
+    }
 
 
 def loops(x, labels):

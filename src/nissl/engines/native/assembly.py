@@ -16,62 +16,52 @@ from llvmlite import ir
 
 from nissl.engines.native import cost
 from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Share, emit_loop, index
+from nissl.engines.native.kernels import (
+    Call,
+    Copies,
+    Group,
+    Kernel,
+    Straight,
+    Written,
+    computes_labels,
+    lanes_of,
+    numbers_of,
+)
 from nissl.engines.native.loops import Loops
-from nissl.engines.native.machine import vector_bytes
 from nissl.engines.native.maths import Element, scalar_type
 from nissl.engines.native.memory import MemoryPlan
-from nissl.engines.native.plan import Call, Copies, Group, Kernel, Plan, Straight, computes_labels, numbers_of
+from nissl.engines.native.plan import Plan, segment_name
 from nissl.engines.native.products import Product
 from nissl.engines.native.straight import StraightLine
 from nissl.graph.graph import Graph, Symbol
 
-Segment = str | Call
 
-
-def lanes_of(group: Group) -> int:
-    """Return how many elements a vector holds: as many as registers have room for of the floats that there are."""
-    symbols = [*group.levels, *group.inputs]
-    sizes = [s.dtype.itemsize for s in symbols if s.dtype.kind == "f"] or [8]
-    return max(vector_bytes() // min(sizes), 1)
-
-
-def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, list[Segment]]:
-    """Return the module, and what is run in order: the names of functions in it, and NumPy's equations."""
+def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
+    """Return the module; raise UnsupportedEquation for one that is NumPy's to compute."""
     module = ir.Module("program")
-    segments: list[Segment] = []
-    units_of: dict[str, int] = {}
-    waiting: list[tuple[ir.Function, int, bool]] = []
-
-    def finish() -> None:
-        if not waiting:
-            return
-        name = f"segment_{len(segments)}"
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), name)
+    functions: dict[Written, ir.Function] = {}
+    units: dict[Written, int] = {}
+    labels_are_checked = False
+    for number, segment in enumerate(plan.segments):
+        if isinstance(segment, Call):
+            continue
+        for kernel in segment:
+            functions[kernel], units[kernel] = emit_kernel(module, f"kernel_{len(functions)}", kernel, plan, memory)
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), segment_name(number))
         builder = ir.IRBuilder(function.append_basic_block())
-        if not segments:
+        if not labels_are_checked:
             check_labels(builder, graph, plan, memory)
-        for part, units, checks in waiting:
-            builder.call(part, [*function.args, index(0), index(units)])
-            if checks:
+            labels_are_checked = True
+        for kernel in segment:
+            builder.call(functions[kernel], [*function.args, index(0), index(units[kernel])])
+            if computes_labels(kernel, plan.places, graph):
                 return_if_wrong(builder, memory)
         builder.ret_void()
-        segments.append(name)
-        waiting.clear()
-
-    for number, kernel in enumerate(plan.kernels):
-        if not isinstance(kernel, Call):
-            part, units = emit_kernel(module, f"kernel_{number}", kernel, plan, memory)
-            waiting.append((part, units, computes_labels(kernel, plan.places, graph)))
-            units_of[part.name] = units
-        else:
-            finish()
-            segments.append(kernel)
-    finish()
-    if len(segments) == 1 and isinstance(segments[0], str):
+    if len(plan.segments) == 1 and functions:
         emit_scan(module, "scan", [], functools.partial(emit_step, memory))
-        if any(is_shared(kernel, units, plan) for kernel, units in zip(plan.kernels, units_of.values(), strict=True)):
-            emit_shared_scan(module, graph, plan, memory, units_of)
-    return module, segments
+        if any(is_shared(kernel, units[kernel], plan) for kernel in functions):
+            emit_shared_scan(module, graph, plan, memory, functions, units)
+    return module
 
 
 def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, int]]:
@@ -95,7 +85,7 @@ SCAN = [POINTER, INDEX, POINTER, POINTER, INDEX]  # table, steps, slots, strides
 
 def emit_step(memory: MemoryPlan, builder: ir.IRBuilder, table: ir.Value) -> ir.Value:
     """Write down a step on one thread."""
-    builder.call(builder.module.globals["segment_0"], [table])
+    builder.call(builder.module.globals[segment_name(0)], [table])
     return builder.load(slot_of(builder, table, memory.status_slot), typ=INDEX)
 
 
@@ -142,7 +132,12 @@ def is_shared(kernel: Kernel, units: int, plan: Plan) -> bool:
 
 
 def emit_shared_scan(
-    module: ir.Module, graph: Graph, plan: Plan, memory: MemoryPlan, units_of: Mapping[str, int]
+    module: ir.Module,
+    graph: Graph,
+    plan: Plan,
+    memory: MemoryPlan,
+    functions: Mapping[Written, ir.Function],
+    units: Mapping[Written, int],
 ) -> None:
     """Write down `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
 
@@ -150,13 +145,12 @@ def emit_shared_scan(
     kind follows the other. How a kernel is shared changes no result: each element is computed by one thread.
     """
     barrier = emit_barrier(module)
-    groups = [(module.globals[f"kernel_{i}"], kernel) for i, kernel in enumerate(plan.kernels)]
 
     def step(
         builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
     ) -> ir.Value:
         first = builder.icmp_signed("==", thread, index(0))
-        alone: list[ir.Function] = []
+        alone: list[Written] = []
 
         def meet() -> None:
             builder.call(barrier, [meeting, threads])
@@ -168,15 +162,14 @@ def emit_shared_scan(
         def finish_alone() -> None:
             if alone:
                 with builder.if_then(first):
-                    for function in alone:
-                        builder.call(function, [table, index(0), index(units_of[function.name])])
+                    for kernel in alone:
+                        builder.call(functions[kernel], [table, index(0), index(units[kernel])])
                 alone.clear()
 
-        for function, kernel in groups:
-            units = units_of[function.name]
+        for kernel, function in functions.items():
             checks = computes_labels(kernel, plan.places, graph)
-            if not is_shared(kernel, units, plan):
-                alone.append(function)
+            if not is_shared(kernel, units[kernel], plan):
+                alone.append(kernel)
                 if checks:
                     finish_alone()
                     meet()
@@ -185,8 +178,8 @@ def emit_shared_scan(
             if alone:
                 finish_alone()
                 meet()
-            begin = builder.sdiv(builder.mul(index(units), thread), threads)
-            end = builder.sdiv(builder.mul(index(units), builder.add(thread, index(1))), threads)
+            begin = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
+            end = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
             builder.call(function, [table, begin, end])
             meet()
             if checks:
@@ -295,7 +288,7 @@ def slot_of(builder: ir.IRBuilder, table: ir.Value, slot: int) -> ir.Value:
 
 
 def emit_kernel(
-    module: ir.Module, name: str, kernel: Group | Copies | Straight, plan: Plan, memory: MemoryPlan
+    module: ir.Module, name: str, kernel: Written, plan: Plan, memory: MemoryPlan
 ) -> tuple[ir.Function, int]:
     """Write down a kernel as a function of the table of addresses and a range of units; return it with their number."""
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), name)

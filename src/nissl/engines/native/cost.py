@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nissl.engines.native.plan import Group, Kernel, Plan, equations_of, is_gather
+from nissl.engines.native.kernels import Group, Kernel, equations_of, is_gather
+from nissl.engines.native.plan import Plan
 from nissl.graph.graph import Symbol
 from nissl.tensor import Op
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from nissl.engines.native.kernels import Group, Level, is_gather
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, Unsupported, scalar_type, select, splat, widened
-from nissl.engines.native.plan import Group, Level, is_gather
 from nissl.graph.graph import Equation, Symbol
 from nissl.ops.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 

@@ -16,37 +16,10 @@ import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, Share, index
+from nissl.engines.native.kernels import SHORT_ROW, Level, Stages, is_gather
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, scalar_type, select, widened
-from nissl.engines.native.plan import Group, Level, Stages, is_gather
 from nissl.graph.graph import Equation, Symbol
-
-# Rows of up to so many vectors stay in registers from one stage to the next.
-SHORT_ROW = 4
-# What is not worth computing again in a later stage.
-COSTLY = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "pow", "sin", "cos", "random_uniform")
-
-
-def is_short(group: Group, lanes: int) -> bool:
-    """Whether the values of a row stay in registers from one stage to the next."""
-    return not group.shape or group.shape[-1] <= SHORT_ROW * lanes
-
-
-def spilled(group: Group, lanes: int) -> list[Symbol]:
-    """Return the results that a later stage needs again, and that cost too much to be computed again."""
-    if is_short(group, lanes):
-        return []
-    stages = Stages(group)
-    costly: set[Symbol] = set()
-    found: dict[Symbol, None] = {}
-    for equation in group.equations:
-        inputs = [x for x in equation.inputs if isinstance(x, Symbol)]
-        reader = stages.reductions.get(equation, stages.of[equation.outputs[0]])
-        again = [x for x in inputs if x in costly and stages.of[x] < reader]
-        found.update(dict.fromkeys(again))
-        if equation.op.name in COSTLY or any(x in costly and x not in found for x in inputs):
-            costly.update(s for s in equation.outputs if group.levels[s] is Level.ELEMENT)
-    return list(found)
 
 
 class Loops:

@@ -6,13 +6,15 @@ import ctypes
 import functools
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite
 from llvmlite import binding as llvm
-from llvmlite import ir
 
 from nissl.engines.native import cache
+
+if TYPE_CHECKING:
+    from llvmlite import ir
 
 
 @functools.cache
@@ -47,7 +49,7 @@ def vector_registers() -> int:
 def machine_code(module: ir.Module) -> bytes:
     """Return the object code of a module, optimized for this CPU: kept from an earlier run, or made now."""
     text = str(module)
-    return cache.kept(f"{describe_machine()}\n{text}", lambda: _compiled(text))
+    return cache.kept(f"{describe_machine()}\n{text}", lambda: object_code(text))
 
 
 @functools.cache
@@ -57,7 +59,8 @@ def describe_machine() -> str:
     return f"{llvm.get_host_cpu_name()} {features} LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
 
 
-def _compiled(text: str) -> bytes:
+def object_code(text: str) -> bytes:
+    """Return the object code of a module in LLVM's language, optimized for this CPU."""
     machine = target_machine()
     parsed = llvm.parse_assembly(text)
     parsed.verify()

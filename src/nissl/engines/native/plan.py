@@ -1,133 +1,28 @@
 """The plan: which equations of a graph are computed together, in which order, and where their results lie.
 
-A Group is one pass over the elements of a shape: elementwise equations, whose results stay in registers; reductions of
-them over the last axis, whose results (one for each row) later equations of the same pass may use; and reductions over
-rows or everything, whose results are there when the pass is over. A Group may be led by a matrix product: then its
-equations are applied to each tile as it is finished. Movements are no work: their results are Layouts of what is there.
-What has no machine code is a Call, to the op's own NumPy rule.
+Movements are no work: their results are Layouts of what is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from nissl.engines.native.kernels import (
+    Call,
+    Copies,
+    Group,
+    Kernel,
+    Level,
+    Stages,
+    Straight,
+    Written,
+    computes_labels,
+    is_gather,
+    spilled,
+)
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.graph.graph import Equation, Graph, Symbol
-from nissl.shapes import HOLE, Shape
-from nissl.tensor import OPS
-
-
-class Level(Enum):
-    """What a result of a Group has one of: each element, each row; or each column or all, when the pass is over."""
-
-    ELEMENT = "element"
-    ROW = "row"
-    COLUMN = "column"
-    TOTAL = "total"
-
-
-@dataclass(eq=False)
-class Group:
-    """Equations that are computed in one pass over the elements of `shape`."""
-
-    shape: Shape
-    leader: Equation | None = None  # the matrix product whose result is the first element-level value
-    equations: list[Equation] = field(default_factory=list)
-    levels: dict[Symbol, Level] = field(default_factory=dict)
-
-    @property
-    def inputs(self) -> list[Symbol]:
-        """What is read from memory."""
-        equations = [*([self.leader] if self.leader else []), *self.equations]
-        used = dict.fromkeys(x for e in equations for x in e.inputs if isinstance(x, Symbol))
-        return [x for x in used if x not in self.levels]
-
-    @property
-    def rows(self) -> Shape:
-        """The shape without its last axis."""
-        return self.shape[:-1]
-
-
-class Stages:
-    """In which stage of a row each result of a Group is there."""
-
-    def __init__(self, group: Group) -> None:
-        self.of: dict[Symbol, int] = {}
-        self.reductions: dict[Equation, int] = {}  # in which stage the walk is that they add up
-        for equation in group.equations:
-            stage = max((self.of.get(x, 0) for x in equation.inputs if isinstance(x, Symbol)), default=0)
-            if equation.op.kind == "reduce":
-                self.reductions[equation] = stage
-                stage += 1
-            self.of.update(dict.fromkeys(equation.outputs, stage))
-        self.count = 1 + max([*self.of.values(), *self.reductions.values()], default=0)
-
-
-@dataclass(eq=False)
-class Call:
-    """An equation that NumPy computes."""
-
-    equation: Equation
-
-    @property
-    def inputs(self) -> list[Symbol]:
-        """What is read from memory."""
-        return [x for x in self.equation.inputs if isinstance(x, Symbol)]
-
-
-@dataclass(eq=False)
-class Copies:
-    """An equation that puts pieces side by side, or into a larger whole: concat, pad, and the gradient of a slice."""
-
-    equation: Equation
-
-    @property
-    def inputs(self) -> list[Symbol]:
-        """What is read from memory."""
-        return [x for x in self.equation.inputs if isinstance(x, Symbol)]
-
-    def pieces(self) -> list[tuple[Symbol, Layout]]:
-        """Return what is copied, and where it lies in the memory of the result."""
-        whole, attributes = contiguous(self.equation.outputs[0].shape), self.equation.attributes
-        if self.equation.op.name == "pad":
-            return [(self.inputs[0], whole.part(self.inputs[0].shape, [before for before, _ in attributes["widths"]]))]
-        if self.equation.op.name == "index_add":
-            layout = whole.moved(OPS["index"], {"key": attributes["key"]})
-            assert layout is not None
-            return [(self.inputs[0], layout)]
-        found, start = [], [0] * len(whole.shape)
-        for symbol in self.inputs:
-            found.append((symbol, whole.part(symbol.shape, start)))
-            start[attributes["axis"]] += symbol.shape[attributes["axis"]]
-        return found
-
-
-@dataclass(eq=False)
-class Straight:
-    """All equations of a graph whose values fit into registers."""
-
-    equations: list[Equation]
-
-    @property
-    def inputs(self) -> list[Symbol]:
-        """What is read from memory."""
-        made = {symbol for e in self.equations for symbol in e.outputs}
-        used = dict.fromkeys(x for e in self.equations for x in e.inputs if isinstance(x, Symbol))
-        return [x for x in used if x not in made]
-
-
-Kernel = Group | Call | Copies | Straight
-
-
-def equations_of(kernel: Kernel) -> list[Equation]:
-    """Return the equations that a kernel computes."""
-    if isinstance(kernel, Call | Copies):
-        return [kernel.equation]
-    leader = [kernel.leader] if isinstance(kernel, Group) and kernel.leader else []
-    return [*leader, *kernel.equations]
-
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # Besides the elementwise ops: those that make an element from its place.
@@ -143,13 +38,32 @@ class Plan:
     stored: list[Symbol]  # results that need memory, in the order in which they are made
     homes: dict[Symbol, Kernel]
     in_place: dict[Symbol, Symbol]  # results that take the memory of an input
+    left_to_numpy: Sequence[Equation]  # what was found to have no machine code
+
+    @property
+    def segments(self) -> list[list[Written] | Call]:
+        """What is run in order: kernels with machine code, one after the other, and NumPy's equations between."""
+        found: list[list[Written] | Call] = []
+        for kernel in self.kernels:
+            if isinstance(kernel, Call):
+                found.append(kernel)
+            elif found and isinstance(found[-1], list):
+                found[-1].append(kernel)
+            else:
+                found.append([kernel])
+        return found
 
 
-def make_plan(graph: Graph, left_to_numpy: Iterable[Equation] = ()) -> Plan:
+def segment_name(number: int) -> str:
+    """Return the name of the function in machine code for one of a plan's segments."""
+    return f"segment_{number}"
+
+
+def make_plan(graph: Graph, left_to_numpy: Sequence[Equation] = ()) -> Plan:
     """Return a plan for a graph; some equations have no machine code."""
     if not left_to_numpy and is_tiny(graph):
         return _straight_plan(graph)
-    return _Planner(graph, set(left_to_numpy)).plan()
+    return _Planner(graph, left_to_numpy).plan()
 
 
 # A tiny program has values of so many elements at most, and so many operations; both bound the length of its code.
@@ -197,11 +111,11 @@ def _straight_plan(graph: Graph) -> Plan:
             in_place[new] = old
     places = {symbol: (symbol, contiguous(symbol.shape)) for symbol in (*graph.inputs, *graph.constants, *made)}
     stored = [symbol for symbol in made if symbol in graph.outputs]
-    return Plan([kernel], places, stored, dict.fromkeys(made, kernel), in_place)
+    return Plan([kernel], places, stored, dict.fromkeys(made, kernel), in_place, [])
 
 
 class _Planner:
-    def __init__(self, graph: Graph, left_to_numpy: set[Equation]) -> None:
+    def __init__(self, graph: Graph, left_to_numpy: Sequence[Equation]) -> None:
         self.graph = graph
         self.left_to_numpy = left_to_numpy
         self.kernels: list[Kernel] = []
@@ -220,7 +134,11 @@ class _Planner:
             new, old = self.graph.outputs[output], self.graph.inputs[place]
             if new not in in_place and self.can_be_in_place(new, old):
                 in_place[new] = old
-        return Plan(self.in_order(), self.places, stored, self.homes, in_place)
+        kernels = self.in_order()
+        for kernel in kernels:
+            if isinstance(kernel, Group) and kernel.leader is None:
+                stored.extend(s for s in spilled(kernel) if s not in stored)
+        return Plan(kernels, self.places, stored, self.homes, in_place, self.left_to_numpy)
 
     def place(self, equation: Equation) -> None:
         """Decide where an equation is computed."""
@@ -437,32 +355,6 @@ class _Planner:
                 else:
                     stack.append(waiting[0])
         return list(done)
-
-
-def is_gather(equation: Equation) -> bool:
-    """Whether an equation takes rows by their numbers, x[numbers]."""
-    if equation.op.name != "index" or len(equation.inputs) != 2:
-        return False
-    source, numbers = equation.inputs
-    assert isinstance(source, Symbol)
-    assert isinstance(numbers, Symbol)
-    first, *rest = equation.attributes["key"]
-    return first is HOLE and all(part == slice(None) for part in rest) and len(numbers.shape) == 1
-
-
-def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
-    """Whether a kernel looks up labels or rows by numbers that are not among the inputs, so that it alone can check."""
-    numbers = [numbers_of(equation) for equation in equations_of(kernel)]
-    return any(x is not None and places[x][0] not in graph.inputs for x in numbers)
-
-
-def numbers_of(equation: Equation) -> Symbol | None:
-    """Return the labels or numbers of rows that an equation looks up, if it does."""
-    if equation.op.name != "one_hot" and not is_gather(equation):
-        return None
-    numbers = equation.inputs[-1]
-    assert isinstance(numbers, Symbol)
-    return numbers
 
 
 def _reduction_level(name: str, axes: Sequence[int], ndim: int) -> Level | None:

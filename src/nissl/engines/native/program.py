@@ -13,20 +13,20 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+import nissl
 from nissl.engines.eager import evaluate
-from nissl.engines.native import cost, report
-from nissl.engines.native.assembly import emit, lanes_of
-from nissl.engines.native.emitter import UnsupportedEquation
+from nissl.engines.native import cache, cost
+from nissl.engines.native.kernels import Call, equations_of
 from nissl.engines.native.layout import Layout
-from nissl.engines.native.loops import spilled
-from nissl.engines.native.machine import Code, machine_code
+from nissl.engines.native.machine import Code, describe_machine, object_code, vector_bytes, vector_registers
 from nissl.engines.native.memory import ALIGNMENT, MemoryPlan, address, aligned
-from nissl.engines.native.plan import Group, make_plan
+from nissl.engines.native.plan import Plan, make_plan, segment_name
 from nissl.graph.graph import Equation, Graph, Symbol
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
@@ -47,6 +47,62 @@ NOTHING = (ctypes.c_int64 * 0)()
 WORTH_WAKING = 5e-4
 
 
+def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
+    """Return the plan of a graph, its memory, and its machine code: kept from an earlier run, or made now.
+
+    What is kept is found by the graph and the plan, so that nothing is written down in LLVM's language to be looked up.
+    """
+    left_to_numpy: list[Equation] = []
+    while True:
+        plan = make_plan(graph, left_to_numpy)
+        memory = MemoryPlan(graph, plan)
+        make = functools.partial(_made, graph, plan, memory)
+        answer = cache.kept(_description(graph, plan, memory), make) if _is_told_by_names(graph) else make()
+        if not answer.startswith(UNSUPPORTED):
+            return plan, memory, answer
+        left_to_numpy.append(graph.equations[int(answer.removeprefix(UNSUPPORTED))])
+
+
+# Begins an answer, in place of machine code, that gives the number of an equation which has none.
+UNSUPPORTED = b"unsupported equation "
+
+
+def _made(graph: Graph, plan: Plan, memory: MemoryPlan) -> bytes:
+    """Return machine code, or which equation has none."""
+    from nissl.engines.native import assembly, emitter  # here, as they are large, and most runs find their code
+
+    try:
+        return object_code(str(assembly.emit(graph, plan, memory)))
+    except emitter.UnsupportedEquation as found:
+        return UNSUPPORTED + str(graph.equations.index(found.equation)).encode()
+
+
+def _is_told_by_names(graph: Graph) -> bool:
+    """Whether the names of the ops tell what they compute: the rules of elementwise ops may be someone else's."""
+    rules = [equation.op.value for equation in graph.equations if equation.op.kind == "elementwise"]
+    return all(rule.__module__.startswith(f"{nissl.__name__}.") for rule in rules)
+
+
+def _description(graph: Graph, plan: Plan, memory: MemoryPlan) -> str:
+    """Return all that machine code depends on."""
+    numbers = {equation: i for i, equation in enumerate(graph.equations)}
+    kernels = [(type(kernel).__name__, *(numbers[e] for e in equations_of(kernel))) for kernel in plan.kernels]
+    parts = (
+        f"{describe_machine()} {vector_bytes()} {vector_registers()}",
+        f"nissl {nissl.__version__} {_sources()}",
+        f"{kernels} {list(memory.slots.values())} {memory.status_slot}",
+        str(graph),
+    )
+    return "\n".join(parts)
+
+
+@functools.cache
+def _sources() -> str:
+    """Return the state of nissl's own files, by which new sources make new code."""
+    files = [(path.name, path.stat()) for path in sorted(Path(nissl.__file__).parent.rglob("*.py"))]
+    return " ".join(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in files)
+
+
 class Program:
     """What runs a graph: called with arrays for its inputs, it returns arrays for its outputs."""
 
@@ -55,26 +111,12 @@ class Program:
     def __init__(self, graph: Graph) -> None:
         self.original = graph
         self.graph = simplified(graph)
-        left_to_numpy: list[Equation] = []
-        while True:
-            self.plan = make_plan(self.graph, left_to_numpy)
-            for kernel in self.plan.kernels:
-                if isinstance(kernel, Group) and kernel.leader is None:
-                    extra = [s for s in spilled(kernel, lanes_of(kernel)) if s not in self.plan.stored]
-                    self.plan.stored.extend(extra)
-            try:
-                self.memory = MemoryPlan(self.graph, self.plan)
-                module, self.segments = emit(self.graph, self.plan, self.memory)
-                break
-            except UnsupportedEquation as found:
-                left_to_numpy.append(found.equation)
-        self.module = module
+        self.plan, self.memory, code = compiled(self.graph)
+        self.segments = [
+            segment if isinstance(segment, Call) else segment_name(i) for i, segment in enumerate(self.plan.segments)
+        ]
         names = [segment for segment in self.segments if isinstance(segment, str)]
-        self.code = (
-            Code(machine_code(module), {**dict.fromkeys(names, STEP), "scan": SCAN, "shared_scan": SHARED_SCAN})
-            if names
-            else None
-        )
+        self.code = Code(code, {**dict.fromkeys(names, STEP), "scan": SCAN, "shared_scan": SHARED_SCAN})
         self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
         self.table = self.memory.new_table(self.arena)
         self.table_address = ctypes.addressof(self.table)
@@ -124,7 +166,6 @@ class Program:
 
     def run_scan(self, steps: int, slots: ctypes.Array[Any], strides: ctypes.Array[Any], count: int) -> None:
         """Run step after step, on several threads if the program is large enough."""
-        assert self.code is not None
         functions = self.code.functions
         threads = number_of_threads() if "shared_scan" in functions else 1
         if threads > 1:
@@ -141,10 +182,14 @@ class Program:
 
     def explain(self) -> str:
         """Return what the kernels are, in order."""
+        from nissl.engines.native import report  # here, as it loads what writes code, too
+
         return report.explain(self)
 
     def profile(self, arrays: Sequence[Array]) -> str:
         """Return how long the kernels take, on copies of the arrays."""
+        from nissl.engines.native import report
+
         return report.profile(self, arrays)
 
     def forget(self) -> None:
@@ -185,7 +230,6 @@ class Program:
             return
         for segment in self.segments:
             if isinstance(segment, str):
-                assert self.code is not None
                 self.code.functions[segment](self.table_address)
                 if self.status[0]:
                     return

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nissl.engines.native.assembly import emit_kernels, lanes_of
+from nissl.engines.native.assembly import emit_kernels
 from nissl.engines.native.cost import flops, traffic
+from nissl.engines.native.kernels import Call, Copies, Group, Kernel, Straight, equations_of, lanes_of
 from nissl.engines.native.limits import measured_limits
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
-from nissl.engines.native.plan import Call, Copies, Group, Kernel, Straight, equations_of
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.shapes import describe
 

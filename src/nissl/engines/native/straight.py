@@ -16,6 +16,7 @@ import numpy.typing as npt
 from llvmlite import ir
 
 from nissl.engines.native.emitter import BYTE, INDEX, INT64, Memory, UnsupportedEquation, as_results, index
+from nissl.engines.native.kernels import Straight, is_gather
 from nissl.engines.native.loops import COMBINE
 from nissl.engines.native.maths import (
     BOOL,
@@ -28,7 +29,6 @@ from nissl.engines.native.maths import (
     select,
     widened,
 )
-from nissl.engines.native.plan import Straight, is_gather
 from nissl.graph.graph import Equation, Symbol
 
 INT32 = ir.IntType(32)
@@ -109,7 +109,8 @@ class StraightLine:
             value = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT32, 0))
         if pattern.size == 1:
             return element.like(self.builder.extract_element(value, ir.Constant(INT32, int(pattern[0]))))
-        filling = constant(value.type, fill)
+        number = np.asarray(fill).astype(element.dtype)
+        filling = constant(value.type, float(number) if element.floating else int(number))
         places = [int(place) if place >= 0 else element.lanes for place in pattern]
         mask = ir.Constant(ir.VectorType(INT32, len(places)), places)
         return element.like(self.builder.shuffle_vector(value, filling, mask))

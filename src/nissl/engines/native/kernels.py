@@ -1,0 +1,186 @@
+"""Kernels: what a program is made of, as data; the plan puts them together, the assembly writes them down.
+
+A Group is one pass over the elements of a shape: elementwise equations, whose results stay in registers; reductions of
+them over the last axis, whose results (one for each row) later equations of the same pass may use; and reductions over
+rows or everything, whose results are there when the pass is over. A Group may be led by a matrix product: then its
+equations are applied to each tile as it is finished. What has no machine code is a Call, to the op's own NumPy rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from nissl.engines.native.layout import Layout, contiguous
+from nissl.engines.native.machine import vector_bytes
+from nissl.graph.graph import Equation, Graph, Symbol
+from nissl.shapes import HOLE, Shape
+from nissl.tensor import OPS
+
+
+class Level(Enum):
+    """What a result of a Group has one of: each element, each row; or each column or all, when the pass is over."""
+
+    ELEMENT = "element"
+    ROW = "row"
+    COLUMN = "column"
+    TOTAL = "total"
+
+
+@dataclass(eq=False)
+class Group:
+    """Equations that are computed in one pass over the elements of `shape`."""
+
+    shape: Shape
+    leader: Equation | None = None  # the matrix product whose result is the first element-level value
+    equations: list[Equation] = field(default_factory=list)
+    levels: dict[Symbol, Level] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        equations = [*([self.leader] if self.leader else []), *self.equations]
+        used = dict.fromkeys(x for e in equations for x in e.inputs if isinstance(x, Symbol))
+        return [x for x in used if x not in self.levels]
+
+    @property
+    def rows(self) -> Shape:
+        """The shape without its last axis."""
+        return self.shape[:-1]
+
+
+class Stages:
+    """In which stage of a row each result of a Group is there."""
+
+    def __init__(self, group: Group) -> None:
+        self.of: dict[Symbol, int] = {}
+        self.reductions: dict[Equation, int] = {}  # in which stage the walk is that they add up
+        for equation in group.equations:
+            stage = max((self.of.get(x, 0) for x in equation.inputs if isinstance(x, Symbol)), default=0)
+            if equation.op.kind == "reduce":
+                self.reductions[equation] = stage
+                stage += 1
+            self.of.update(dict.fromkeys(equation.outputs, stage))
+        self.count = 1 + max([*self.of.values(), *self.reductions.values()], default=0)
+
+
+@dataclass(eq=False)
+class Call:
+    """An equation that NumPy computes."""
+
+    equation: Equation
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        return [x for x in self.equation.inputs if isinstance(x, Symbol)]
+
+
+@dataclass(eq=False)
+class Copies:
+    """An equation that puts pieces side by side, or into a larger whole: concat, pad, and the gradient of a slice."""
+
+    equation: Equation
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        return [x for x in self.equation.inputs if isinstance(x, Symbol)]
+
+    def pieces(self) -> list[tuple[Symbol, Layout]]:
+        """Return what is copied, and where it lies in the memory of the result."""
+        whole, attributes = contiguous(self.equation.outputs[0].shape), self.equation.attributes
+        if self.equation.op.name == "pad":
+            return [(self.inputs[0], whole.part(self.inputs[0].shape, [before for before, _ in attributes["widths"]]))]
+        if self.equation.op.name == "index_add":
+            layout = whole.moved(OPS["index"], {"key": attributes["key"]})
+            assert layout is not None
+            return [(self.inputs[0], layout)]
+        found, start = [], [0] * len(whole.shape)
+        for symbol in self.inputs:
+            found.append((symbol, whole.part(symbol.shape, start)))
+            start[attributes["axis"]] += symbol.shape[attributes["axis"]]
+        return found
+
+
+@dataclass(eq=False)
+class Straight:
+    """All equations of a graph whose values fit into registers."""
+
+    equations: list[Equation]
+
+    @property
+    def inputs(self) -> list[Symbol]:
+        """What is read from memory."""
+        made = {symbol for e in self.equations for symbol in e.outputs}
+        used = dict.fromkeys(x for e in self.equations for x in e.inputs if isinstance(x, Symbol))
+        return [x for x in used if x not in made]
+
+
+Written = Group | Copies | Straight  # as machine code
+Kernel = Written | Call
+
+
+def equations_of(kernel: Kernel) -> list[Equation]:
+    """Return the equations that a kernel computes."""
+    if isinstance(kernel, Call | Copies):
+        return [kernel.equation]
+    leader = [kernel.leader] if isinstance(kernel, Group) and kernel.leader else []
+    return [*leader, *kernel.equations]
+
+
+def is_gather(equation: Equation) -> bool:
+    """Whether an equation takes rows by their numbers, x[numbers]."""
+    if equation.op.name != "index" or len(equation.inputs) != 2:
+        return False
+    source, numbers = equation.inputs
+    assert isinstance(source, Symbol)
+    assert isinstance(numbers, Symbol)
+    first, *rest = equation.attributes["key"]
+    return first is HOLE and all(part == slice(None) for part in rest) and len(numbers.shape) == 1
+
+
+def numbers_of(equation: Equation) -> Symbol | None:
+    """Return the labels or numbers of rows that an equation looks up, if it does."""
+    if equation.op.name != "one_hot" and not is_gather(equation):
+        return None
+    numbers = equation.inputs[-1]
+    assert isinstance(numbers, Symbol)
+    return numbers
+
+
+def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
+    """Whether a kernel looks up labels or rows by numbers that are not among the inputs, so that it alone can check."""
+    numbers = [numbers_of(equation) for equation in equations_of(kernel)]
+    return any(x is not None and places[x][0] not in graph.inputs for x in numbers)
+
+
+def lanes_of(group: Group) -> int:
+    """Return how many elements a vector holds: as many as registers have room for of the floats that there are."""
+    symbols = [*group.levels, *group.inputs]
+    sizes = [s.dtype.itemsize for s in symbols if s.dtype.kind == "f"] or [8]
+    return max(vector_bytes() // min(sizes), 1)
+
+
+# Rows of up to so many vectors stay in registers from one stage to the next.
+SHORT_ROW = 4
+# What is not worth computing again in a later stage.
+COSTLY = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "pow", "sin", "cos", "random_uniform")
+
+
+def spilled(group: Group) -> list[Symbol]:
+    """Return the results that a later stage of a long row needs again, and that cost too much to be computed again."""
+    if not group.shape or group.shape[-1] <= SHORT_ROW * lanes_of(group):
+        return []
+    stages = Stages(group)
+    costly: set[Symbol] = set()
+    found: dict[Symbol, None] = {}
+    for equation in group.equations:
+        inputs = [x for x in equation.inputs if isinstance(x, Symbol)]
+        reader = stages.reductions.get(equation, stages.of[equation.outputs[0]])
+        again = [x for x in inputs if x in costly and stages.of[x] < reader]
+        found.update(dict.fromkeys(again))
+        if equation.op.name in COSTLY or any(x in costly and x not in found for x in inputs):
+            costly.update(s for s in equation.outputs if group.levels[s] is Level.ELEMENT)
+    return list(found)
