@@ -26,6 +26,7 @@ def elementwise(
     predicate: bool = False,
     promoted_from: int = 0,
     outputs: int = 1,
+    rough: bool = False,
 ) -> Op:
     """Make an elementwise op; its name becomes a method of Tensor too if it has one input."""
 
@@ -42,6 +43,7 @@ def elementwise(
         outputs=outputs,
         promoted_from=promoted_from,
         floating=floating,
+        rough=rough,
         doc=doc,
     )
     if value.__code__.co_argcount == 2:

@@ -187,7 +187,7 @@ def update_rule(name: str, value: Callable[..., tuple[Any, ...]], outputs: int, 
 
     It says what happens to one number, as elementwise ops do, so that an engine can do it in one go.
     """
-    return elementwise(name, value, doc=doc, outputs=outputs)
+    return elementwise(name, value, doc=doc, outputs=outputs, rough=True)
 
 
 def decayed(g: Any, p: Any, weight_decay: float) -> Any:

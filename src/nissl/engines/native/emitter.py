@@ -17,7 +17,17 @@ from llvmlite import ir
 
 from nissl.engines.native.kernels import Group, Level, is_gather
 from nissl.engines.native.layout import Layout
-from nissl.engines.native.maths import BOOL, Element, NativeMaths, Unsupported, scalar_type, select, splat, widened
+from nissl.engines.native.maths import (
+    BOOL,
+    Element,
+    NativeMaths,
+    RoughElement,
+    Unsupported,
+    scalar_type,
+    select,
+    splat,
+    widened,
+)
 from nissl.graph.graph import Equation, Symbol
 from nissl.ops.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 
@@ -234,7 +244,7 @@ class Emitter:
             raise UnsupportedEquation(equation) from reason
 
     def _evaluate(self, equation: Equation, place: Place) -> Sequence[Element]:
-        op, attributes = equation.op, equation.attributes
+        op = equation.op
         if op.name == "one_hot":
             return [self.one_hot(equation, place)]
         if op.name == "random_uniform":
@@ -246,7 +256,7 @@ class Emitter:
         operands: list[Any] = [self.value(x, place) if isinstance(x, Symbol) else x for x in equation.inputs]
         if op.kind != "elementwise":  # a row's number, by another shape
             return operands
-        return as_results(equation, op.value(NativeMaths, *operands, **attributes))
+        return apply_rule(equation, operands)
 
     def evaluate_row(self, equation: Equation) -> None:
         """Compute an equation between the numbers of a row."""
@@ -257,10 +267,7 @@ class Emitter:
                 operands.append(self.rows[x] if x in self.rows else self.load_row(x, place))
             else:
                 operands.append(x)
-        if equation.op.kind == "elementwise":
-            results = as_results(equation, equation.op.value(NativeMaths, *operands, **equation.attributes))
-        else:
-            results = operands[:1]
+        results = apply_rule(equation, operands) if equation.op.kind == "elementwise" else operands[:1]
         self.rows.update(zip(equation.outputs, results, strict=True))
 
     current_row: ir.Value = index(0)
@@ -400,12 +407,17 @@ class Emitter:
         return NativeMaths.astype(bits.like(bits.value, INT64), dtype) * 2.0**-53
 
 
-def as_results(equation: Equation, value: Any) -> Sequence[Element]:
-    """Return what a rule gave as a sequence, in the dtypes that the equation says."""
-    results = value if equation.op.outputs > 1 else (value,)
+def apply_rule(equation: Equation, operands: Sequence[Any]) -> Sequence[Element]:
+    """Return the results of an elementwise equation, in the dtypes that it says."""
+    op = equation.op
+    if op.rough:
+        operands = [RoughElement(x.builder, x.value, x.dtype) if isinstance(x, Element) else x for x in operands]
+    value = op.value(NativeMaths, *operands, **equation.attributes)
+    results = value if op.outputs > 1 else (value,)
     if not all(isinstance(result, Element) for result in results):
-        raise Unsupported(f"{equation.op.name} of Python numbers alone")
-    return [NativeMaths.astype(result, symbol.dtype) for result, symbol in zip(results, equation.outputs, strict=True)]
+        raise Unsupported(f"{op.name} of Python numbers alone")
+    typed = [NativeMaths.astype(result, symbol.dtype) for result, symbol in zip(results, equation.outputs, strict=True)]
+    return [Element(result.builder, result.value, result.dtype) for result in typed]
 
 
 def _memory_type(dtype: np.dtype[Any]) -> ir.Type:

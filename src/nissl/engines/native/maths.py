@@ -59,6 +59,8 @@ def constant(kind: ir.Type, number: float) -> ir.Constant:
 class Element:
     """A number or a vector of numbers of one dtype."""
 
+    flags: tuple[str, ...] = ()  # what LLVM may do with its arithmetic
+
     def __init__(self, builder: ir.IRBuilder, value: ir.Value, dtype: DType) -> None:
         self.builder = builder
         self.value = value
@@ -76,7 +78,7 @@ class Element:
 
     def like(self, value: ir.Value, dtype: DType | None = None) -> Element:
         """Return another Element at the same place."""
-        return Element(self.builder, value, dtype or self.dtype)
+        return type(self)(self.builder, value, dtype or self.dtype)
 
     def coerce(self, other: Any) -> Element:
         """Return `other`, an Element or a Python number, as an Element of the same type."""
@@ -91,7 +93,8 @@ class Element:
         name = of_floats if self.floating else of_bools if self.dtype == BOOL else of_integers
         if not name:
             raise Unsupported(f"arithmetic on {self.dtype}")
-        return self.like(getattr(self.builder, name)(self.coerce(left).value, self.coerce(right).value))
+        operands = self.coerce(left).value, self.coerce(right).value
+        return self.like(getattr(self.builder, name)(*operands, flags=self.flags if self.floating else ()))
 
     def __add__(self, other: Any) -> Element:
         return self._arithmetic(self, other, "fadd", "add", "or_")
@@ -151,6 +154,31 @@ class Element:
         return self._compare("!=", other)
 
     __hash__ = object.__hash__
+
+
+class RoughElement(Element):
+    """An Element whose quotients and sums of products may be off by a few units in the last place.
+
+    Division takes as long as ten multiplications. From an estimate of the reciprocal, which LLVM takes on CPUs that
+    have one, a quotient is made by a step of Newton's method, unless it is one of infinite numbers.
+    """
+
+    flags = ("contract",)
+
+    def __truediv__(self, other: Any) -> Element:
+        return self._quotient(self, self.coerce(other))
+
+    def __rtruediv__(self, other: Any) -> Element:
+        return self._quotient(self.coerce(other), self)
+
+    def _quotient(self, a: Element, b: Element) -> Element:
+        if self.dtype != FLOAT:
+            return self.like(self.builder.fdiv(a.value, b.value))
+        b = select(b > LARGEST, b.coerce(LARGEST), b)
+        return self.like(self.builder.fdiv(a.value, b.value, flags=("arcp", "ninf", "contract")))
+
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def _call(name: str, *operands: Element) -> Element:

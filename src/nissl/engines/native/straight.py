@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from nissl.engines.native.emitter import BYTE, INDEX, INT64, Memory, UnsupportedEquation, as_results, index
+from nissl.engines.native.emitter import BYTE, INDEX, INT64, Memory, UnsupportedEquation, apply_rule, index
 from nissl.engines.native.kernels import Straight, is_gather
 from nissl.engines.native.loops import COMBINE
 from nissl.engines.native.maths import (
@@ -85,10 +85,10 @@ class StraightLine:
 
     def evaluate(self, equation: Equation) -> Sequence[Element]:
         """Return the results of an equation."""
-        op, attributes, result = equation.op, equation.attributes, equation.outputs[0]
+        op, result = equation.op, equation.outputs[0]
         if op.kind == "elementwise":
             spread = [self.spread(x, result.shape) if isinstance(x, Symbol) else x for x in equation.inputs]
-            return as_results(equation, op.value(NativeMaths, *spread, **attributes))
+            return apply_rule(equation, spread)
         if is_gather(equation):
             return [self.gather(equation)]
         rule = getattr(self, op.kind if op.kind in ("movement", "reduce") else op.name)
