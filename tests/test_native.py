@@ -205,7 +205,10 @@ def test_products_of_every_size_around_the_tile(rows, columns, inner):
         close(Program(graph)([x, y])[0], interpret(graph, [x, y])[0], factor=5)
 
 
-@pytest.mark.parametrize(("rows", "inner", "columns"), [(1500, 1100, 20), (13, 2100, 70), (1100, 2500, 3)])
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"),
+    [(1500, 1100, 20), (13, 2100, 70), (1100, 2500, 3), (1000, 900, 130), (300, 1500, 700)],
+)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_large_products_are_taken_in_panels_and_steps(rows, inner, columns, transposed):
     a, b = numbers((rows, inner)).astype("float32"), numbers((inner, columns), seed=1).astype("float32")

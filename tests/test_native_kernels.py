@@ -186,23 +186,24 @@ def test_nor_does_a_training_step():
 def test_a_kernel_that_threads_share_does_each_part_once():
     """Kernels are called for shares of their units, as threads would, for more threads than some have units."""
 
-    def f(x, y, bias):
-        return ns.tanh(x) * 2.0, x.softmax(), x.max(axis=1), ns.relu(x @ y + bias), y.T @ y
+    def f(x, y, bias, z):
+        of_columns = y.sum(axis=0), ns.exp(y).max(axis=0)
+        return ns.tanh(x) * 2.0, x.softmax(), x.max(axis=1), ns.relu(x @ y + bias), y.T @ y, *of_columns, z @ z.T
 
-    x, y, bias = floats(37, 2 * LANES + 3), floats(2 * LANES + 3, 70), floats(70)
-    graph = graph_of(f, *map(ns.tensor, (x, y, bias)))
+    x, y, bias, z = floats(37, 2 * LANES + 3), floats(2 * LANES + 3, 70), floats(70), floats(130, 900)
+    graph = graph_of(f, *map(ns.tensor, (x, y, bias, z)))
     native = FramedProgram(graph)
     module, units = emit_kernels(native.plan, native.memory)
     code = Code(machine_code(module), dict.fromkeys(units, (c_void_p, c_int64, c_int64)))
     assert max(units.values()) > 1
     for threads in (1, 2, 3, 7, 50):
-        held = native.take([x, y, bias])
+        held = native.take([x, y, bias, z])
         for name, count in units.items():
             for thread in range(threads):
                 code.functions[name](native.table, count * thread // threads, count * (thread + 1) // threads)
         native.assert_intact()
         found = [native.array_of(symbol, held) for symbol in native.graph.outputs]
-        for result, wanted in zip(found, interpret(graph, [x, y, bias]), strict=True):
+        for result, wanted in zip(found, interpret(graph, [x, y, bias, z]), strict=True):
             close(np.array(result), wanted, factor=5)
 
 

@@ -40,6 +40,8 @@ class Loops:
         self.columns = emitter.shape[-1] if emitter.shape else 1
         self.short = self.columns <= SHORT_ROW * lanes
         self.rows = math.prod(emitter.shape[:-1])
+        # One row, and the sums of columns, are divided among threads by columns.
+        self.by_columns = self.rows == 1 or Level.COLUMN in self.group.levels.values()
         self.share: Share | None = None
 
     def is_flat(self) -> bool:
@@ -69,12 +71,11 @@ class Loops:
 
     @property
     def units(self) -> int:
-        """Into how many parts the pass can be divided: rows, or chunks of the one row; 1 if sums run over all."""
-        if any(level in (Level.COLUMN, Level.TOTAL) for level in self.group.levels.values()):
+        """Into how many parts the pass can be divided: rows, or chunks of columns; 1 if sums would be divided."""
+        levels = self.group.levels.values()
+        if Level.TOTAL in levels or (self.by_columns and (self.short or Level.ROW in levels)):
             return 1
-        if self.rows > 1:
-            return self.rows
-        return 1 if self.short or self.stages.count > 1 else -(-self.columns // self.lanes)
+        return -(-self.columns // self.lanes) if self.by_columns else self.rows
 
     def emit(self, share: Share) -> None:
         """Write down the pass, or a share of its units."""
@@ -89,7 +90,7 @@ class Loops:
                     self.accumulators[equation].begin()
         if self.rows == 1:
             self.row(index(0))
-        elif self.share is None:
+        elif self.share is None or self.by_columns:
             self.emitter.loop(index(0), index(self.rows), 1, self.row)
         else:
             self.emitter.loop(self.share.begin, self.share.end, 1, self.row)
@@ -122,7 +123,7 @@ class Loops:
                 for start in range(0, self.columns, self.lanes):
                     chunk(index(start), min(self.lanes, self.columns - start))
             else:
-                emitter.chunks(self.columns, self.lanes, chunk, self.share if self.rows == 1 else None)
+                emitter.chunks(self.columns, self.lanes, chunk, self.share if self.by_columns else None)
                 emitter.reloaded |= {
                     s for s in self.stored if self.stages.of.get(s, -1) == stage and self.is_element(s)
                 }
@@ -202,7 +203,7 @@ class Loops:
             )
             self.builder.store(number, pointer, align=memory.dtype.itemsize)
 
-        self.emitter.chunks(self.columns, self.lanes, body)
+        self.emitter.chunks(self.columns, self.lanes, body, self.share)
 
 
 def _stored_type(dtype: np.dtype[Any]) -> ir.Type:

@@ -5,8 +5,9 @@ and added to the tile. Every element of the result is one sum over k, in order, 
 tile is finished, the equations of the Group that the product leads are applied to it, before it leaves the registers.
 
 What is used again stays near: a piece of B, copied if its rows lie apart, in the second level of the cache, a panel
-of A in the third (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If the inner axis
-is too long for that, it is walked in steps, and the sums that are not finished wait on a board.
+of A in the third (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow,
+all its columns stay there, and the rows of the result are finished one after the other. If the inner axis is too long
+for either, it is walked in steps, and the sums that are not finished wait on a board.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from nissl.graph.graph import Symbol
 
 # So many vectors of the result are in registers at once at most: more would only make the code longer.
 LARGEST_TILE = 16
-# Bytes of a piece of B and of a panel of A, and the rows of a board.
-PIECE, PANEL = 1 << 16, 1 << 22
-BOARD_ROWS = 1024
-# Bytes of a B that is taken whole.
-NEAR = 1 << 18
+# Bytes of a piece of B, of a panel of A, and of a board.
+PIECE, PANEL, BOARD = 1 << 16, 1 << 22, 1 << 18
+# Bytes of rows of B that are taken whole, and how many these are at least in a step along the inner axis. A step is
+# worth its work on the board if there are enough rows of tiles.
+NEAR, LONG_STEP, MANY_ROWS = 1 << 18, 192, 16
 FEW_SUMS = 4
 # A piece is copied if it is used so many times at least.
 USES_WORTH_A_COPY = 4
@@ -62,14 +63,18 @@ class Product:
         self.block = self.width * lanes  # the columns of a tile
         self.row_blocks = -(-self.rows // self.height)
         self.column_blocks = -(-self.columns // self.block)
-        self.step = min(self.inner, PIECE // (self.block * b.dtype.itemsize))  # how much of the inner axis at a time
         scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
         worth_a_copy = scattered or (self.row_blocks >= USES_WORTH_A_COPY and self.column_blocks > 1)
-        # If all of B stays near, row after row of tiles is finished, so that what lies in memory as the result does is
-        # passed in order: above all, the parameters and moments that an optimizer updates.
-        whole = self.inner * self.column_blocks * self.block
-        self.rows_first = whole * b.dtype.itemsize <= NEAR
-        self.copied = self.space(whole if self.rows_first else self.step * self.block) if worth_a_copy else None
+        # If whole rows of B stay near, row after row of tiles is finished, so that what lies in memory as the result
+        # does is passed in order: above all, the parameters and moments that an optimizer updates.
+        near, piece = NEAR // b.dtype.itemsize, PIECE // b.dtype.itemsize
+        whole = self.column_blocks * self.block
+        self.rows_first = self.inner * whole <= near or (LONG_STEP * whole <= near and self.row_blocks >= MANY_ROWS)
+        columns = whole if self.rows_first else self.block
+        steps = -(-self.inner // ((near if self.rows_first else piece) // columns))
+        self.step = -(-self.inner // steps)  # how much of the inner axis at a time
+        self.copied = self.space(self.step * columns) if worth_a_copy else None
+        self.board = Board(self, BOARD // (columns * b.dtype.itemsize), columns) if steps > 1 else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return where an operand lies, repeated over the batch."""
@@ -97,18 +102,16 @@ class Product:
         if share is not None:
             rows, columns = (share, columns) if by_rows else (rows, share)
         if self.rows_first:
-            self.by_rows_of_tiles(a, b, batch, rows, columns)
-            return
-        panel = max(PANEL // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_A_COPY)
-        if self.step == self.inner:
-            compute = functools.partial(self.in_one_step, a, b, batch)
+            panel, compute = self.row_blocks, self.by_rows_of_tiles
         else:
-            panel = min(panel, self.row_blocks, BOARD_ROWS // self.height)
-            compute = functools.partial(Board(self, panel).emit, a, b, batch)
-        if panel < self.row_blocks and (self.column_blocks > 1 or self.step < self.inner):
-            self.parts(rows, panel, lambda rows: compute(rows, columns))
+            panel = max(PANEL // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_A_COPY)
+            compute = self.by_columns_of_tiles
+        if self.board is not None:
+            panel = min(panel, self.board.tiles)
+        if panel < self.row_blocks and (self.column_blocks > 1 or self.board is not None):
+            self.parts(rows, panel, lambda rows: compute(a, b, batch, rows, columns))
         else:
-            compute(rows, columns)
+            compute(a, b, batch, rows, columns)
 
     def parts(self, share: Share, size: int, body: Callable[[Share], None]) -> None:
         """Run a body over a share in parts of some units."""
@@ -120,37 +123,55 @@ class Product:
         self.emitter.loop(share.begin, share.end, size, part)
 
     def by_rows_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
-        """Write down a product whose B is small."""
+        """Write down a product row after row of tiles."""
 
-        def piece_of(column: ir.Value, count: int) -> Memory:
-            if self.copied is None:
-                return self.part_of(b, index(0), column)
-            offset = self.builder.mul(column, index(self.inner))
-            first = self.builder.gep(self.copied, [offset], source_etype=self.kind)
-            return Memory(first, contiguous((self.inner, count)), b.dtype)
+        def compute(k: ir.Value, steps: ir.Value) -> None:
+            def piece_of(column: ir.Value, count: int) -> Memory:
+                if self.copied is None:
+                    return self.part_of(b, k, column)
+                offset = self.builder.mul(column, index(self.step))
+                first = self.builder.gep(self.copied, [offset], source_etype=self.kind)
+                return Memory(first, contiguous((self.step, count)), b.dtype)
 
-        def copy(column: ir.Value, count: int) -> None:
-            source, place = self.part_of(b, index(0), column), piece_of(column, count).pointer
-            self.copy(source, place, index(self.inner), count)
+            def copy(column: ir.Value, count: int) -> None:
+                self.copy(self.part_of(b, k, column), piece_of(column, count).pointer, steps, count)
 
-        def row_block(row: ir.Value, height: int) -> None:
-            def column_block(column: ir.Value, count: int) -> None:
-                self.tile(a, piece_of(column, count), batch, row, height, column, self.widths(count))
+            def row_block(row: ir.Value, height: int) -> None:
+                first = self.part_of(a, row, k)
+                self.column_by_column(
+                    columns,
+                    lambda column, count: self.tile(
+                        first, piece_of(column, count), steps, batch, row, height, column, count
+                    ),
+                )
 
-            self.column_by_column(columns, column_block)
+            if self.copied is not None:
+                self.column_by_column(columns, copy)
+            self.row_by_row(rows, row_block)
 
-        if self.copied is not None:
-            self.column_by_column(columns, copy)
-        self.row_by_row(rows, row_block)
+        if self.board is None:
+            compute(index(0), index(self.inner))
+        else:
+            self.board.walk(rows, functools.partial(self.column_by_column, columns), index(0), batch, compute)
 
-    def in_one_step(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
-        """Write down a product whose inner axis is short."""
+    def by_columns_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
+        """Write down a product column after column of tiles."""
 
         def column_block(column: ir.Value, count: int) -> None:
-            piece = self.piece(b, index(0), column, index(self.inner), count)
-            self.row_by_row(
-                rows, lambda row, height: self.tile(a, piece, batch, row, height, column, self.widths(count))
-            )
+            def compute(k: ir.Value, steps: ir.Value) -> None:
+                piece = self.part_of(b, k, column)
+                if self.copied is not None:
+                    piece = self.copy(piece, self.copied, steps, count)
+
+                def row_block(row: ir.Value, height: int) -> None:
+                    self.tile(self.part_of(a, row, k), piece, steps, batch, row, height, column, count)
+
+                self.row_by_row(rows, row_block)
+
+            if self.board is None:
+                compute(index(0), index(self.inner))
+            else:
+                self.board.walk(rows, lambda body: body(column, count), column, batch, compute)
 
         self.column_by_column(columns, column_block)
 
@@ -199,15 +220,10 @@ class Product:
         space.type = POINTER  # llvmlite would have it point to the whole array
         return space
 
-    def piece(self, b: Memory, row: ir.Value, column: ir.Value, rows: ir.Value, width: int) -> Memory:
-        """Return where some columns of some rows of B lie, copied one behind the other if that is worth it."""
-        source = self.part_of(b, row, column)
-        return source if self.copied is None else self.copy(source, self.copied, rows, width)
-
     def copy(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:
         """Copy some rows to a place, one behind the other; return where they lie."""
         builder = self.builder
-        target = Memory(place, contiguous((self.inner, width)), source.dtype)
+        target = Memory(place, contiguous((self.step, width)), source.dtype)
 
         def copy_row(k: ir.Value) -> None:
             def chunk(column: ir.Value, lanes: int) -> None:
@@ -231,12 +247,27 @@ class Product:
         return vector
 
     def tile(
-        self, a: Memory, b: Memory, batch: ir.Value, row: ir.Value, height: int, column: ir.Value, widths: list[int]
+        self,
+        a: Memory,
+        b: Memory,
+        steps: ir.Value,
+        batch: ir.Value,
+        row: ir.Value,
+        height: int,
+        column: ir.Value,
+        count: int,
     ) -> None:
-        """Write down a tile of the result; `b` begins at its columns."""
-        zeros = [[_zero(widened(self.kind, width)) for width in widths] for _ in range(height)]
-        sums = self.sums(self.part_of(a, row, index(0)), b, index(self.inner), zeros)
-        self.finish(sums, batch, row, column)
+        """Write down a tile of the result, or a step towards it; `a` begins at its rows, `b` at its columns."""
+        widths = self.widths(count)
+        if self.board is None:
+            self.finish(self.sums(a, b, steps, self.zeros(height, widths)), batch, row, column)
+        else:
+            place = self.board.place(row, column)
+            self.board.put(place, self.sums(a, b, steps, self.board.take(place, height, widths)))
+
+    def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
+        """Return the sums of a tile before anything is added."""
+        return [[_zero(widened(self.kind, width)) for width in widths] for _ in range(height)]
 
     def sums(self, a: Memory, b: Memory, steps: ir.Value, before: list[list[ir.Value]]) -> list[list[ir.Value]]:
         """Add the products of some columns of A and rows of B to the sums of a tile, vector by vector."""
@@ -290,46 +321,48 @@ class Product:
 
 
 class Board:
-    """Holds the sums of a column of tiles while the inner axis is walked in steps."""
+    """Holds sums of tiles while the inner axis is walked in steps."""
 
-    def __init__(self, product: Product, tiles: int) -> None:
+    def __init__(self, product: Product, rows: int, columns: int) -> None:
         self.product = product
-        shape = (tiles * product.height, product.block)
+        self.tiles = max(min(rows // product.height, product.row_blocks), 1)  # how many rows of tiles have room
+        shape = (self.tiles * product.height, columns)
         self.memory = Memory(product.space(math.prod(shape)), contiguous(shape), product.b.dtype)
 
-    def emit(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
-        """Write down some blocks of columns, and of no more rows than there is room for."""
+    def walk(
+        self,
+        rows: Share,
+        over_columns: Callable[[Callable[[ir.Value, int], None]], None],
+        first_column: ir.Value,
+        batch: ir.Value,
+        compute: Callable[[ir.Value, ir.Value], None],
+    ) -> None:
+        """Let `compute(k, steps)` add up step after step for some rows and columns of tiles, and finish these."""
         p, builder = self.product, self.product.builder
-        first_row = builder.mul(rows.begin, index(p.height))
+        self.first = builder.mul(rows.begin, index(p.height)), first_column
 
-        def place_of(row: ir.Value) -> ir.Value:
-            return p.part_of(self.memory, builder.sub(row, first_row), index(0)).pointer
+        def everywhere(body: Callable[[ir.Value, int, ir.Value, int], None]) -> None:
+            p.row_by_row(rows, lambda row, height: over_columns(lambda column, count: body(row, height, column, count)))
 
-        def column_block(column: ir.Value, count: int) -> None:
-            widths = p.widths(count)
+        def begin(row: ir.Value, height: int, column: ir.Value, count: int) -> None:
+            self.put(self.place(row, column), p.zeros(height, p.widths(count)))
 
-            def begin(row: ir.Value, height: int) -> None:
-                self.put(place_of(row), [[_zero(widened(p.kind, width)) for width in widths]] * height)
+        def step(k: ir.Value) -> None:
+            left = builder.sub(index(p.inner), k)
+            compute(k, builder.select(builder.icmp_signed("<", left, index(p.step)), left, index(p.step)))
 
-            def step(k: ir.Value) -> None:
-                left = builder.sub(index(p.inner), k)
-                steps = builder.select(builder.icmp_signed("<", left, index(p.step)), left, index(p.step))
-                piece = p.piece(b, k, column, steps, count)
+        def finish(row: ir.Value, height: int, column: ir.Value, count: int) -> None:
+            p.finish(self.take(self.place(row, column), height, p.widths(count)), batch, row, column)
 
-                def row_block(row: ir.Value, height: int) -> None:
-                    before = self.take(place_of(row), height, widths)
-                    self.put(place_of(row), p.sums(p.part_of(a, row, k), piece, steps, before))
+        everywhere(begin)
+        p.emitter.loop(index(0), index(p.inner), p.step, step)
+        everywhere(finish)
 
-                p.row_by_row(rows, row_block)
-
-            def finish(row: ir.Value, height: int) -> None:
-                p.finish(self.take(place_of(row), height, widths), batch, row, column)
-
-            p.row_by_row(rows, begin)
-            p.emitter.loop(index(0), index(p.inner), p.step, step)
-            p.row_by_row(rows, finish)
-
-        p.column_by_column(columns, column_block)
+    def place(self, row: ir.Value, column: ir.Value) -> ir.Value:
+        """Return where the sums of a tile begin."""
+        first_row, first_column = self.first
+        builder = self.product.builder
+        return self.product.part_of(self.memory, builder.sub(row, first_row), builder.sub(column, first_column)).pointer
 
     def take(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Return the sums of a tile that lie on the board."""
