@@ -1,0 +1,134 @@
+"""`nissl run`: an experiment of the curriculum, its numbers and its pictures; or all of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nissl import plots
+from nissl.cli.options import table, write_json
+from nissl.errors import unknown_name
+from nissl.experiments.catalog import Experiment, catalog, find
+from nissl.experiments.pages import picture_file
+from nissl.experiments.report import Report, Row
+
+WIDTH = 88  # of running text
+
+
+class _Experiments(click.Group):
+    """A command for each experiment, with the options that it declares, and `all`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*catalog(), "all"]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name == "all":
+            return click.Command("all", callback=_run_all, params=_common(), help="Run all experiments, in order.")
+        return _command(find(name)) if name in catalog() else None
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = arguments[0] if arguments else ""
+        if name and not name.startswith("-") and name not in self.list_commands(context):
+            context.fail(str(unknown_name("experiment", name, self.list_commands(context))))
+        return super().resolve_command(context, arguments)
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(["--out"], type=click.Path(file_okay=False, path_type=Path), default=Path("gallery"),
+                     show_default=True, help="Folder for the pictures."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Write the results as one JSON object."),
+    ]  # fmt: skip
+
+
+def _command(experiment: Experiment) -> click.Command:
+    options = [
+        click.Option(
+            [f"--{argument.name.replace('_', '-')}"],
+            type=argument.kind,
+            default=argument.default,
+            show_default=True,
+            help=f"{argument.option.help[:1].upper()}{argument.option.help[1:]}, {argument.option.range}.",
+        )
+        for argument in experiment.arguments.values()
+    ]
+
+    def callback(out: Path, as_json: bool, **chosen: Any) -> None:
+        document = _run(experiment, out, chosen, quiet=as_json)
+        if as_json:
+            write_json(document)
+
+    text = f"{experiment.title}.\n\n{experiment.see}"
+    return click.Command(experiment.name, callback=callback, params=[*options, *_common()], help=text)
+
+
+def _run_all(out: Path, as_json: bool) -> None:
+    documents = []
+    for experiment in catalog().values():
+        documents.append(_run(experiment, out, {}, quiet=as_json))
+        if not as_json:
+            click.echo()
+    if as_json:
+        write_json({"experiments": documents})
+
+
+def _run(experiment: Experiment, out: Path, options: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Run an experiment, save its pictures, say what came out; return that as a document."""
+    if not quiet:
+        click.echo(click.style(f"{experiment.name}: {experiment.title}", bold=True))
+    start = time.perf_counter()
+    report = experiment.run(options)
+    seconds = time.perf_counter() - start
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, figure in report.pictures.items():
+        paths.append(out / picture_file(experiment.name, name))
+        plots.save(figure, paths[-1])
+    if not quiet:
+        click.echo(_table(report))
+        click.echo()
+        click.echo(click.wrap_text(" ".join(experiment.see.split()), WIDTH))
+        for path in paths:
+            click.echo(f"picture: {path}")
+    return {
+        "experiment": experiment.name,
+        "options": options,
+        "seconds": round(seconds, 3),
+        "rows": [{"what": r.what, "found": r.found, "expected": r.expected, "holds": r.holds} for r in report.rows],
+        "pictures": [str(path) for path in paths],
+    }
+
+
+def _table(report: Report) -> str:
+    rows = [("what", "came out", "expected", "")]
+    rows += [(row.what, _text(row.found), row.expected, _verdict(row)) for row in report.rows]
+    return table(rows)
+
+
+def _verdict(row: Row) -> str:
+    return "" if row.holds is None else "yes" if row.holds else "NO"
+
+
+def _text(found: Any) -> str:
+    """Return what came out, short enough for a table.
+
+    >>> _text((0.31682708, 2)), _text("all rows right")
+    ('0.316827  2', 'all rows right')
+    """
+    if isinstance(found, str):
+        return found
+    if isinstance(found, int):
+        return f"{found:,}"
+    if hasattr(found, "tolist"):
+        found = found.tolist()
+    if isinstance(found, list | tuple):
+        return "  ".join(map(_text, found))
+    return f"{found:.6g}"
+
+
+command = _Experiments("run", help="Run an experiment of the curriculum, or all of them.")

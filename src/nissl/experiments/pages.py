@@ -1,0 +1,68 @@
+"""The documentation of the curriculum: `python -m nissl.experiments.pages FOLDER`.
+
+Each page is made from the experiment's own file, and its pictures by running it, so that they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nissl import files, plots
+from nissl.experiments.catalog import Experiment, catalog
+
+BACK = "[All experiments](README.md)"
+
+
+def page(experiment: Experiment, pictures: Sequence[str]) -> str:
+    """Return the page of an experiment in Markdown, for pictures of these names."""
+    images = [f"![{experiment.title}]({picture_file(experiment.name, name)})" for name in pictures]
+    parts = [
+        f"# {experiment.title}",
+        experiment.idea,
+        f"```console\n$ nissl run {experiment.name}\n```",
+        "\n\n".join(images),
+        f"**What to see.** {experiment.see}",
+        f"**Try.** {experiment.suggestion}",
+        "## The code",
+        f"```python\n{experiment.source}```",
+        BACK,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def index() -> str:
+    """Return the page that lists all experiments."""
+    lines = [f"{i}. [{e.name}]({e.name}.md): {e.title}" for i, e in enumerate(catalog().values(), start=1)]
+    what = (
+        "Each is one short file that runs: `nissl run NAME`, or `nissl run all --out gallery`. These pages are made "
+        "from the files by `python -m nissl.experiments.pages docs/learn`."
+    )
+    return "\n".join(["# How networks learn, in experiments", "", what, "", *lines]) + "\n"
+
+
+def picture_file(experiment: str, picture: str) -> str:
+    """Return the name of the file of a picture.
+
+    >>> picture_file("xor", ""), picture_file("xor", "draws")
+    ('xor.png', 'xor-draws.png')
+    """
+    return f"{experiment}-{picture}.png" if picture else f"{experiment}.png"
+
+
+def write(folder: Path) -> None:
+    """Run all experiments; write their pages and pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for experiment in catalog().values():
+        pictures = experiment.run().pictures
+        for name, figure in pictures.items():
+            plots.save(figure, folder / picture_file(experiment.name, name))
+        files.write_text(folder / f"{experiment.name}.md", page(experiment, list(pictures)))
+    files.write_text(folder / "README.md", index())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    write(parser.parse_args().folder)

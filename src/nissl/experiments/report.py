@@ -1,0 +1,72 @@
+"""What an experiment says of itself: which options it takes, and what came out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nissl.errors import OptionError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Option:
+    """A number that an experiment can be run with: what it means, and from where to where it may go.
+
+    It stands in the annotation of an argument: `lr: Annotated[float, Option("step size", above=0)] = 0.1`.
+    """
+
+    help: str
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+
+    @property
+    def range(self) -> str:
+        """The range in words.
+
+        >>> Option("step size", above=0, most=10).range
+        'above 0 and at most 10'
+        """
+        low = f"above {self.above:g}" if self.above > -math.inf else f"at least {self.least:g}"
+        parts = [low] if max(self.above, self.least) > -math.inf else []
+        parts += [f"at most {self.most:g}"] if self.most < math.inf else []
+        return " and ".join(parts) or "any number"
+
+    def check(self, name: str, value: float) -> None:
+        """Raise OptionError unless a value is in the range."""
+        if not (math.isfinite(value) and self.least <= value <= self.most and value > self.above):
+            raise OptionError(f"{name} is {value:g}; it has to be {self.range}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that came out: a number, a text or several; and what was expected, if anything was."""
+
+    what: str
+    found: Any
+    expected: str = ""
+    holds: bool | None = None
+
+
+@dataclass
+class Report:
+    """What came out of an experiment: rows of a small table, and pictures by name."""
+
+    rows: list[Row] = field(default_factory=list)
+    pictures: dict[str, Figure] = field(default_factory=dict)
+
+    def note(self, what: str, found: Any) -> None:
+        """Add a row that shows something."""
+        self.rows.append(Row(what, found))
+
+    def check(self, what: str, found: Any, expected: str, holds: bool) -> None:
+        """Add a row that shows something beside what is expected, and whether that holds."""
+        self.rows.append(Row(what, found, expected, bool(holds)))
+
+    def picture(self, figure: Figure, name: str = "") -> None:
+        """Add a picture; the first needs no name."""
+        self.pictures[name] = figure
