@@ -57,7 +57,8 @@ def lines(
     """Draw lines over a common x, a panel for each entry of `panels`, in which each line has its name and colour.
 
     `x` has shape (points,) and counts from 0 unless given; each line has shape (points,) too. A name has the same
-    colour in all panels, and one legend below explains them. `log` says which axes are logarithmic: "x", "y", "xy" or none.
+    colour in all panels, and one legend below explains them. `log` says which axes are logarithmic: "x",
+    "y", "xy" or none.
 
     >>> figure = lines({"loss": {"SGD": [3.0, 2.0, 1.5], "Adam": [3.0, 1.0, 0.5]}})
     >>> [text.get_text() for text in figure.legends[0].get_texts()]

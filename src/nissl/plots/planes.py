@@ -49,12 +49,12 @@ def contour_paths(
         axes = figure.add_subplot(down, across, position)
         axes.contour(columns, rows, heights, levels=levels, colors="grey", linewidths=0.7, alpha=0.6)
         colour = COLOURS[(position - 1) % len(COLOURS)]
-        # Far away points would make matplotlib's transforms overflow.
-        inside = np.clip(np.nan_to_num(path, nan=np.inf), -1e6, 1e6)
-        axes.plot(*inside.T, "-o", color=colour, markersize=3.5, linewidth=1.5)
-        axes.plot(*inside[0], "o", color=BLACK, markersize=9, fillstyle="none", markeredgewidth=2)
-        axes.plot(*inside[-1], "*", color=BLACK, markersize=12)
+        drawn = _within_reach(path, max(map(abs, (*x, *y))))
+        axes.plot(*drawn.T, "-o", color=colour, markersize=3.5, linewidth=1.5)
+        axes.plot(*drawn[0], "o", color=BLACK, markersize=9, fillstyle="none", markeredgewidth=2)
+        axes.plot(*drawn[-1], "*", color=BLACK, markersize=12)
         axes.set(xlim=x, ylim=y)
+        axes.set_box_aspect(1)
         axes.set_title(plain(name, 40), fontsize=TEXT)
         tidy(axes)
         axes.grid(False)
@@ -62,3 +62,11 @@ def contour_paths(
     if title:
         figure.suptitle(plain(title, 100), fontsize=TITLE)
     return figure
+
+
+def _within_reach(path: Array, size: float) -> Array:
+    """Return a path up to where it is lost in infinity; points far away come nearer, in the same direction."""
+    finite = np.isfinite(path).all(axis=1)
+    kept = path[: len(path) if finite.all() else max(int(finite.argmin()), 1)]
+    reach = 100 * size
+    return kept * np.minimum(1, reach / np.maximum(np.abs(kept).max(axis=1, keepdims=True), reach))
