@@ -20,7 +20,7 @@ LAYERS = [
     ["compiler"],
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
-    ["divergence", "training"],
+    ["divergence", "training", "inspect"],
     ["experiments"],
     ["cli"],
 ]

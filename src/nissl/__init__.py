@@ -7,8 +7,8 @@ Every value and gradient can be looked at; `ns.compile` runs the same code faste
 """
 
 import nissl.engines.eager as _eager  # noqa: F401  (the engine that everything starts on)
-from nissl import nn, optim, random
-from nissl.autodiff import check_gradients, grad, no_grad, numerical_gradient, value_and_grad
+from nissl import inspect, nn, optim, random
+from nissl.autodiff import check_gradients, grad, gradient_flow, no_grad, numerical_gradient, value_and_grad
 from nissl.compiler import compile
 from nissl.data import Dataset, batches, datasets
 from nissl.errors import (
@@ -119,8 +119,10 @@ __all__ = [
     "flip",
     "full",
     "grad",
+    "gradient_flow",
     "greater",
     "greater_equal",
+    "inspect",
     "less",
     "less_equal",
     "linspace",

@@ -388,14 +388,14 @@ class Traced:
         return unflatten(self.results_structure, results)
 
 
-def _stacked(results: Sequence[Any]) -> Any:
-    """Return results of one structure with their Tensors stacked."""
+def joined(results: Sequence[Any], join: Callable[[list[Array]], Array] = np.stack) -> Any:
+    """Return results of one structure as one, with their Tensors stacked, or joined otherwise."""
     leaves: list[list[Any]] = []
     for result in results:
         leaves.append([])
         structure = flatten(result, leaves[-1])
-    stacked = [wrap(np.stack([leaf._array() for leaf in column])) for column in zip(*leaves, strict=True)]
-    return unflatten(structure, stacked)
+    whole = [wrap(join([leaf._array() for leaf in column])) for column in zip(*leaves, strict=True)]
+    return unflatten(structure, whole)
 
 
 def _is_waiting(tensor: Tensor) -> bool:
@@ -447,6 +447,8 @@ class Compiled:
         """Run the graph for these arguments, traced now if it is not there."""
         if isinstance(current.engine, Trace):
             return self.function(*positional, **keywords)  # one graph holds both
+        if current.watch is not None:
+            return current.watch.call(self, positional, keywords)
         latest = self.latest  # which another thread may replace meanwhile
         if latest is not None and not keywords:
             recognized = latest.recognize(positional)
@@ -489,12 +491,14 @@ class Compiled:
                 f"shapes {[array.shape for array in arrays]} and steps={steps}"
             )
         (count,) = lengths
+        if current.watch is not None:
+            return current.watch.scan(self, arrays, count)
         arguments: list[Tensor] = []
         structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
         self.latest = traced = self._find(structure, arguments)
         if traced.can_scan:
             return traced.scan(arrays, count)
-        return _stacked([self(*(array[i] for array in arrays)) for i in range(count)])
+        return joined([self(*(array[i] for array in arrays)) for i in range(count)])
 
     def _find(self, structure: Any, arguments: list[Tensor]) -> Traced:
         order = {id(argument): i for i, argument in reversed(list(enumerate(arguments)))}

@@ -90,11 +90,25 @@ class Same:
         return f"this {type(self.thing).__name__}"
 
 
+class Watch(Protocol):
+    """What is told of the outputs of modules, and takes the calls of compiled functions in hand."""
+
+    def saw(self, module: Any, output: Any) -> None:
+        """Look at what a module returned."""
+
+    def call(self, compiled: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+        """Return what a compiled function returns."""
+
+    def scan(self, compiled: Any, arrays: Sequence[Any], steps: int) -> Any:
+        """Return what `compiled.scan` returns."""
+
+
 class Current(threading.local):
     """The engine of this thread, and whether ops remember their inputs for a backward walk."""
 
     engine: Engine  # the reference engine, until another is entered; set where it is defined, in engines/eager.py
     recording: bool = True
+    watch: "Watch | None" = None  # what looks on while a model trains
 
 
 current = Current()

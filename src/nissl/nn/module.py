@@ -74,9 +74,12 @@ class Module:
         engine = current.engine
         engine.enter(self)
         try:
-            return self.forward(*inputs)
+            output = self.forward(*inputs)
         finally:
             engine.leave(self)
+        if current.watch is not None:
+            current.watch.saw(self, output)
+        return output
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():

@@ -1,0 +1,163 @@
+"""A watch on a training: it sees what happened, and changes nothing."""
+
+import numpy as np
+import pytest
+from samples import numbers
+
+import nissl as ns
+from nissl import nn, optim
+from nissl.errors import OptionError
+from nissl.inspect import UNSATURATED, statistics, watch
+
+X, LABELS = numbers((40, 5)).astype("float32"), np.arange(40) % 3
+
+
+def network(dropout=0.0):
+    ns.manual_seed(1)
+    return nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm(8), nn.Sigmoid(), nn.Dropout(dropout), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3)
+    )
+
+
+def stepper(model, way):
+    """Return a function that takes a step on rows with some numbers, eager or compiled, and returns the loss."""
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    x, labels = ns.tensor(X), ns.tensor(LABELS)
+
+    def step(rows):
+        loss = nn.cross_entropy(model(x[rows]), labels[rows])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step if way == "eager" else ns.compile(step, engine=way)
+
+
+ROWS = np.arange(40 * 11).reshape(11, 40) % 40
+
+
+@pytest.mark.parametrize("way", ["eager", "numpy", "native"])
+def test_a_watch_changes_nothing(way):
+    found = []
+    for watched in (False, True):
+        model = network(dropout=0.3)
+        step = stepper(model, way)
+        if watched:
+            with watch(model, every=3) as seen:
+                losses = [step(rows).item() for rows in ROWS]
+        else:
+            losses = [step(rows).item() for rows in ROWS]
+        found.append((losses, model.state_dict()))
+    assert seen.steps == [0, 3, 6, 9]
+    (losses, state), (seen_losses, seen_state) = found
+    np.testing.assert_allclose(losses, seen_losses, rtol=1e-6)
+    for path, values in state.items():
+        np.testing.assert_allclose(values, seen_state[path], rtol=2e-5, atol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 100])
+def test_a_scan_goes_from_one_step_to_look_at_to_the_next(every):
+    plain, watched = network(), network()
+    expected = stepper(plain, "native").scan(ROWS)
+    step = stepper(watched, "native")
+    with watch(watched, every=every) as seen:
+        found = [step.scan(ROWS[:5]), step.scan(ROWS[5:])]
+    np.testing.assert_allclose(np.concatenate([f.numpy() for f in found]), expected.numpy(), rtol=1e-6)
+    assert seen.steps == list(range(0, len(ROWS), every))
+
+
+@pytest.mark.parametrize("way", ["eager", "numpy", "native"])
+def test_what_is_recorded_is_what_happened(way):
+    model, twin = network(), network()
+    step = stepper(model, way)
+    outputs = {path: module for path, module in twin.named_modules().items() if path}
+    with watch(model, every=1, bins=7) as seen:
+        step(ROWS[0])
+    value = ns.tensor(X)
+    for path, module in outputs.items():
+        value = module(value)
+        expected = statistics(value.numpy(), 7, UNSATURATED.get(type(module)))
+        same(seen.activations[path][0], expected)
+    nn.cross_entropy(value, ns.tensor(LABELS)).backward()
+    for path, parameter in twin.named_parameters().items():
+        same(seen.gradients[path][0], statistics(parameter.grad.numpy(), 7))
+    for path, parameter in model.named_parameters().items():
+        same(seen.weights[path][0], statistics(parameter.numpy(), 7))
+
+
+def same(found, expected):
+    for what in ("mean", "std", "norm", "zeros", "saturated"):
+        assert getattr(found, what) == pytest.approx(getattr(expected, what), rel=1e-4, abs=1e-6), what
+    np.testing.assert_allclose(found.edges, expected.edges, rtol=1e-4, atol=1e-6)
+
+
+def test_fit_is_seen_step_by_step_and_learns_the_same():
+    states = []
+    for watched in (False, True):
+        model = network(dropout=0.2)
+        if watched:
+            with watch(model, every=5) as seen:
+                ns.fit(model, (X, LABELS), validation=(X, LABELS), epochs=4, batch_size=8, seed=0, progress=False)
+        else:
+            ns.fit(model, (X, LABELS), validation=(X, LABELS), epochs=4, batch_size=8, seed=0, progress=False)
+        states.append(model.state_dict())
+    assert seen.steps == [0, 5, 10, 15]
+    for path, values in states[0].items():
+        np.testing.assert_allclose(values, states[1][path], rtol=2e-5, atol=1e-6, err_msg=path)
+    assert [len(found) for found in seen.curves("gradients", "norm").values()] == [4] * len(model.named_parameters())
+    assert "activations 2" in str(seen)
+    assert "step 15" in str(seen)
+
+
+def test_calls_that_train_nothing_are_no_steps():
+    model = network()
+    forward = ns.compile(lambda x: model(x))
+    step = stepper(model, "native")
+    with watch(model, every=2) as seen:
+        model.eval()
+        with ns.no_grad():
+            model(ns.tensor(X))
+        forward(ns.tensor(X))
+        model.train()
+        ns.compile(lambda x: x * 2)(ns.tensor(X))
+        for rows in ROWS[:4]:
+            step(rows)
+    assert seen.steps == [0, 2]
+
+
+def test_statistics_are_those_of_numpy():
+    values = numbers((50, 30))
+    values[::5] = 0
+    found = statistics(values, bins=9, unsaturated=(-1.0, 1.0))
+    assert found.mean == pytest.approx(values.mean())
+    assert found.std == pytest.approx(values.std())
+    assert found.norm == pytest.approx(np.linalg.norm(values))
+    assert found.zeros == pytest.approx(0.2)
+    assert found.saturated == pytest.approx((np.abs(values) > 1).mean())
+    np.testing.assert_array_equal(found.counts, np.histogram(values, 9)[0])
+    assert statistics(np.arange(100_000.0)).counts.sum() <= 4096
+    assert statistics([np.nan, np.inf, 1.0]).counts.sum() == 1
+    assert statistics([np.nan]).counts.sum() == 0
+
+
+def test_mistakes_are_told():
+    model = network()
+    with pytest.raises(OptionError, match="needs a Module, got str"):
+        watch("model")
+    with pytest.raises(OptionError, match="every=0"):
+        watch(model, every=0)
+    with pytest.raises(OptionError, match="at least one number"):
+        statistics([])
+    with watch(model) as seen, pytest.raises(OptionError, match="a watch is on already"), watch(model):
+        pass
+    assert "nothing was recorded" in str(seen)
+    with pytest.raises(OptionError, match="the kinds are activations, gradients, weights"):
+        seen.curves("gradient", "norm")
+
+
+def test_a_watch_is_off_after_an_error():
+    model = network()
+    with pytest.raises(ZeroDivisionError), watch(model):
+        raise ZeroDivisionError
+    with watch(model):
+        pass
