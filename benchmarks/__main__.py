@@ -5,7 +5,19 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from benchmarks import accuracy, compiling, contests, footprint, gradients, growth, machine, process, products, steps
+from benchmarks import (
+    accuracy,
+    compiling,
+    contests,
+    footprint,
+    gradients,
+    growth,
+    machine,
+    process,
+    products,
+    steps,
+    watching,
+)
 from benchmarks.results import HEAD, RESULTS, Row, describe_machine, section, write
 from benchmarks.worker import two_cores
 
@@ -19,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], Iterable[tuple]]]] = {
     "products": ("Matrix products", products.measure),
     "compile": ("Compilation", compiling.measure_first_call),
     "threads": ("More threads than cores", compiling.measure_threads),
+    "watch": ("A training that is watched", watching.measure),
     "process": ("Five epochs of Fashion-MNIST, the whole process", process.measure),
     "growth": ("784-W-10 as width and batch grow", growth.measure),
     "digits": ("Accuracy on the digits", accuracy.measure_digits),

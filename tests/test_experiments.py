@@ -19,13 +19,8 @@ each_experiment = pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda 
 
 
 def test_the_curriculum_is_whole_and_in_order():
-    assert (
-        list(catalog())
-        == (
-            "gates activations forward softmax losses gradients descent graph backprop xor vanishing init optimizers "
-            "overfitting batchnorm fashion hyperparameters"
-        ).split()
-    )
+    names = "gates activations forward softmax losses gradients descent graph backprop xor vanishing init optimizers"
+    assert " ".join(catalog()) == f"{names} overfitting batchnorm fashion hyperparameters"
     assert [experiment.module.CHAPTER for experiment in EXPERIMENTS] == list(range(1, len(EXPERIMENTS) + 1))
 
 
@@ -46,15 +41,11 @@ def test_an_experiment_says_what_it_is_what_to_see_and_what_to_try(experiment):
 @each_experiment
 def test_an_experiment_uses_the_public_library_alone(experiment):
     for node in ast.walk(ast.parse(Path(experiment.module.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            modules = [node.module]
-        else:
-            continue
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module] if isinstance(node, ast.ImportFrom) else []
         for module in modules:
-            allowed = module in ("nissl", "numpy", "nissl.experiments.report") or module in sys.stdlib_module_names
-            assert allowed or module.split(".")[0] in sys.stdlib_module_names, module
+            public = module in ("nissl", "numpy", "nissl.experiments.report")
+            assert public or module.split(".")[0] in sys.stdlib_module_names, module
 
 
 @each_experiment
@@ -161,7 +152,7 @@ def test_an_option_knows_its_range():
     assert Option("", least=1, most=5).range == "at least 1 and at most 5"
     assert Option("", above=0).range == "above 0"
     for value in (0, 6, float("nan"), float("inf")):
-        with pytest.raises(OptionError, match="steps is .*; it has to be at least 1 and at most 5"):
+        with pytest.raises(OptionError, match=r"steps is .*; it has to be at least 1 and at most 5"):
             Option("", least=1, most=5).check("steps", value)
     with pytest.raises(OptionError, match="it has to be above 0"):
         Option("", above=0).check("lr", 0)

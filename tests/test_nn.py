@@ -416,3 +416,14 @@ def test_a_module_without_forward_says_so():
 
     with pytest.raises(NotImplementedError, match="Empty"):
         Empty()(ns.ones(2))
+
+
+def test_a_notebook_shows_a_model_as_a_table():
+    class Strange(nn.Module):
+        def __repr__(self):
+            return "<strange>"
+
+    page = nn.Sequential(nn.Linear(2, 3), Strange())._repr_html_()
+    assert "<td>0</td><td>Linear(2, 3)</td><td>2×3 3</td><td>9</td>" in page
+    assert "&lt;strange&gt;" in page
+    assert "9 parameters, 0.0 kB" in page

@@ -7,6 +7,7 @@ second compiled function, which returns what the layers put out too. All other s
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,25 +55,38 @@ def statistics(values: npt.ArrayLike, bins: int = 30, unsaturated: tuple[float, 
     (1.75, 5.0, 0.5)
     """
     numbers = np.asarray(values).reshape(-1)
+    numbers = numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
     if not numbers.size:
         raise OptionError("statistics needs at least one number")
-    sample = numbers[:: -(-numbers.size // SAMPLE)].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    least, most = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)
-    if most - least <= 1e-12 * max(abs(least), abs(most)):  # all one number, around which there is room for bins
-        least, most = least - 0.5, most + 0.5
-    counts, edges = np.histogram(sample, bins, (least, most))
-    low, high = unsaturated or (-np.inf, np.inf)
     with np.errstate(all="ignore"):
+        mean = float(numbers.mean())
+        centred = numbers - numbers.dtype.type(mean)
+        variance = float(np.dot(centred, centred)) / numbers.size
+        low, high = unsaturated or (-np.inf, np.inf)
+        counts, edges = _histogram(numbers[:: -(-numbers.size // SAMPLE)], bins)
         return Statistics(
-            mean=float(numbers.mean()),
-            std=float(numbers.std()),
-            norm=float(np.sqrt(np.dot(numbers, numbers))),
+            mean=mean,
+            std=math.sqrt(variance),
+            norm=math.sqrt(numbers.size * (variance + mean * mean)),
             zeros=1 - int(np.count_nonzero(numbers)) / numbers.size,
             saturated=float(((numbers < low) | (numbers > high)).mean()) if unsaturated else 0.0,
             counts=counts,
             edges=edges,
         )
+
+
+def _histogram(numbers: Array, bins: int) -> tuple[Array, Array]:
+    """Do what `np.histogram` does, in a third of the time, for numbers that may be all equal or not finite."""
+    sample = numbers.astype(np.float64)
+    least, most = (float(sample.min()), float(sample.max()))
+    if not math.isfinite(most - least):
+        sample = sample[np.isfinite(sample)]
+        least, most = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)
+    if most - least <= 1e-12 * max(abs(least), abs(most)):  # all one number, around which there is room for bins
+        least, most = least - 0.5, most + 0.5
+    places = ((sample - least) * (bins / (most - least))).astype(np.intp)
+    counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
+    return counts, least + np.arange(bins + 1) * ((most - least) / bins)
 
 
 class Taps:
@@ -227,11 +241,11 @@ class Watch:
 
     def _observer(self, compiled: Compiled) -> Compiled:
         """Return a function that computes what a compiled one does, and returns what the modules put out too."""
-        taps = self.taps
+        taps, function = self.taps, compiled.function
 
         def observed(*positional: Any, **keywords: Any) -> tuple[Any, dict[str, Tensor]]:
             with watching(taps):
-                result = compiled.function(*positional, **keywords)
+                result = function(*positional, **keywords)
             return result, taps.taken()
 
         if compiled not in self.observers:

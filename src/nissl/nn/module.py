@@ -8,6 +8,7 @@ saved and made again.
 
 from __future__ import annotations
 
+import html
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -167,6 +168,13 @@ class Module:
         """Return a table of the parts with their shapes and the number of their parameters."""
         return summary(self)
 
+    def _repr_html_(self) -> str:
+        """Return the summary as a table for a notebook."""
+        head, *rows = [[html.escape(cell) for cell in row] for row in _summary_rows(self)]
+        lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
+        lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
+        return f"<table>{''.join(lines)}</table><p>{_size(self)}</p>"
+
     def __repr__(self) -> str:
         try:
             given = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
@@ -254,6 +262,12 @@ class Sequential(Module):
 
 def summary(module: Module) -> str:
     """Return a table of the layers of a Module: path, layer, shapes of its own parameters, how many numbers."""
+    rows = _summary_rows(module)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join([*(_aligned(row, widths) for row in rows), _size(module)])
+
+
+def _summary_rows(module: Module) -> list[tuple[str, str, str, str]]:
     rows = [("layer", "", "shapes", "parameters")]
     for path, part in module.named_modules().items():
         own = [p for p in vars(part).values() if isinstance(p, Parameter)]
@@ -261,12 +275,13 @@ def summary(module: Module) -> str:
             continue
         shapes = " ".join("×".join(map(str, p.shape)) or "1" for p in own)
         rows.append((path, repr(part), shapes, f"{sum(p.size for p in own):,}"))
+    return rows
+
+
+def _size(module: Module) -> str:
     total = sum(p.size for p in module.named_parameters().values())
     size = sum(p.size * p.dtype.itemsize for p in module.named_parameters().values())
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_aligned(row, widths) for row in rows]
-    lines.append(f"{total:,} parameters, {size / 1e3:,.1f} kB")
-    return "\n".join(lines)
+    return f"{total:,} parameters, {size / 1e3:,.1f} kB"
 
 
 def _aligned(row: Sequence[str], widths: Iterable[int]) -> str:
