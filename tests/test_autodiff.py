@@ -327,6 +327,48 @@ def test_check_gradients_takes_integers_as_they_are():
     ns.check_gradients(lambda x, i: x[i], [1.0, 2.0, 3.0], [2, 2])
 
 
+# ---- the graph and what flows back along its edges ----
+
+
+def test_gradient_flow_has_the_gradients_of_intermediate_values():
+    x, w = leaf([[1.0, 2.0]]), leaf([[3.0], [4.0]])
+    product = x @ w
+    shifted = product + 1.0
+    edges = ns.gradient_flow((shifted * shifted).sum())
+    assert [edge.target.op.name for edge in edges] == ["matmul", "matmul", "add", "add", "mul", "mul", "sum"]
+    along = {id(edge.source): edge.gradient for edge in edges if edge.source is not shifted}
+    np.testing.assert_array_equal(along[id(product)].numpy(), [[24.0]])
+    np.testing.assert_array_equal(along[id(x)].numpy(), [[72.0, 96.0]])
+    assert x.grad is None
+    assert w.grad is None
+
+
+def test_the_parts_of_a_gradient_add_up_to_what_backward_leaves():
+    x, b = leaf([1.0, 2.0, 3.0]), leaf(0.5)
+    y = (x * x.tanh() + b * x - x).sum()
+    parts = [edge.gradient for edge in ns.gradient_flow(y) if edge.source is x]
+    y.backward()
+    assert len(parts) == 4
+    np.testing.assert_allclose(np.sum([part.numpy() for part in parts], axis=0), x.grad.numpy(), rtol=1e-15)
+    (to_b,) = [edge.gradient for edge in ns.gradient_flow(y) if edge.source is b]
+    np.testing.assert_array_equal(to_b.numpy(), b.grad.numpy())  # of the shape of b, though b was broadcast
+
+
+def test_nothing_flows_to_constants():
+    x = leaf(2.0)
+    found = {edge.source.item(): edge.gradient for edge in ns.gradient_flow(x * 3.0 + ns.tensor(7.0))}
+    assert found[3.0] is None
+    assert found[7.0] is None
+    assert found[2.0].item() == 3.0
+
+
+def test_gradient_flow_needs_one_number_with_a_history():
+    with pytest.raises(GradientError, match=r"gradient_flow\(\) was called on a Tensor that does not depend"):
+        ns.gradient_flow(ns.tensor(1.0))
+    with pytest.raises(GradientError, match=r"gradient_flow\(\) of a Tensor of shape \(2,\)"):
+        ns.gradient_flow(leaf([1.0, 2.0]) * 2)
+
+
 # ---- memory ----
 
 

@@ -14,6 +14,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -76,31 +77,85 @@ def _made_before(roots: Sequence[Tensor], stop: Iterable[Tensor] = ()) -> tuple[
     return results, leaves
 
 
+def _through(y: Tensor, position: int, x: Tensor, g: Tensor) -> Tensor | None:
+    """Return what the gradient `g` of `y` gives its input `x` at this position; None if the op has no rule for it."""
+    op = y.op
+    assert op is not None
+    if op.variadic_gradient is not None:
+        gx = op.variadic_gradient(position, g, y, *y.inputs, **y.attributes)
+    else:
+        rule = op.gradients[position]
+        if rule is None:
+            return None
+        gx = rule(g, y, *y.inputs, **y.attributes)
+    if gx.shape != x.shape:
+        gx = sum_to(gx, x.shape)
+    return gx if gx.dtype == x.dtype else gx.astype(x.dtype)
+
+
 def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> None:
     """Walk back over `order`, adding to `gradients`, which holds the roots' gradients by identity."""
     for y in reversed(order):
         g = gradients.pop(id(y), None)
         if g is None:
             continue
-        op = y.op
-        assert op is not None
         for position, x in enumerate(y.inputs):
             if not isinstance(x, Tensor) or not x.requires_grad:
                 continue
-            if op.variadic_gradient is not None:
-                gx = op.variadic_gradient(position, g, y, *y.inputs, **y.attributes)
-            else:
-                rule = op.gradients[position]
-                if rule is None:
-                    continue
-                gx = rule(g, y, *y.inputs, **y.attributes)
-            if gx.shape != x.shape:
-                gx = sum_to(gx, x.shape)
-            if gx.dtype != x.dtype:
-                gx = gx.astype(x.dtype)
+            gx = _through(y, position, x, g)
+            if gx is None:
+                continue
             before = gradients.get(id(x))
             # A new sum, never an addition in place: the same Tensor may be another input's gradient.
             gradients[id(x)] = gx if before is None else before + gx
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """An edge of a computational graph: the value `source` goes into the op that made `target`.
+
+    `gradient` is what flows back along it, None if nothing does: constants need none. It is the part of the gradient
+    with respect to `source` that comes through this use; over all edges that leave `source`, the parts add up.
+    """
+
+    source: Tensor
+    target: Tensor
+    gradient: Tensor | None
+
+
+def gradient_flow(tensor: Tensor) -> list[Edge]:
+    """Return the computational graph of a Tensor: every edge, with its value and the gradient that flows back along it.
+
+    Edges come in the order of the computation, those into one result in the order of its inputs. So the gradients of
+    intermediate values can be looked at, which `backward` does not keep. Nothing is left in `.grad`.
+
+    >>> import nissl as ns
+    >>> w = ns.tensor(3.0, requires_grad=True)
+    >>> for edge in ns.gradient_flow(w * w + 1.0):
+    ...     print(edge.target.op.name, edge.source.item(), edge.gradient)
+    mul 3.0 tensor(3.)
+    mul 3.0 tensor(3.)
+    add 9.0 tensor(1.)
+    add 1.0 None
+    """
+    _check_has_gradient("gradient_flow()", tensor)
+    _check_one_element("gradient_flow()", tensor)
+    order, _ = _made_before([tensor])
+    gradients = {id(tensor): ones_like(tensor)}
+    found: list[list[Edge]] = []
+    with recording(False):
+        for y in reversed(order):
+            g = gradients.get(id(y))
+            edges = []
+            for position, given in enumerate(y.inputs):
+                x = as_tensor(given)
+                part = _through(y, position, x, g) if x.requires_grad and g is not None else None
+                if part is not None:
+                    before = gradients.get(id(x))
+                    gradients[id(x)] = part if before is None else before + part
+                edges.append(Edge(x, y, part))
+            found.append(edges)
+    return [edge for edges in reversed(found) for edge in edges]
 
 
 @method
@@ -116,17 +171,9 @@ def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
     >>> w.grad
     tensor([2., 4.])
     """
-    if not tensor.requires_grad:
-        raise GradientError(
-            "backward() was called on a Tensor that does not depend on any Tensor with requires_grad=True "
-            "(or was made under no_grad)"
-        )
+    _check_has_gradient("backward()", tensor)
     if gradient is None:
-        if tensor.size != 1:
-            raise GradientError(
-                f"backward() of a Tensor of shape {tensor.shape} needs the gradient with respect to it; "
-                "or reduce it to one element first, for example by .sum() or .mean()"
-            )
+        _check_one_element("backward()", tensor)
         seed = ones_like(tensor)
     else:
         seed = as_tensor(gradient, tensor.dtype)
@@ -143,6 +190,22 @@ def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
             waiting = current.engine.gradient(leaf)
             total = g if waiting is None or waiting.used or waiting.value is None else waiting.value + g
             current.engine.set_gradient(leaf, Gradient(total))
+
+
+def _check_has_gradient(caller: str, tensor: Tensor) -> None:
+    if not tensor.requires_grad:
+        raise GradientError(
+            f"{caller} was called on a Tensor that does not depend on any Tensor with requires_grad=True "
+            "(or was made under no_grad)"
+        )
+
+
+def _check_one_element(caller: str, tensor: Tensor) -> None:
+    if tensor.size != 1:
+        raise GradientError(
+            f"{caller} of a Tensor of shape {tensor.shape} needs the gradient with respect to it; "
+            "or reduce it to one element first, for example by .sum() or .mean()"
+        )
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Tensor, Any]]:

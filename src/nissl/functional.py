@@ -162,8 +162,8 @@ def elu(x: TensorLike, alpha: float = 1.0) -> Tensor:
     tensor([-1.,  2.])
     """
     x = _floats(x)
-    # eˣ is kept from overflowing on the side that is not taken.
-    return where(x > 0, x, alpha * expm1(minimum(x, 0.0)))
+    # eˣ is kept from overflowing on the side that is not taken. minimum(x, 0) would halve the slope at 0, which is α.
+    return where(x > 0, x, alpha * expm1(where(x > 0, 0.0, x)))
 
 
 def softplus(x: TensorLike) -> Tensor:

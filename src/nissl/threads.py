@@ -126,14 +126,20 @@ def number_of_threads() -> int:
 
 
 def set_num_threads(threads: int) -> None:
-    """Let large programs use so many threads. Results do not depend on it.
+    """Let large programs use so many threads, and NumPy's matrix products too.
+
+    What compiled code gives does not depend on it. Processes that work side by side should have one thread each:
+    threads of several that wait for each other on the same cores take many times as long.
 
     >>> import nissl as ns
     >>> ns.set_num_threads(1)
     """
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise OptionError(f"the number of threads is a whole number from 1, got {threads!r}")
+    import threadpoolctl
+
     _state.chosen = threads
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
 
 
 def run_together(parts: Sequence[Work]) -> bool:

@@ -134,6 +134,20 @@ class History:
 
 
 @dataclass(frozen=True)
+class ClassScore:
+    """How well a model does on one class, of which there are so many examples.
+
+    `precision` is the share that is right among the answers that name the class, `recall` the share that is found among
+    its examples; NaN where there are none.
+    """
+
+    name: str
+    examples: int
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How well a model does on data: the mean loss, and the accuracy with the confusion matrix, or R².
 
@@ -146,6 +160,23 @@ class Evaluation:
     r2: float | None = None
     class_names: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def by_class(self) -> tuple[ClassScore, ...]:
+        """Precision and recall of each class, in the order of the confusion matrix; empty without one.
+
+        >>> matrix = np.array([[8, 2], [1, 9]])
+        >>> [(score.name, score.recall) for score in Evaluation(0.5, 0.85, matrix, class_names=("cat", "dog")).by_class]
+        [('cat', 0.8), ('dog', 0.9)]
+        """
+        if self.confusion_matrix is None:
+            return ()
+        right, examples = self.confusion_matrix.diagonal(), self.confusion_matrix.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # 0/0 is NaN
+            precision, recall = right / self.confusion_matrix.sum(axis=0), right / examples
+        names = map(str, self.class_names or range(len(examples)))
+        rows = zip(names, examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
+        return tuple(ClassScore(*row) for row in rows)
 
     def __str__(self) -> str:
         lines = [f"loss {self.loss:.4f}"]

@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
-from nissl import plots
 from nissl.cli.options import table, write_json
 from nissl.errors import unknown_name
 from nissl.experiments.catalog import Experiment, catalog, find
-from nissl.experiments.pages import picture_file
 from nissl.experiments.report import Report, Row
 
 WIDTH = 88  # of running text
@@ -84,11 +82,7 @@ def _run(experiment: Experiment, out: Path, options: dict[str, Any], quiet: bool
     start = time.perf_counter()
     report = experiment.run(options)
     seconds = time.perf_counter() - start
-    out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, figure in report.pictures.items():
-        paths.append(out / picture_file(experiment.name, name))
-        plots.save(figure, paths[-1])
+    paths = report.save_pictures(out, experiment.name)
     if not quiet:
         click.echo(_table(report))
         click.echo()

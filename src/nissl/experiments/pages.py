@@ -9,8 +9,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nissl import files, plots
+from nissl import files
 from nissl.experiments.catalog import Experiment, catalog
+from nissl.experiments.report import picture_file
 
 BACK = "[All experiments](README.md)"
 
@@ -42,23 +43,12 @@ def index() -> str:
     return "\n".join(["# How networks learn, in experiments", "", what, "", *lines]) + "\n"
 
 
-def picture_file(experiment: str, picture: str) -> str:
-    """Return the name of the file of a picture.
-
-    >>> picture_file("xor", ""), picture_file("xor", "draws")
-    ('xor.png', 'xor-draws.png')
-    """
-    return f"{experiment}-{picture}.png" if picture else f"{experiment}.png"
-
-
 def write(folder: Path) -> None:
     """Run all experiments; write their pages and pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
     for experiment in catalog().values():
-        pictures = experiment.run().pictures
-        for name, figure in pictures.items():
-            plots.save(figure, folder / picture_file(experiment.name, name))
-        files.write_text(folder / f"{experiment.name}.md", page(experiment, list(pictures)))
+        report = experiment.run()
+        report.save_pictures(folder, experiment.name)
+        files.write_text(folder / f"{experiment.name}.md", page(experiment, list(report.pictures)))
     files.write_text(folder / "README.md", index())
 
 

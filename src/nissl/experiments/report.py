@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nissl import plots
 from nissl.errors import OptionError
 
 if TYPE_CHECKING:
@@ -52,12 +54,20 @@ class Row:
     holds: bool | None = None
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture, and the formats that it is saved in: the first is the one that a page shows."""
+
+    figure: Figure
+    formats: tuple[str, ...] = ("png",)
+
+
 @dataclass
 class Report:
     """What came out of an experiment: rows of a small table, and pictures by name."""
 
     rows: list[Row] = field(default_factory=list)
-    pictures: dict[str, Figure] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
 
     def note(self, what: str, found: Any) -> None:
         """Add a row that shows something."""
@@ -67,6 +77,25 @@ class Report:
         """Add a row that shows something beside what is expected, and whether that holds."""
         self.rows.append(Row(what, found, expected, bool(holds)))
 
-    def picture(self, figure: Figure, name: str = "") -> None:
+    def picture(self, figure: Figure, name: str = "", formats: tuple[str, ...] = ("png",)) -> None:
         """Add a picture; the first needs no name."""
-        self.pictures[name] = figure
+        self.pictures[name] = Picture(figure, formats)
+
+    def save_pictures(self, folder: Path, experiment: str) -> list[Path]:
+        """Write all pictures into a folder, which may be new; return where they are."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, picture in self.pictures.items():
+            for ending in picture.formats:
+                paths.append((folder / picture_file(experiment, name)).with_suffix(f".{ending}"))
+                plots.save(picture.figure, paths[-1])
+        return paths
+
+
+def picture_file(experiment: str, picture: str) -> str:
+    """Return the name of the file of a picture.
+
+    >>> picture_file("xor", ""), picture_file("xor", "draws")
+    ('xor.png', 'xor-draws.png')
+    """
+    return f"{experiment}-{picture}.png" if picture else f"{experiment}.png"

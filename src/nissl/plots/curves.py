@@ -10,7 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, ShapeError
-from nissl.plots.style import BLUE, COLOURS, TEXT, TITLE, VERMILLION, Array, new_figure, plain, tidy
+from nissl.plots.style import (
+    BLUE,
+    COLOURS,
+    POINTS,
+    TEXT,
+    TITLE,
+    VERMILLION,
+    Array,
+    new_figure,
+    plain,
+    text_width,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +33,7 @@ LINES = {  # name: colour, marker
     "validation": (VERMILLION, "s"),
 }
 MOST_MARKERS = 30
+MARKERS = "osD^vP*"  # in the order in which lines take them
 
 
 def learning_curves(curves: Mapping[str, npt.ArrayLike], *, title: str | None = None) -> Figure:
@@ -52,18 +65,22 @@ def lines(
     y_label: str = "",
     title: str | None = None,
     log: str = "",
-    marker: str = "",
+    markers: bool = False,
+    same_y: bool = False,
 ) -> Figure:
     """Draw lines over a common x, a panel for each entry of `panels`, in which each line has its name and colour.
 
     `x` has shape (points,) and counts from 0 unless given; each line has shape (points,) too. A name has the same
-    colour in all panels, and one legend below explains them. `log` says which axes are logarithmic: "x",
-    "y", "xy" or none.
+    colour in all panels, and one legend below explains them. `markers` marks the points. `log` says which axes
+    are logarithmic: "x", "y", "xy" or none. With `same_y` all panels have the y axis of the largest range, so that
+    their lines compare.
 
     >>> figure = lines({"loss": {"SGD": [3.0, 2.0, 1.5], "Adam": [3.0, 1.0, 0.5]}})
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['SGD', 'Adam']
     """
+    from matplotlib.ticker import MaxNLocator
+
     arrays = {panel: {name: np.asarray(y, float) for name, y in curves.items()} for panel, curves in panels.items()}
     lengths = {y.shape for curves in arrays.values() for y in curves.values()}
     if len(lengths) != 1 or any(len(shape) != 1 for shape in lengths):
@@ -77,19 +94,30 @@ def lines(
     rows = ceil(len(arrays) / columns)
     figure = new_figure(max(4.6 * columns, 7), 3.8 * rows + 0.8)
     handles = {}
+    first: Axes | None = None
     for position, (panel, curves) in enumerate(arrays.items(), start=1):
-        axes = figure.add_subplot(rows, columns, position)
+        # The same x axis for all, also where a line has gaps at its ends.
+        axes = figure.add_subplot(rows, columns, position, sharex=first, sharey=first if same_y else None)
+        first = first or axes
         for name, y in curves.items():
-            colour = COLOURS[names.index(name) % len(COLOURS)]
-            style = "-" if names.index(name) < len(COLOURS) else "--"
+            number = names.index(name)
             (handles[name],) = axes.plot(
-                places, np.where(np.isfinite(y), y, np.nan), style, color=colour, marker=marker, linewidth=2
+                places,
+                np.where(np.isfinite(y), y, np.nan),
+                "-" if number < len(COLOURS) else "--",
+                color=COLOURS[number % len(COLOURS)],
+                marker=MARKERS[number % len(MARKERS)] if markers else "",
+                linewidth=2,
             )
         tidy(axes)
         if "x" in log:
             axes.set_xscale("log")
+        elif _are_whole(places):
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if "y" in log:
             axes.set_yscale("log")
+        elif all(_are_whole(y) for y in curves.values()):
+            axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.set_title(plain(panel, 60), fontsize=TEXT)
         axes.set_xlabel(x_label, fontsize=TEXT)
         if (position - 1) % columns == 0:
@@ -101,11 +129,27 @@ def lines(
             [handles[name] for name in names],
             [plain(name, 30) for name in names],
             loc="outside lower center",
-            ncols=min(len(names), 5),
+            ncols=_legend_columns([plain(name, 30) for name in names], POINTS * figure.get_figwidth()),
             frameon=False,
             fontsize=TEXT,
         )
     return figure
+
+
+def _are_whole(numbers: Array) -> bool:
+    """Whether all numbers that are finite are integers."""
+    finite = numbers[np.isfinite(numbers)]
+    return bool(np.all(finite == np.round(finite)))
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """Return how many names fit side by side below a picture of a width in points.
+
+    >>> _legend_columns(["SGD", "Adam"], 500), _legend_columns(["a name of quite some length"] * 4, 300)
+    (2, 1)
+    """
+    column = max(text_width(name, TEXT) for name in names) + 5 * TEXT  # with the line before it and the gap after
+    return max(1, min(len(names), int((width + 2 * TEXT) / column)))
 
 
 def _panels(curves: Mapping[str, npt.ArrayLike]) -> dict[str, dict[str, Array]]:

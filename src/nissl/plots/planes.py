@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import ShapeError
+from nissl.errors import DataError, OptionError, ShapeError
 from nissl.plots.style import BLACK, COLOURS, SMALL, TEXT, TITLE, Array, new_figure, plain, tidy
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GRID = 201  # points along each side at which a function is looked at
 Range = tuple[float, float]
+MARKERS = "os^Dv*P"  # a class has a marker of its own too: colour is not the only thing that tells classes apart
 
 
 def contour_paths(
@@ -70,3 +72,202 @@ def _within_reach(path: Array, size: float) -> Array:
     kept = path[: len(path) if finite.all() else max(int(finite.argmin()), 1)]
     reach = 100 * size
     return kept * np.minimum(1, reach / np.maximum(np.abs(kept).max(axis=1, keepdims=True), reach))
+
+
+def decision_regions(
+    panels: Mapping[str, Callable[[Array], npt.ArrayLike]],
+    points: npt.ArrayLike,
+    classes: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+    *,
+    x: Range | None = None,
+    y: Range | None = None,
+    labels: Sequence[object] | None = None,
+    axis_labels: tuple[str, str] = ("x₁", "x₂"),
+    columns: int = 3,
+    title: str | None = None,
+) -> Figure:
+    """Draw which class is chosen where in the plane, and the points with their true classes, a panel for each decision.
+
+    A decision is a function from points of shape (n, 2) to shape (n,): class numbers (integers or bools), or scores
+    from 0 to 1 (floats) for class 1, which it chooses above 0.5. The colour gets paler where a score is unsure; a line
+    marks the border. `points` has shape (points, 2), `classes` shape (points,), or a mapping from panel names to that.
+    A point on the wrong side is crossed out. The frame is `x` and `y`, or what holds all points.
+
+    >>> points = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    >>> figure = decision_regions({"OR": lambda x: x.sum(axis=1) > 0.5}, points, [0, 1, 1, 1])
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['class 0', 'class 1']
+    """
+    from matplotlib.lines import Line2D
+
+    spots = np.asarray(points, float)
+    if spots.ndim != 2 or spots.shape[1] != 2 or not len(spots):
+        raise ShapeError(f"decision_regions got points of shape {spots.shape}; expected (points, 2)")
+    if not panels:
+        raise DataError("decision_regions got no panels; give it a function by name")
+    truths = {name: _true_classes(name, classes, len(spots)) for name in panels}
+    x = x or _frame(spots[:, 0])
+    y = y or _frame(spots[:, 1])
+    grid = np.stack(np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID)), axis=-1)
+    shares = {name: _class_shares(name, decide, grid.reshape(-1, 2)) for name, decide in panels.items()}
+    chosen = {name: _class_shares(name, decide, spots).argmax(axis=1) for name, decide in panels.items()}
+    found = max(max(share.shape[1] for share in shares.values()), *(int(truth.max()) + 1 for truth in truths.values()))
+    names = [f"class {i}" for i in range(found)] if labels is None else [plain(label, 30) for label in labels]
+    if len(names) < found:
+        raise OptionError(f"decision_regions got {len(names)} labels for classes 0 to {found - 1}")
+
+    across = min(columns, len(panels))
+    down = -(-len(panels) // across)
+    figure = new_figure(max(4.2 * across, 5), 4.2 * down + (1.0 if title else 0.5))
+    size = float(np.clip(40 / np.sqrt(len(spots)), 5, 13))  # of a point: smaller where there are many
+    handles = {}
+    for position, (name, share) in enumerate(shares.items(), start=1):
+        axes = figure.add_subplot(down, across, position)
+        _draw_regions(axes, share.reshape(GRID, GRID, -1), x, y)
+        for i in np.unique(truths[name]):
+            here = spots[truths[name] == i]
+            marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
+            axes.plot(*here.T, marker, color=colour, markersize=size, markeredgecolor="white", linestyle="")
+            handles[names[i]] = Line2D([], [], color=colour, marker=marker, markersize=9, linestyle="")
+        wrong = spots[chosen[name] != truths[name]]
+        if len(wrong):
+            axes.plot(*wrong.T, "x", color=BLACK, markersize=1.4 * size, markeredgewidth=size / 6)
+            handles["wrong"] = Line2D([], [], color=BLACK, marker="x", markersize=9, markeredgewidth=2, linestyle="")
+        axes.set(xlim=x, ylim=y)
+        axes.set_box_aspect(1)
+        axes.set_title(plain(name, 40), fontsize=TEXT)
+        tidy(axes)
+        axes.grid(False)
+        axes.set_xlabel(axis_labels[0], fontsize=TEXT)
+        if (position - 1) % across == 0:
+            axes.set_ylabel(axis_labels[1], fontsize=TEXT)
+    if title:
+        figure.suptitle(plain(title, 100), fontsize=TITLE)
+    shown = [name for name in (*names, "wrong") if name in handles]
+    figure.legend(
+        [handles[name] for name in shown],
+        shown,
+        loc="outside lower center",
+        ncols=min(len(shown), 3 * across),
+        frameon=False,
+        fontsize=TEXT,
+    )
+    return figure
+
+
+def _frame(values: Array) -> Range:
+    """Return a range that holds all values with some room around them."""
+    low, high = float(values.min()), float(values.max())
+    room = 0.2 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _true_classes(name: str, classes: npt.ArrayLike | Mapping[str, npt.ArrayLike], points: int) -> Array:
+    if isinstance(classes, Mapping):
+        if name not in classes:
+            raise DataError(f"decision_regions got no classes for the panel {name!r}, only for {', '.join(classes)}")
+        classes = classes[name]
+    truth = np.asarray(classes)
+    if truth.shape != (points,):
+        raise ShapeError(
+            f"decision_regions got classes of shape {truth.shape} for {points} points; expected ({points},)"
+        )
+    if not np.all((truth >= 0) & (truth == np.floor(truth))):
+        raise DataError("decision_regions needs class numbers, which are whole numbers from 0")
+    return truth.astype(int)
+
+
+def _class_shares(name: str, decide: Callable[[Array], npt.ArrayLike], points: Array) -> Array:
+    """Return how much each point belongs to each class: shape (points, classes), rows that add up to 1."""
+    decided = np.asarray(decide(points))
+    if decided.shape != (len(points),):
+        raise ShapeError(
+            f"decision_regions: {name!r} returned shape {decided.shape} for points of shape {points.shape}; "
+            f"expected ({len(points)},)"
+        )
+    if decided.dtype.kind == "f":
+        # NaN fails this too.
+        if not np.all((decided >= 0) & (decided <= 1)):
+            raise DataError(f"decision_regions: {name!r} returned scores outside 0 to 1; class numbers are integers")
+        return np.stack([1 - decided, decided], axis=1)
+    numbers = decided.astype(int)
+    if numbers.min() < 0:
+        raise DataError(f"decision_regions: {name!r} returned a class number below 0")
+    return np.eye(max(int(numbers.max()) + 1, 2))[numbers]
+
+
+def _draw_regions(axes: Axes, shares: Array, x: Range, y: Range) -> None:
+    """Colour the plane by the chosen class, paler where it is unsure, and draw the borders."""
+    from matplotlib.colors import to_rgb
+
+    colours = np.array([to_rgb(COLOURS[i % len(COLOURS)]) for i in range(shares.shape[2])])
+    chosen, most = shares.argmax(axis=2), shares.max(axis=2, keepdims=True)
+    strength = 0.1 + 0.3 * (2 * most - 1)  # of two classes the larger share is at least ½
+    picture = 1 - strength * (1 - colours[chosen])
+    half_x, half_y = np.ptp(x) / (GRID - 1) / 2, np.ptp(y) / (GRID - 1) / 2
+    extent = (x[0] - half_x, x[1] + half_x, y[0] - half_y, y[1] + half_y)  # pixels lie around the points of the grid
+    axes.imshow(picture, extent=extent, origin="lower", interpolation="nearest", aspect="auto", zorder=0)
+    for i in range(1 if shares.shape[2] == 2 else 0, shares.shape[2]):
+        others = np.delete(shares, i, axis=2).max(axis=2)
+        ahead = shares[..., i] - others
+        if ahead.min() < 0 < ahead.max():
+            spread = (np.linspace(*x, GRID), np.linspace(*y, GRID))
+            axes.contour(*spread, ahead, levels=[0], colors=BLACK, linewidths=1.2, zorder=1)
+
+
+def vector_field(
+    field: Callable[[Array, Array], tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    x: Range,
+    y: Range,
+    heights: Callable[[Array, Array], npt.ArrayLike] | None = None,
+    arrows: int = 15,
+    title: str | None = None,
+) -> Figure:
+    """Draw a field of vectors as arrows, `arrows` a side, over the contours of `heights` if it is given.
+
+    `field(x, y)` gets two arrays of one shape and returns two of that shape, the components of the vector at each
+    point; `heights(x, y)` returns one. The longest arrow spans the distance between two points, and the others are as
+    long in proportion.
+
+    >>> figure = vector_field(lambda x, y: (-2 * x, -2 * y), x=(-2, 2), y=(-2, 2), title="downhill")
+    >>> figure.get_suptitle()
+    'downhill'
+    """
+    if arrows < 2:
+        raise OptionError(f"vector_field got {arrows} arrows a side; it needs at least 2")
+    columns, rows = np.meshgrid(np.linspace(*x, arrows), np.linspace(*y, arrows))
+    across, up = (np.asarray(component, float) for component in field(columns, rows))
+    if not columns.shape == across.shape == up.shape:
+        raise ShapeError(
+            f"vector_field: the field returned shapes {across.shape} and {up.shape} "
+            f"for points of shape {columns.shape}; expected that of the points for both"
+        )
+    figure = new_figure(6, 6 + (0.5 if title else 0))
+    axes = figure.add_subplot()
+    if heights is not None:
+        fine = np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID))
+        axes.contour(*fine, np.asarray(heights(*fine), float), levels=12, colors="grey", linewidths=0.7, alpha=0.6)
+    steps = np.array([np.ptp(x), np.ptp(y)]) / (arrows - 1)
+    longest = np.nanmax(np.hypot(across / steps[0], up / steps[1]), initial=0.0)
+    axes.quiver(
+        columns,
+        rows,
+        across,
+        up,
+        color=COLOURS[0],
+        angles="xy",
+        scale_units="xy",
+        scale=longest or 1.0,
+        width=0.004,
+        minlength=0.5,
+    )
+    axes.set(xlim=(x[0] - steps[0] / 2, x[1] + steps[0] / 2), ylim=(y[0] - steps[1] / 2, y[1] + steps[1] / 2))
+    axes.set_box_aspect(1)
+    tidy(axes)
+    axes.grid(False)
+    axes.set_xlabel("x₀", fontsize=TEXT)
+    axes.set_ylabel("x₁", fontsize=TEXT)
+    if title:
+        figure.suptitle(plain(title, 60), fontsize=TITLE)
+    return figure

@@ -35,6 +35,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a picture to a file, whole or not at all: PNG, or what else the ending says, such as .svg or .pdf.
 
     >>> import tempfile
+    >>> from nissl.plots import learning_curves
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(learning_curves({"loss": [0.9, 0.4]}), f"{folder}/curves.png")
     ...     os.listdir(folder)

@@ -1,0 +1,151 @@
+"""Histograms: how the numbers of many arrays are spread, such as the activations of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.errors import DataError, OptionError, unknown_name
+from nissl.plots.style import COLOURS, POINTS, SMALL, TEXT, TITLE, Array, new_figure, plain, text_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Range = tuple[float, float]
+SHARED = ("all", "row", "none")
+BAND = 0.04  # of its panel: how wide the bar of numbers is that are all equal
+
+
+def histograms(
+    rows: Mapping[str, Mapping[str, npt.ArrayLike]],
+    *,
+    x: Range | None = None,
+    shared: str = "row",
+    bins: int = 40,
+    title: str | None = None,
+) -> Figure:
+    """Draw a histogram of each array, in a grid: a row for each entry of `rows`, a column for each name in them.
+
+    The arrays have any shape. All histograms have the scale `x` or, without it, one that holds all numbers that share
+    it: "all", those of the "row", or "none", each its own. The tallest bar is as high as its panel, whose corner tells
+    the standard deviation, and how many numbers are NaN or infinite. A name that a row lacks leaves its place empty.
+
+    >>> figure = histograms({"std 1": {"layer 1": [0.1, 0.9], "layer 2": [0.5, 0.6]}})
+    >>> [axes.get_title() for axes in figure.axes]
+    ['layer 1', 'layer 2']
+    """
+    cells = {row: {name: np.asarray(values, float).ravel() for name, values in by.items()} for row, by in rows.items()}
+    if not any(by for by in cells.values()):
+        raise DataError("histograms got no arrays; expected {row: {column: array}}")
+    for row, by in cells.items():
+        for name, values in by.items():
+            if not values.size:
+                raise DataError(f"histograms got an array without numbers for {row!r}, {name!r}")
+    if shared not in SHARED:
+        raise unknown_name("scale of histograms", shared, SHARED)
+    if bins < 1:
+        raise OptionError(f"histograms needs 1 bin or more, got {bins}")
+    columns = list(dict.fromkeys(name for by in cells.values() for name in by))
+    everything = [values for by in cells.values() for values in by.values()]
+    figure, grid = _grid([plain(row, 24) for row in cells], [plain(name, 24) for name in columns], title)
+    for i, (by, colour) in enumerate(zip(cells.values(), cycle(COLOURS), strict=False)):
+        for j, name in enumerate(columns):
+            if name not in by:
+                grid[i, j].set_visible(False)
+                continue
+            together = {"all": everything, "row": list(by.values()), "none": [by[name]]}[shared]
+            _draw(grid[i, j], by[name], x or _scale(together), bins, colour)
+            if i == len(cells) - 1 or (x is None and shared != "all"):
+                _label_ends(grid[i, j], x or _scale(together))
+    return figure
+
+
+def _grid(rows: list[str], columns: list[str], title: str | None) -> tuple[Figure, Array]:
+    """Return a figure with a row and a column of panels for each name, and the panels."""
+    left = max(text_width(name, TEXT) for name in rows) / POINTS + 0.3  # all in inches
+    top, bottom = (0.9 if title else 0.5), 0.4
+    width, height = left + 2.2 * len(columns), top + bottom + 1.15 * len(rows)
+    figure = new_figure(width, height)
+    # The usual layout engine tries each of many panels, which takes seconds; here all sizes are known.
+    figure.set_layout_engine("none")
+    frame = {"left": left / width, "bottom": bottom / height, "right": 1 - 0.1 / width, "top": 1 - top / height}
+    places = figure.add_gridspec(len(rows), len(columns), **frame, wspace=0.08, hspace=0.35)
+    grid = places.subplots(squeeze=False)
+    for axes, name in zip(grid[0], columns, strict=True):
+        axes.set_title(name, fontsize=TEXT)
+    for axes, name in zip(grid[:, 0], rows, strict=True):
+        axes.annotate(
+            name,
+            (0, 0.35),
+            xycoords="axes fraction",
+            xytext=(-8, 0),
+            textcoords="offset points",
+            fontsize=TEXT,
+            horizontalalignment="right",
+            annotation_clip=False,
+        )
+    if title:
+        figure.suptitle(plain(title, 100), fontsize=TITLE, y=1 - 0.12 / height, verticalalignment="top")
+    return figure, grid
+
+
+def _scale(arrays: list[Array]) -> Range:
+    """Return a range that holds all finite numbers, and is not empty."""
+    values = np.concatenate(arrays)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # numbers that are equal but for rounding
+        half = 0.5 * max(abs(low), 1.0)
+        return low - half, high + half
+    return (0.0 if 0 < low < BAND * high else low), high  # what begins almost at 0 begins there
+
+
+def _draw(axes: Axes, values: Array, x: Range, bins: int, colour: str) -> None:
+    finite = values[np.isfinite(values)]
+    low, high = x
+    if finite.size and np.ptp(finite) <= BAND * (high - low) / 2:
+        # One bar around the numbers, since a bin would put them off their place, or apart.
+        edges = np.array([-0.5, 0.5]) * BAND * (high - low) + finite.mean()
+        counts = np.array([finite.size])
+    else:
+        counts, edges = np.histogram(finite, bins, range=x)
+    axes.stairs(counts / max(int(counts.max()), 1), edges, fill=True, color=colour)
+    room = 0.03 * (high - low)
+    axes.set(xlim=(low - room, high + room), ylim=(0, 1.35), xticks=[], yticks=[])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    outside = len(finite) - int(((finite >= low) & (finite <= high)).sum())
+    said = [f"std {_short(float(finite.std()))}"] if finite.size else []
+    said += [f"{outside:,} outside"] if outside else []
+    said += [f"{len(values) - len(finite):,} not finite"] if len(finite) < len(values) else []
+    axes.text(0.98, 0.97, ", ".join(said), transform=axes.transAxes, fontsize=SMALL, ha="right", va="top")
+
+
+def _label_ends(axes: Axes, x: Range) -> None:
+    """Write below a panel where its scale begins and ends."""
+    for end, alignment in zip(x, ("left", "right"), strict=True):
+        axes.annotate(
+            _short(end),
+            (end, 0),
+            xytext=(0, -4),
+            textcoords="offset points",
+            fontsize=SMALL,
+            horizontalalignment=alignment,
+            verticalalignment="top",
+            annotation_clip=False,
+        )
+
+
+def _short(number: float) -> str:
+    """Return a number in few characters.
+
+    >>> _short(0.0123), _short(297.4), _short(1.57e12)
+    ('0.012', '297', '1.6e12')
+    """
+    if 100 <= abs(number) < 1e6:
+        return f"{number:,.0f}"
+    return f"{number:.2g}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
