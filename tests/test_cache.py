@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 import nissl as ns
@@ -124,6 +125,26 @@ def test_an_equation_without_machine_code_is_found_again(home, monkeypatch):
     assert power(x, n).tolist() == [9, 10]
     monkeypatch.setattr(program, "_made", lambda *arguments: pytest.fail("it was looked for again"))
     assert [equation.op.name for equation in Program(power.graph).plan.left_to_numpy] == ["pow"]
+
+
+def test_programs_that_differ_only_in_what_they_keep_have_code_of_their_own():
+    w = np.random.default_rng(0).normal(size=(16, 16))
+    for first in (True, False):
+        one, two = ns.tensor(w + 1), ns.tensor(w - 1)
+
+        def step(w, one=one, two=two, first=first):
+            doubled, product = one * 2, two @ w
+            a, b = product * doubled, product + doubled
+            one.assign(a if first else b)
+            if first:
+                two.assign(b)
+            return None if first else a
+
+        result = ns.compile(step, engine="native")(w)
+        product, doubled = (w - 1) @ w, (w + 1) * 2
+        np.testing.assert_allclose(one.numpy(), product * doubled if first else product + doubled)
+        if not first:
+            np.testing.assert_allclose(result.numpy(), product * doubled)
 
 
 @pytest.mark.parametrize("factor", [2, 3])

@@ -76,7 +76,7 @@ def test_a_central_difference_that_steps_forward_twice_is_noticed(monkeypatch):
 
 def test_a_mended_slip_is_noticed(monkeypatch):
     monkeypatch.setattr(gradients, "stepped_forward_twice", gradients.central_difference)
-    assert broken("gradients", points=3) == ["stepping forward twice: steepest slope of sin"]
+    assert broken("gradients", points=3) == ["how far off that is"]
 
 
 # ---- descent ----
@@ -104,7 +104,7 @@ def test_the_bill_and_its_derivatives():
     total = graph.bill(*leaves)
     assert total.item() == pytest.approx(715, rel=1e-14)
     np.testing.assert_allclose(graph.gradients(total, *leaves), [2.2, 110, 3.3, 165, 650], rtol=1e-14)
-    texts = {text.get_text() for text in report("graph").pictures[""].axes[0].texts}
+    texts = {text.get_text() for text in report("graph").pictures[""].figure.axes[0].texts}
     values, slopes = {"100", "2", "150", "3", "1.1", "200", "450", "650", "715"}, {"2.2", "110", "3.3", "165"}
     assert values | slopes | {"apple price", "oranges", "tax", "bill", "×", "+"} <= texts
 

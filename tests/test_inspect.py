@@ -161,3 +161,66 @@ def test_a_watch_is_off_after_an_error():
         raise ZeroDivisionError
     with watch(model):
         pass
+
+
+def test_a_watched_step_is_traced_again_when_a_name_means_something_else():
+    model, held = network(), {"scale": ns.tensor(1.0)}
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+
+    @ns.compile
+    def step():
+        model(ns.tensor(X)).sum().backward()
+        optimizer.step()
+        return held["scale"] * 1.0
+
+    with watch(model, every=1) as seen:
+        assert step().item() == 1
+        held["scale"] = ns.tensor(5.0)
+        assert step().item() == 5
+    assert seen.steps == [0, 1]
+
+
+def test_gradients_are_seen_before_they_are_forgotten():
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, every=2) as seen:
+        for _ in range(4):
+            optimizer.zero_grad()
+            nn.cross_entropy(model(ns.tensor(X)), ns.tensor(LABELS)).backward()
+            optimizer.step()
+    assert seen.steps == [0, 2]
+    assert np.isfinite(seen.curves("gradients", "norm")["0.weight"]).all()
+
+
+def test_what_was_not_there_in_a_step_is_nan():
+    model = network()
+    with watch(model, every=1) as seen:
+        model(ns.tensor(X))
+        model(ns.tensor(X)).sum().backward()
+        model(ns.tensor(X))
+    norms = seen.curves("gradients", "norm")["0.weight"]
+    assert list(np.isfinite(norms)) == [False, True, True]  # the gradient of the second is there in the third, too
+    assert len(seen.curves("activations", "mean")["0"]) == 3
+
+
+def test_a_compiled_step_that_kept_no_gradient_is_followed_by_an_eager_one():
+    model = network()
+    stepper(model, "native")(ROWS[0])
+    with watch(model, every=1) as seen:
+        model(ns.tensor(X))
+    assert seen.steps == [0]
+    with pytest.raises(ZeroDivisionError), watch(model, every=1):
+        fail_after(model)
+
+
+def fail_after(model):
+    model(ns.tensor(X))
+    raise ZeroDivisionError
+
+
+def test_a_training_that_diverges_is_told_once():
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=1e30)
+    with watch(model, every=1) as seen, pytest.raises(ns.DivergenceError):
+        ns.fit(model, (X, LABELS), optimizer=optimizer, epochs=3, batch_size=8, seed=0, progress=False)
+    assert seen.steps == sorted(set(seen.steps))

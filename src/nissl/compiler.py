@@ -218,7 +218,7 @@ class Traced:
         trace = Trace()
         for position, argument in enumerate(arguments):
             trace.lift(argument, getattr(argument, "path", "") or f"argument {position}")
-        self.names = Names(compiled.function)
+        self.names = Names(compiled.told_by)
         self.objects = _objects_in(structure)
         self.steering = self._steering_now()
         for thing in self.steering:
@@ -433,7 +433,7 @@ class Compiled:
             raise OptionError(f"ns.compile needs a function, got {type(function).__name__}")
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self.function = function
+        self.function = self.told_by = function  # whose names decide whether a trace still holds
         self.engine = engine
         self.keep_gradients = keep_gradients
         self.traces: dict[Any, list[Traced]] = {}

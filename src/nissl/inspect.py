@@ -6,9 +6,8 @@ second compiled function, which returns what the layers put out too. All other s
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.compiler import Compiled, joined
-from nissl.engines.base import current
+from nissl.engines.base import current, watching
 from nissl.errors import OptionError
 from nissl.graph.trace import Trace
 from nissl.nn import Module
@@ -45,6 +44,18 @@ class Statistics:
     saturated: float
     counts: Array
     edges: Array
+
+
+# Of what was not there in a step: a module that was not called, a parameter without a gradient.
+MISSING = Statistics(
+    mean=math.nan,
+    std=math.nan,
+    norm=math.nan,
+    zeros=math.nan,
+    saturated=math.nan,
+    counts=np.zeros(0, int),
+    edges=np.zeros(0),
+)
 
 
 def statistics(values: npt.ArrayLike, bins: int = 30, unsaturated: tuple[float, float] | None = None) -> Statistics:
@@ -102,20 +113,13 @@ class Taps:
         if path is not None and isinstance(output, Tensor):
             self.outputs[path] = output
 
+    def stepped(self) -> None:
+        """Wait for the whole compiled step."""
+
     def taken(self) -> dict[str, Tensor]:
         """Return what was kept, and keep it no longer."""
         outputs, self.outputs = self.outputs, {}
         return outputs
-
-
-@contextlib.contextmanager
-def watching(watch: Any) -> Iterator[None]:
-    """Let something else look on inside a block, or nothing."""
-    before, current.watch = current.watch, watch
-    try:
-        yield
-    finally:
-        current.watch = before
 
 
 KINDS = ("activations", "gradients", "weights")
@@ -127,7 +131,8 @@ class Watch:
 
     `steps` are the numbers of the steps recorded, from 0. `activations`, `gradients` and `weights` map the path of a
     module, or of a parameter, to a Statistics for each of these: of what the module put out, of the gradient that the
-    step used, and of the weights that it left. Work with it in a `with` block.
+    step used, and of the weights that it left. Each call of the model in training mode counts as a step, and each call
+    of a compiled function that calls it and changes state. Work with it in a `with` block.
     """
 
     model: Module
@@ -151,9 +156,11 @@ class Watch:
         current.watch = self
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         current.watch = None
-        self._finish()
+        if kind is None:
+            self._finish()
+        self.unfinished = None
 
     @property
     def is_due(self) -> bool:
@@ -165,11 +172,16 @@ class Watch:
         self.taps.saw(module, output)
         if module is not self.model or isinstance(current.engine, Trace):
             return
-        # An eager step: its gradients, and the weights it leaves, are there when the next one begins.
+        # An eager step: its gradients are there when an optimizer has used them, or else when the next step begins.
         self._finish()
         outputs = self.taps.taken()
         if self.model.training and current.recording:
             self._begin(outputs if self.is_due else {})
+
+    def stepped(self) -> None:
+        """Look at the gradients that an eager step has used, and the weights that it left."""
+        if not isinstance(current.engine, Trace):
+            self._finish()
 
     def call(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Return what a compiled function returns; a step to look at is run by one that shows what is inside."""
@@ -217,7 +229,11 @@ class Watch:
                 f"curves of {what!r} of {kind!r}: the kinds are {', '.join(KINDS)}, each with mean, std, norm, zeros "
                 "and saturated"
             )
-        return {path: np.array([getattr(s, what) for s in found]) for path, found in getattr(self, kind).items()}
+        curves = {}
+        for path, found in getattr(self, kind).items():
+            whole = [*found, *[MISSING] * (len(self.steps) - len(found))]
+            curves[path] = np.array([getattr(one, what) for one in whole])
+        return curves
 
     def __str__(self) -> str:
         """Return a table of the last step that was recorded."""
@@ -244,12 +260,15 @@ class Watch:
         taps, function = self.taps, compiled.function
 
         def observed(*positional: Any, **keywords: Any) -> tuple[Any, dict[str, Tensor]]:
+            taps.taken()  # what a call that failed has left
             with watching(taps):
                 result = function(*positional, **keywords)
             return result, taps.taken()
 
         if compiled not in self.observers:
-            self.observers[compiled] = Compiled(observed, compiled.engine, keep_gradients=True)
+            observer = Compiled(observed, compiled.engine, keep_gradients=True)
+            observer.told_by = compiled.told_by
+            self.observers[compiled] = observer
         return self.observers[compiled]
 
     def _begin(self, outputs: Mapping[str, Tensor]) -> None:
@@ -267,11 +286,18 @@ class Watch:
         kinds = {path: type(module) for path, module in self.model.named_modules().items()}
         for path, values in outputs.items():
             found = statistics(values, self.bins, UNSATURATED.get(kinds[path]))
-            self.activations.setdefault(path, []).append(found)
+            self._append(self.activations, path, found)
         for path, parameter in self.model.named_parameters().items():
-            self.weights.setdefault(path, []).append(statistics(parameter._array(), self.bins))
-            if parameter.grad is not None:
-                self.gradients.setdefault(path, []).append(statistics(parameter.grad._array(), self.bins))
+            self._append(self.weights, path, statistics(parameter._array(), self.bins))
+            gradient = parameter.waiting_gradient
+            if gradient is not None and gradient.value is not None:
+                self._append(self.gradients, path, statistics(gradient.value._array(), self.bins))
+
+    def _append(self, kind: dict[str, list[Statistics]], path: str, found: Statistics) -> None:
+        """Add what was found in the latest step; steps in which there was nothing hold MISSING."""
+        row = kind.setdefault(path, [])
+        row.extend([MISSING] * (len(self.steps) - 1 - len(row)))
+        row.append(found)
 
 
 def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:

@@ -338,7 +338,8 @@ class Op:
     outputs: int = 1  # elementwise ops may have several, of one shape and dtype; no gradient flows through those
     promoted_from: int | None = None  # inputs from this one on are brought to a common dtype
     floating: bool = False  # integers are turned into floats first
-    rough: bool = False  # an engine may round by a few units in the last place otherwise than the formula says
+    # An engine may round by a few units in the last place otherwise than the formula says, and give NaN for x/0.
+    rough: bool = False
     doc: str = ""
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ from nissl.compiler import choose_engine, compile
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.divergence import explain_divergence
-from nissl.engines.base import recording
+from nissl.engines.base import recording, watching
 from nissl.errors import DataError, NisslError, OptionError, ShapeError
 from nissl.files import PathLike, remove_leftovers
 from nissl.nn.module import Module
@@ -518,11 +518,12 @@ class Training:
         for tensor, payload in zip(self.state(), before, strict=True):
             tensor.payload = payload
         if step:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), watching(None):
                 self.compiled.scan(rows[:step])
         epochs, self.progress.step = divmod(self.progress.step + step, self.steps)
         self.progress.epoch += epochs
-        explain_divergence(self, wrap(rows[step]), loss)
+        with watching(None):
+            explain_divergence(self, wrap(rows[step]), loss)
 
     def state(self) -> list[Tensor]:
         """Return all Tensors that a step changes."""

@@ -84,7 +84,8 @@ def _run(experiment: Experiment, out: Path, options: dict[str, Any], quiet: bool
     seconds = time.perf_counter() - start
     paths = report.save_pictures(out, experiment.name)
     if not quiet:
-        click.echo(_table(report))
+        chosen = any(experiment.arguments[name].default != value for name, value in options.items())
+        click.echo(_table(report, "expected with the defaults" if chosen else "expected"))
         click.echo()
         click.echo(click.wrap_text(" ".join(experiment.see.split()), WIDTH))
         for path in paths:
@@ -98,8 +99,8 @@ def _run(experiment: Experiment, out: Path, options: dict[str, Any], quiet: bool
     }
 
 
-def _table(report: Report) -> str:
-    rows = [("what", "came out", "expected", "")]
+def _table(report: Report, expected: str) -> str:
+    rows = [("what", "came out", expected, "")]
     rows += [(row.what, _text(row.found), row.expected, _verdict(row)) for row in report.rows]
     return table(rows)
 

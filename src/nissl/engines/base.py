@@ -96,6 +96,9 @@ class Watch(Protocol):
     def saw(self, module: Any, output: Any) -> None:
         """Look at what a module returned."""
 
+    def stepped(self) -> None:
+        """Look at what an optimizer's step has used and left."""
+
     def call(self, compiled: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Return what a compiled function returns."""
 
@@ -104,7 +107,7 @@ class Watch(Protocol):
 
 
 class Current(threading.local):
-    """The engine of this thread, and whether ops remember their inputs for a backward walk."""
+    """The engine of this thread, whether ops remember their inputs for a backward walk, and what looks on."""
 
     engine: Engine  # the reference engine, until another is entered; set where it is defined, in engines/eager.py
     recording: bool = True
@@ -134,3 +137,13 @@ def recording(enabled: bool) -> Iterator[None]:
         yield
     finally:
         current.recording = before
+
+
+@contextmanager
+def watching(watch: Any) -> Iterator[None]:
+    """Let something else look on inside a `with` block, or nothing."""
+    before, current.watch = current.watch, watch
+    try:
+        yield
+    finally:
+        current.watch = before

@@ -83,7 +83,7 @@ def run(
     report.note(f"seconds for {count:,} gradients: backpropagation", between - start)
     report.note("the same: difference quotients", end - between)
     ratio = (end - between) / (between - start)
-    report.check("how many times longer they take", ratio, "above 100", ratio > 100)
+    report.note("how many times longer they take", ratio)
 
     model = network(hidden, "float32")
     optimizer = optim.SGD(model.parameters(), lr=lr)

@@ -78,12 +78,18 @@ class Experiment:
         return found
 
     def run(self, options: Mapping[str, float] | None = None) -> Report:
-        """Run the experiment and return what came out; the same options give the same numbers."""
+        """Run the experiment and return what came out: for the same options the same, but for times.
+
+        For that, nissl's random numbers begin anew.
+        """
         options = options or {}
         for name, value in options.items():
             if name not in self.arguments:
                 raise OptionError(f"{self.name}: {unknown_name('option', name, self.arguments)}")
-            self.arguments[name].option.check(name, value)
+            argument = self.arguments[name]
+            if argument.kind is int and value != int(value):
+                raise OptionError(f"{name} is {value}; it has to be a whole number")
+            argument.option.check(name, value)
         report = Report()
         random.manual_seed(0)
         self.module.run(report, **options)

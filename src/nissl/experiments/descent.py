@@ -8,8 +8,9 @@ How long the step is, the learning rate η, decides everything. On f(x₀, x₁)
 multiplies x by 1 − 2η: a factor of 0.8 for η = 0.1, which shrinks; of −19 for η = 10, which explodes; and of almost 1
 for η = 10⁻¹⁰, which goes nowhere.
 
-See: With a step of 0.1 the path runs straight to the lowest point and gets shorter where it is flatter, though the
-learning rate stays the same. With 10 it jumps out of the frame at once, with 10⁻¹⁰ beginning and end are one point.
+See: With a learning rate of 0.1 the path runs straight to the lowest point, and its steps get shorter where it is
+flatter, though the learning rate stays the same. With 10 it jumps out of the frame at once, with 10⁻¹⁰ beginning and
+end are one point.
 
 Try: `nissl run descent --lr 0.5` arrives in a single step; `--lr 0.9` swings from side to side; beyond 1 it diverges.
 """

@@ -11,11 +11,11 @@ examples that were found:
 
     precision = right / named as this class        recall = right / examples of this class
 
-See: Almost all mistakes are among shirts, T-shirts, pullovers and coats, which look alike at 28×28 pixels; trousers and
-bags are hardly ever missed. Some units of the first layer look for a sleeve, a leg or a sole: red where they want
+See: Two of three mistakes are among shirts, T-shirts, pullovers and coats, which look alike at 28×28 pixels; trousers
+and bags are hardly ever missed. Some units of the first layer look for a sleeve, a leg or a sole: red where they want
 light, blue where they want dark. Of the mistakes that the network is surest of, some would be made by people too.
 
-Try: `nissl run fashion --units 16 --seeds 1` is 3 to 4 points worse with an eighth of the weights; look at its weights.
+Try: `nissl run fashion --units 16 --seeds 1` is about 3 points worse with an eighth of the weights.
 """
 
 from typing import Annotated
@@ -84,6 +84,6 @@ def run(
 
     report.picture(plots.confusion_matrix(evaluation.confusion_matrix, evaluation.class_names))
     curves = {name: curve for name, curve in history.curves.items() if name != "seconds"}
-    report.picture(plots.learning_curves(curves, title="Fashion-MNIST, epoch by epoch"), "curves")
+    report.picture(plots.learning_curves(curves, title="Fashion-MNIST, with validation on the test images"), "curves")
     report.picture(plots.weight_images(first_weights(model), title="What the first layer looks for"), "weights")
     draw_mistakes(report, model, test)

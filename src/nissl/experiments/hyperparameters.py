@@ -10,11 +10,12 @@ that matters; and they are drawn evenly on a logarithmic scale, since it is the 
 The trials are judged on validation images that are neither trained on nor part of the test. They are independent of
 each other, so that several processes can share them.
 
-See: Only learning rates around 0.1 learn within these epochs; smaller ones hardly leave their beginning, and larger
-ones diverge or jump about. Weight decay may be almost anything: the best trials have it all over its range. So the next
-search would draw learning rates from a narrower range.
+See: The learning rate decides: the best trials have it between about 0.02 and 0.5. Below 0.001 nothing is learned
+within these epochs, and near 1 training jumps about. Weight decay may be almost anything: the best trials have it all
+over its range. So the next search would draw learning rates from a narrower range.
 
-Try: `nissl run hyperparameters --trials 200 --workers 4`: more points, and the same numbers for any number of workers.
+Try: `nissl run hyperparameters --trials 200 --workers 4`: these points and 150 more; any number of workers gives the
+same numbers.
 """
 
 import functools
@@ -49,9 +50,9 @@ class Trial:
 
 def draw(trials: int, seed: int) -> list[Trial]:
     """Return points drawn evenly on logarithmic scales."""
-    generator = np.random.default_rng(seed)
-    rates, decays = generator.uniform(*RATES, trials), generator.uniform(*DECAYS, trials)
-    return [Trial(10.0**rate, 10.0**decay) for rate, decay in zip(rates.tolist(), decays.tolist(), strict=True)]
+    least, most = np.transpose([RATES, DECAYS])
+    powers = np.random.default_rng(seed).uniform(least, most, size=(trials, 2))
+    return [Trial(10.0**rate, 10.0**decay) for rate, decay in powers.tolist()]
 
 
 def network() -> nn.Sequential:

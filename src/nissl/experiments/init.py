@@ -4,9 +4,10 @@ A unit adds up n inputs times weights. With weights of standard deviation s, its
 
     Var(u) = n · s² · E[z²]
 
-so the activations stay as they are only if s² is about 1/n: √(1/n) (Xavier) for tanh and sigmoid, and √(2/n) (He) for
-ReLU, which silences half of the units. Weights that are all equal make all units of a layer equal, and since they also
-get equal gradients, they stay equal: the layer has one unit in effect.
+so the activations stay as they are only if s² is about 1/n: √(1/n) for tanh and sigmoid (Xavier, whose n is the mean of
+inputs and outputs, which are equally many here), and √(2/n) for ReLU, which silences half of the units (He). Weights
+that are all equal make all units of a layer equal, and since they also get equal gradients, they stay equal: the layer
+has one unit in effect.
 
 See: Each row is an initialization, each column a layer. With weights of std 1 the sigmoid is at 0 or 1, where its slope
 is nothing; with 0.01 all units say nearly the same. Xavier keeps sigmoid and tanh spread, He does so for ReLU. With

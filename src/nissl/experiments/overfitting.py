@@ -12,11 +12,12 @@ can rely on another:
 The opposite mistake is a network too small for the task. It underfits: it does badly on the very images it is taught.
 
 See: Without a remedy the training accuracy goes to 100 % while the test accuracy stops far below: the gap is what was
-learned by heart. Weight decay and dropout narrow the gap, mostly from above. The network of five units a layer has
-hardly a gap, and is of no use: both of its curves stay low.
+learned by heart. Weight decay and dropout narrow the gap from above: less is learned by heart, though for so few images
+nothing else is learned instead. The network of five units a layer has hardly a gap, and is of no use: both of its
+curves stay low.
 
-Try: `nissl run overfitting --images 3000`: more examples are the best remedy; `--dropout 0.5` turns that remedy into
-underfitting.
+Try: `nissl run overfitting --images 3000`: more examples are the best remedy, the gap without any other halves.
+`--dropout 0.5` turns that remedy into underfitting.
 """
 
 from typing import Annotated

@@ -13,6 +13,7 @@ from nissl import files
 from nissl.experiments.catalog import Experiment, catalog
 from nissl.experiments.report import picture_file
 
+PAGE_DPI = 80  # enough for a page, and small enough to be kept with the code
 BACK = "[All experiments](README.md)"
 
 
@@ -47,7 +48,7 @@ def write(folder: Path) -> None:
     """Run all experiments; write their pages and pictures."""
     for experiment in catalog().values():
         report = experiment.run()
-        report.save_pictures(folder, experiment.name)
+        report.save_pictures(folder, experiment.name, PAGE_DPI)
         files.write_text(folder / f"{experiment.name}.md", page(experiment, list(report.pictures)))
     files.write_text(folder / "README.md", index())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nissl import plots
 from nissl.errors import OptionError
+from nissl.plots.style import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,14 +82,14 @@ class Report:
         """Add a picture; the first needs no name."""
         self.pictures[name] = Picture(figure, formats)
 
-    def save_pictures(self, folder: Path, experiment: str) -> list[Path]:
+    def save_pictures(self, folder: Path, experiment: str, dpi: int = DPI) -> list[Path]:
         """Write all pictures into a folder, which may be new; return where they are."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name, picture in self.pictures.items():
             for ending in picture.formats:
                 paths.append((folder / picture_file(experiment, name)).with_suffix(f".{ending}"))
-                plots.save(picture.figure, paths[-1])
+                plots.save(picture.figure, paths[-1], dpi)
         return paths
 
 

@@ -17,7 +17,8 @@ See: In the first picture one score grows, and its class takes over smoothly. In
 from −1000 to 1000, which should change nothing. The plain formula breaks off at 88 or 709, where exp overflows, and at
 −104 or −745, where it rounds to 0; just before, it is wrong already. The shifted one never fails.
 
-Try: `nissl run softmax --spread 0.1` brings the scores 10, 0 and −10 so near that the probabilities are almost equal.
+Try: `nissl run softmax --spread 0.01` brings the scores 10, 0 and −10 so near that the probabilities in the table are
+almost equal; `--spread 0.1` leaves them apart.
 """
 
 from typing import Annotated

@@ -99,6 +99,8 @@ class Optimizer:
                 f"{type(self).__name__}.step() found no new gradient at any parameter; "
                 "call loss.backward() before each step"
             )
+        if current.watch is not None:
+            current.watch.stepped()
 
     def zero_grad(self) -> None:
         """Forget the gradients. Not needed between steps: a step uses them up."""

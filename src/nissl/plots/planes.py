@@ -40,8 +40,10 @@ def contour_paths(
     """
     visited = {name: np.asarray(path, float) for name, path in paths.items()}
     for name, path in visited.items():
-        if path.ndim != 2 or path.shape[1] != 2:
+        if path.ndim != 2 or path.shape[1] != 2 or not len(path):
             raise ShapeError(f"contour_paths got a path {name!r} of shape {path.shape}; expected (steps, 2)")
+    if not visited:
+        raise DataError("contour_paths got no paths, so there is nothing to draw")
     columns, rows = np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID))
     heights = np.asarray(function(columns, rows), float)
     across = min(3, len(visited))

@@ -31,8 +31,10 @@ TITLE, TEXT, SMALL = 15, 13, 11
 POINTS = 72  # in an inch
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     """Write a picture to a file, whole or not at all: PNG, or what else the ending says, such as .svg or .pdf.
+
+    `dpi` is the number of pixels an inch of a PNG; the Figure has its size in inches.
 
     >>> import tempfile
     >>> from nissl.plots import learning_curves
@@ -48,7 +50,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     if kind not in known:
         raise unknown_name("picture format", kind, known)
     with write_atomically(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=DPI)
+        figure.savefig(temporary, format=kind, dpi=dpi)
 
 
 def new_figure(width: float, height: float) -> Figure:

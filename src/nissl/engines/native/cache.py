@@ -1,8 +1,9 @@
 """Machine code that is kept between runs of a program, in the user's cache folder.
 
-An entry is found by a digest of all that decides what the code is: the module in LLVM's language, this CPU, LLVM's
-version. It holds a digest of itself, so a damaged one is not taken. Entries are written beside and moved into place, so
-that several programs may write at once; what cannot be read or written costs no more than making the code anew.
+An entry is found by a digest of all that decides what the code is: a graph and its plan, or a module in LLVM's
+language; this CPU, LLVM's version. It holds a digest of itself, so a damaged one is not taken. Entries are written
+beside and moved into place, so that several programs may write at once; what cannot be read or written costs no more
+than making the code anew.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ class RoughElement(Element):
     """An Element whose quotients and sums of products may be off by a few units in the last place.
 
     Division takes as long as ten multiplications. From an estimate of the reciprocal, which LLVM takes on CPUs that
-    have one, a quotient is made by a step of Newton's method, unless it is one of infinite numbers.
+    have one, a quotient is made by a step of Newton's method. A finite number by +infinity is 0 as ever; for a divisor
+    of 0, or an infinite dividend, the result is not finite, but may be NaN where division gives infinity.
     """
 
     flags = ("contract",)

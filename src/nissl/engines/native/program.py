@@ -27,7 +27,7 @@ from nissl.engines.native.layout import Layout
 from nissl.engines.native.machine import Code, describe_machine, object_code, vector_bytes, vector_registers
 from nissl.engines.native.memory import ALIGNMENT, MemoryPlan, address, aligned
 from nissl.engines.native.plan import Plan, make_plan, segment_name
-from nissl.graph.graph import Equation, Graph, Symbol
+from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
@@ -86,12 +86,15 @@ def _is_told_by_names(graph: Graph) -> bool:
 def _description(graph: Graph, plan: Plan, memory: MemoryPlan) -> str:
     """Return all that machine code depends on."""
     numbers = {equation: i for i, equation in enumerate(graph.equations)}
+    labels = label_symbols(graph)
     kernels = [(type(kernel).__name__, *(numbers[e] for e in equations_of(kernel))) for kernel in plan.kernels]
     parts = (
         f"{describe_machine()} {vector_bytes()} {vector_registers()}",
         f"nissl {nissl.__version__} {_sources()}",
-        f"{kernels} {list(memory.slots.values())} {memory.status_slot}",
-        str(graph),
+        str(kernels),
+        f"{memory.status_slot} {[(labels[symbol], slot) for symbol, slot in memory.slots.items()]}",
+        f"{[labels[symbol] for symbol in plan.stored]} {[(labels[a], labels[b]) for a, b in plan.in_place.items()]}",
+        f"{sorted(graph.updates.items())} {graph}",
     )
     return "\n".join(parts)
 
