@@ -2,12 +2,16 @@
 
 import ast
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from nissl import cli, experiments
+import nissl as ns
+from nissl import cli, experiments, nn
 from nissl.errors import OptionError
 from nissl.experiments.catalog import catalog, find
 from nissl.experiments.pages import index, page
@@ -129,6 +133,28 @@ def _offline(path, mirrors, digest):
     from nissl.errors import DataError
 
     raise DataError(f"cannot download {path.name}; put it into the folder that NISSL_DATA_HOME names")
+
+
+def test_an_interrupt_ends_the_whole_experiment(capsys, tmp_path, monkeypatch):
+    trainings = []
+
+    def run_trainings(report):
+        for _ in range(3):
+            model = nn.Linear(2, 2)
+            callbacks = [lambda event: os.kill(os.getpid(), signal.SIGINT)]
+            x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+            trainings.append(ns.fit(model, (x, y), epochs=2, batch_size=2, progress=False, callbacks=callbacks))
+
+    monkeypatch.setattr(find("losses").module, "run", run_trainings)
+    assert find("losses").arguments == {}
+    with pytest.raises(KeyboardInterrupt):
+        find("losses").run()
+    assert not trainings
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr("nissl.cli.run_command.catalog", lambda: {"losses": find("losses")})
+    status, _, err = run(capsys, "run", "all", "--out", str(tmp_path / "out"))
+    assert (status, "interrupted" in err) == (130, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_a_file_is_refused(capsys, tmp_path):

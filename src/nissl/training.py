@@ -704,7 +704,10 @@ def _check_trains(optimizer: Optimizer, model: Module) -> None:
 
 @contextlib.contextmanager
 def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C inside the block into an Event, so that no step is cut in half; a second one interrupts."""
+    """Turn the first Ctrl-C inside the block into an Event, so that no step is cut in half; a second one interrupts.
+
+    A handler of the caller's own hears of it when the block has ended in order.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -724,6 +727,8 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
+    if asked.is_set() and callable(before) and before is not signal.default_int_handler:
+        before(signal.SIGINT, None)
 
 
 def fit(
@@ -759,6 +764,7 @@ def fit(
 
     `checkpoint` is a folder: what is learned is kept there, and the same call goes on where an earlier one was ended.
     Ctrl-C ends the training after the step at hand; the model keeps what it learned, and `History.interrupted` is True.
+    A handler of SIGINT of your own is called then.
     `progress` is True, False, "lines" (one an epoch) or None: a live line where standard error is a terminal.
 
     Raises DivergenceError at the first NaN or infinite loss, with the module that it came from; the model then has

@@ -11,7 +11,7 @@ import click
 from nissl.cli.options import table, write_json
 from nissl.errors import unknown_name
 from nissl.experiments.catalog import Experiment, catalog, find
-from nissl.experiments.report import Report, Row
+from nissl.experiments.report import Report, short
 
 WIDTH = 88  # of running text
 
@@ -101,29 +101,8 @@ def _run(experiment: Experiment, out: Path, options: dict[str, Any], quiet: bool
 
 def _table(report: Report, expected: str) -> str:
     rows = [("what", "came out", expected, "")]
-    rows += [(row.what, _text(row.found), row.expected, _verdict(row)) for row in report.rows]
+    rows += [(row.what, short(row.found), row.expected, row.verdict) for row in report.rows]
     return table(rows)
-
-
-def _verdict(row: Row) -> str:
-    return "" if row.holds is None else "yes" if row.holds else "NO"
-
-
-def _text(found: Any) -> str:
-    """Return what came out, short enough for a table.
-
-    >>> _text((0.31682708, 2)), _text("all rows right")
-    ('0.316827  2', 'all rows right')
-    """
-    if isinstance(found, str):
-        return found
-    if isinstance(found, int):
-        return f"{found:,}"
-    if hasattr(found, "tolist"):
-        found = found.tolist()
-    if isinstance(found, list | tuple):
-        return "  ".join(map(_text, found))
-    return f"{found:.6g}"
 
 
 command = _Experiments("run", help="Run an experiment of the curriculum, or all of them.")

@@ -5,15 +5,18 @@ An experiment is found by its file; nothing else has to know of it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import pkgutil
+import signal
+import threading
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from nissl import experiments, random
 from nissl.errors import OptionError, unknown_name
@@ -92,8 +95,27 @@ class Experiment:
             argument.option.check(name, value)
         report = Report()
         random.manual_seed(0)
-        self.module.run(report, **options)
+        with _ended_by_interrupts():
+            self.module.run(report, **options)
         return report
+
+
+@contextlib.contextmanager
+def _ended_by_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end what runs inside, of which `ns.fit` would take it to end one training only."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @functools.cache

@@ -33,16 +33,22 @@ class Option:
 
         >>> Option("step size", above=0, most=10).range
         'above 0 and at most 10'
+        >>> Option("steps", least=1, most=1e6).range
+        'at least 1 and at most 1,000,000'
         """
-        low = f"above {self.above:g}" if self.above > -math.inf else f"at least {self.least:g}"
+        low = f"above {_number(self.above)}" if self.above > -math.inf else f"at least {_number(self.least)}"
         parts = [low] if max(self.above, self.least) > -math.inf else []
-        parts += [f"at most {self.most:g}"] if self.most < math.inf else []
+        parts += [f"at most {_number(self.most)}"] if self.most < math.inf else []
         return " and ".join(parts) or "any number"
 
     def check(self, name: str, value: float) -> None:
         """Raise OptionError unless a value is in the range."""
         if not (math.isfinite(value) and self.least <= value <= self.most and value > self.above):
             raise OptionError(f"{name} is {value:g}; it has to be {self.range}")
+
+
+def _number(x: float) -> str:
+    return f"{int(x):,}" if x == int(x) and abs(x) < 1e15 else f"{x:g}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,28 @@ class Row:
     found: Any
     expected: str = ""
     holds: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is as expected, in a word, if anything was expected."""
+        return "" if self.holds is None else "yes" if self.holds else "NO"
+
+
+def short(found: Any) -> str:
+    """Return what came out as a text that is short enough for a table.
+
+    >>> short((0.31682708, 2)), short("all rows right")
+    ('0.316827  2', 'all rows right')
+    """
+    if isinstance(found, str):
+        return found
+    if isinstance(found, int):
+        return f"{found:,}"
+    if hasattr(found, "tolist"):
+        found = found.tolist()
+    if isinstance(found, list | tuple):
+        return "  ".join(map(short, found))
+    return f"{found:.6g}"
 
 
 @dataclass(frozen=True)
