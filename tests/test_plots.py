@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import colors
 
+import nissl as ns
 from nissl import plots
 from nissl.errors import DataError, OptionError, ShapeError
 
@@ -174,3 +175,10 @@ def test_no_global_state_of_pyplot_is_touched():
 plots.learning_curves({'loss': [1.0]})
 print('matplotlib.pyplot' in sys.modules)"""
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_history_is_drawn_as_it_is():
+    history = ns.History(
+        [{"loss": 1.0, "accuracy": 0.5, "seconds": 3.0}, {"loss": 0.5, "accuracy": 0.9, "seconds": 2.0}]
+    )
+    assert [axes.get_ylabel() for axes in plots.learning_curves(history).axes] == ["loss", "accuracy (%)"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,17 +36,27 @@ MOST_MARKERS = 30
 MARKERS = "osD^vP*"  # in the order in which lines take them
 
 
-def learning_curves(curves: Mapping[str, npt.ArrayLike], *, title: str | None = None) -> Figure:
+class HasCurves(Protocol):
+    """What holds curves by name, as a History does."""
+
+    @property
+    def curves(self) -> Mapping[str, npt.ArrayLike]:
+        """Every curve by name."""
+
+
+def learning_curves(curves: Mapping[str, npt.ArrayLike] | HasCurves, *, title: str | None = None) -> Figure:
     """Draw how loss, accuracy and other metrics went, epoch by epoch; the numbers at the line ends are the last ones.
 
-    `curves` maps names to arrays of shape (epochs,), as `History.curves` does. A metric and its `validation_` twin
-    share a panel. Accuracy comes as a share and is drawn in percent. A loss that spans more than two decades gets a log
-    scale. NaN and infinity leave a gap.
+    `curves` is a History, whose seconds are left out, or maps names to arrays of shape (epochs,). A metric and its
+    `validation_` twin share a panel. Accuracy comes as a share and is drawn in percent. A loss that spans more than two
+    decades gets a log scale. NaN and infinity leave a gap.
 
     >>> figure = learning_curves({"loss": [0.9, 0.4], "validation_loss": [0.8, 0.5], "accuracy": [0.7, 0.9]})
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['loss', 'accuracy (%)']
     """
+    if not isinstance(curves, Mapping):
+        curves = {name: curve for name, curve in curves.curves.items() if name != "seconds"}
     panels = _panels(curves)
     columns = min(2, len(panels))
     rows = ceil(len(panels) / columns)
