@@ -188,6 +188,9 @@ def test_an_option_knows_its_range():
 def test_options_are_those_of_the_experiment():
     with pytest.raises(OptionError, match="descent: unknown option 'rate'"):
         find("descent").run({"rate": 1})
+    for steps in (2.5, float("nan")):
+        with pytest.raises(OptionError, match=r"steps is .*; it has to be a whole number"):
+            find("descent").run({"steps": steps})
     with pytest.raises(OptionError, match="unknown experiment 'sofmax'; did you mean 'softmax'"):
         find("sofmax")
 

@@ -242,7 +242,7 @@ class Watch:
         lines = [f"step {self.steps[-1]}", f"{'':12}{'':24}{'mean':>11}{'std':>11}{'norm':>11}{'zeros':>8}"]
         for kind in KINDS:
             for path, found in getattr(self, kind).items():
-                s = found[-1]
+                s = found[-1] if len(found) == len(self.steps) else MISSING
                 lines.append(f"{kind:12}{path:24}{s.mean:11.3g}{s.std:11.3g}{s.norm:11.3g}{s.zeros:8.1%}")
         return "\n".join(lines)
 
@@ -304,7 +304,8 @@ def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:
     """Return a Watch that records activations, gradients and weights of a model in one of `every` steps.
 
     It sees eager steps, compiled ones and those of `ns.fit`, in this thread, in a `with` block. The step itself stays
-    what it was. Measured: with `every=50`, steps of a 784-128-10 network on batches of 128 take 10 % longer at most.
+    what it was. Measured with `every=50` on a 784-128-10 network: training takes 7 % longer on batches of 128, and 21 %
+    on batches of 32, whose steps are a third as long.
 
     Raises OptionError for an `every` or `bins` below 1, or if a watch is on already.
 

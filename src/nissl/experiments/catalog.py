@@ -90,7 +90,7 @@ class Experiment:
             if name not in self.arguments:
                 raise OptionError(f"{self.name}: {unknown_name('option', name, self.arguments)}")
             argument = self.arguments[name]
-            if argument.kind is int and value != int(value):
+            if argument.kind is int and value % 1 != 0:
                 raise OptionError(f"{name} is {value}; it has to be a whole number")
             argument.option.check(name, value)
         report = Report()

@@ -83,7 +83,6 @@ def run(
         report.note(f"{score.name}: precision, recall", (round(score.precision, 3), round(score.recall, 3)))
 
     report.picture(plots.confusion_matrix(evaluation.confusion_matrix, evaluation.class_names))
-    curves = {name: curve for name, curve in history.curves.items() if name != "seconds"}
-    report.picture(plots.learning_curves(curves, title="Fashion-MNIST, with validation on the test images"), "curves")
+    report.picture(plots.learning_curves(history, title="Fashion-MNIST, with validation on the test images"), "curves")
     report.picture(plots.weight_images(first_weights(model), title="What the first layer looks for"), "weights")
     draw_mistakes(report, model, test)
