@@ -1,7 +1,8 @@
 """Looking inside a network while it trains: what its layers put out, how large gradients and weights are.
 
 A Watch takes one step in so many in its own hands: an eager step is looked at as it goes; a compiled one is run by a
-second compiled function, which returns what the layers put out too. All other steps run as they always do.
+second compiled function, which also computes what its layers, gradients and weights are like. All other steps run as
+they always do.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.compiler import Compiled, joined
-from nissl.engines.base import current, watching
+from nissl.engines.base import current, recording, watching
 from nissl.errors import OptionError
+from nissl.functional import mean
 from nissl.graph.trace import Trace
 from nissl.nn import Module
 from nissl.nn.activations import Sigmoid, Softmax, Tanh
-from nissl.tensor import Tensor
+from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
+from nissl.ops.movement import concat, stack
+from nissl.tensor import Tensor, wrap
 
 Array = npt.NDArray[Any]
 
@@ -65,47 +69,63 @@ def statistics(values: npt.ArrayLike, bins: int = 30, unsaturated: tuple[float, 
     >>> found.mean, found.norm, found.zeros
     (1.75, 5.0, 0.5)
     """
-    numbers = np.asarray(values).reshape(-1)
-    numbers = numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
+    numbers = wrap(np.asarray(values))
     if not numbers.size:
         raise OptionError("statistics needs at least one number")
-    with np.errstate(all="ignore"):
-        mean = float(numbers.mean())
-        centred = numbers - numbers.dtype.type(mean)
-        variance = float(np.dot(centred, centred)) / numbers.size
-        low, high = unsaturated or (-np.inf, np.inf)
-        counts, edges = _histogram(numbers[:: -(-numbers.size // SAMPLE)], bins)
-        return Statistics(
-            mean=mean,
-            std=math.sqrt(variance),
-            norm=math.sqrt(numbers.size * (variance + mean * mean)),
-            zeros=1 - int(np.count_nonzero(numbers)) / numbers.size,
-            saturated=float(((numbers < low) | (numbers > high)).mean()) if unsaturated else 0.0,
-            counts=counts,
-            edges=edges,
-        )
+    with recording(False), np.errstate(all="ignore"):
+        moments, places = _measure(numbers, unsaturated, bins)
+    return _as_statistics(moments._array()[None], places._array(), bins)[0]
 
 
-def _histogram(numbers: Array, bins: int) -> tuple[Array, Array]:
-    """Do what `np.histogram` does, in a third of the time, for numbers that may be all equal or not finite."""
-    sample = numbers.astype(np.float64)
-    least, most = (float(sample.min()), float(sample.max()))
-    if not math.isfinite(most - least):
-        sample = sample[np.isfinite(sample)]
-        least, most = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)
-    if most - least <= 1e-12 * max(abs(least), abs(most)):  # all one number, around which there is room for bins
-        least, most = least - 0.5, most + 0.5
-    places = ((sample - least) * (bins / (most - least))).astype(np.intp)
-    counts = np.bincount(np.minimum(places, bins - 1), minlength=bins)
-    return counts, least + np.arange(bins + 1) * ((most - least) / bins)
+def _measure(values: Tensor, unsaturated: tuple[float, float] | None, bins: int) -> tuple[Tensor, Tensor]:
+    """Return what a Statistics is made of, by ops, so that it compiles with the step that it is measured in.
+
+    These are mean, standard deviation, norm, the shares, and the least and the largest number in the histogram; and the
+    bin into which each number of a sample falls, or `bins` if it is not finite.
+    """
+    numbers = values.reshape((-1,))
+    numbers = numbers if numbers.dtype.kind == "f" else numbers.astype(np.float64)
+    center = mean(numbers)
+    variance = mean(square(numbers - center))
+    saturated = wrap(np.zeros((), numbers.dtype))
+    if unsaturated is not None:
+        low, high = unsaturated
+        saturated = mean(logical_or(numbers < low, numbers > high).astype(numbers.dtype))
+    sample = numbers[:: -(-numbers.size // SAMPLE)]
+    finite = abs(sample) < np.inf
+    least, most = where(finite, sample, np.inf).min(), where(finite, sample, -np.inf).max()
+    # Where there is only one number, there is room for bins around it; where there is none, any room will do.
+    least, most = where(least > most, 0.0, least), where(least > most, 0.0, most)
+    margin = where(most - least <= 1e-12 * maximum(abs(least), abs(most)), 0.5, 0.0)
+    least, most = least - margin, most + margin
+    places = minimum(where(finite, (sample - least) * (bins / (most - least)), 0.0).astype(np.int64), bins - 1)
+    moments = [
+        center,
+        sqrt(variance),
+        sqrt((variance + square(center)) * numbers.size),
+        mean((numbers == 0).astype(numbers.dtype)),
+        saturated,
+        least,
+        most,
+    ]
+    return stack(moments).astype(np.float64), where(finite, places, bins)
+
+
+def _as_statistics(moments: Array, places: Array, bins: int) -> list[Statistics]:
+    """Return a Statistics for each row of moments; the bins of row i are counted from i (bins + 1)."""
+    counts = np.bincount(places, minlength=len(moments) * (bins + 1)).reshape(len(moments), bins + 1)[:, :bins]
+    edges = np.linspace(moments[:, -2], moments[:, -1], bins + 1, axis=-1)
+    return [Statistics(*row[:-2], *rest) for row, *rest in zip(moments.tolist(), counts, edges, strict=True)]
 
 
 class Taps:
-    """Keeps what the modules of a model put out, by their paths, until it is taken."""
+    """Keeps what the modules of a model put out, and the gradients that an optimizer used, until it is taken."""
 
     def __init__(self, model: Module) -> None:
+        self.model = model
         self.paths = {module: path for path, module in model.named_modules().items() if path}
         self.outputs: dict[str, Tensor] = {}
+        self.gradients: dict[str, Tensor] = {}
 
     def saw(self, module: Any, output: Any) -> None:
         """Keep what a module returned."""
@@ -114,12 +134,48 @@ class Taps:
             self.outputs[path] = output
 
     def stepped(self) -> None:
-        """Wait for the whole compiled step."""
+        """Keep the gradients that an optimizer has used, before anything forgets them."""
+        self.gradients |= _gradients(self.model)
 
     def taken(self) -> dict[str, Tensor]:
-        """Return what was kept, and keep it no longer."""
-        outputs, self.outputs = self.outputs, {}
+        """Return the outputs that were kept, and keep nothing any longer."""
+        outputs, self.outputs, self.gradients = self.outputs, {}, {}
         return outputs
+
+    def measured(self, bins: int) -> Measured | None:
+        """Return what the step that ends here is like, or None if the model had no part in it."""
+        gradients = _gradients(self.model) | self.gradients
+        outputs = self.taken()
+        return _measured(self.model, outputs, gradients, bins) if outputs else None
+
+
+def _gradients(model: Module) -> dict[str, Tensor]:
+    """Return the gradients that are at the parameters now."""
+    found = {path: current.engine.gradient(parameter) for path, parameter in model.named_parameters().items()}
+    return {path: gradient.value for path, gradient in found.items() if gradient and gradient.value is not None}
+
+
+# Kind and path of all that was measured in a step, with their moments in rows, and the bins of all.
+Measured = tuple[list[tuple[str, str]], Tensor, Tensor]
+
+
+def _measured(model: Module, outputs: Mapping[str, Tensor], gradients: Mapping[str, Tensor], bins: int) -> Measured:
+    """Return what a step is like."""
+    modules = model.named_modules()
+    kinds = {"activations": outputs, "gradients": gradients, "weights": model.named_parameters()}
+    names: list[tuple[str, str]] = []
+    moments, places = [], []
+    with recording(False), np.errstate(all="ignore"):
+        for kind, tensors in kinds.items():
+            for path, tensor in tensors.items():
+                if tensor.size == 0:
+                    continue
+                bounds = UNSATURATED.get(type(modules[path])) if kind == "activations" else None
+                row, bins_of_row = _measure(tensor, bounds, bins)
+                places.append(bins_of_row + len(names) * (bins + 1))
+                moments.append(row)
+                names.append((kind, path))
+        return names, stack(moments), concat(places)
 
 
 KINDS = ("activations", "gradients", "weights")
@@ -147,7 +203,7 @@ class Watch:
         self.count = 0  # steps begun
         self.taps = Taps(self.model)
         # Number and activations of a step whose gradients are yet to come.
-        self.unfinished: tuple[int, dict[str, Array]] | None = None
+        self.unfinished: tuple[int, dict[str, Tensor]] | None = None
         self.observers: dict[Compiled, Compiled] = {}
 
     def __enter__(self) -> Watch:
@@ -186,18 +242,19 @@ class Watch:
     def call(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Return what a compiled function returns; a step to look at is run by one that shows what is inside."""
         self._finish()
-        outputs: dict[str, Tensor] = {}
+        measured: Measured | None = None
         with watching(None):
             if self.is_due and self._may_train(compiled):
                 observer = self._observer(compiled)
-                result, outputs = observer(*positional, **keywords)
+                result, measured = observer(*positional, **keywords)
                 trains = self._may_train(observer)
             else:
                 result = compiled(*positional, **keywords)
                 trains = self._may_train(compiled)
         if trains:
-            self._begin(outputs)
-            self._finish()
+            if measured is not None:
+                self._record(self.count, measured)
+            self.count += 1
         return result
 
     def scan(self, compiled: Compiled, arrays: Sequence[Array], steps: int) -> Any:
@@ -256,42 +313,40 @@ class Watch:
         return bool(latest.written) and any(thing is self.model for thing, _ in latest.observed)
 
     def _observer(self, compiled: Compiled) -> Compiled:
-        """Return a function that computes what a compiled one does, and returns what the modules put out too."""
-        taps, function = self.taps, compiled.function
+        """Return a function that computes what a compiled one does, and what the step is like inside."""
+        taps, bins, function = self.taps, self.bins, compiled.function
 
-        def observed(*positional: Any, **keywords: Any) -> tuple[Any, dict[str, Tensor]]:
+        def observed(*positional: Any, **keywords: Any) -> tuple[Any, Measured | None]:
             taps.taken()  # what a call that failed has left
             with watching(taps):
                 result = function(*positional, **keywords)
-            return result, taps.taken()
+            return result, taps.measured(bins)
 
         if compiled not in self.observers:
-            observer = Compiled(observed, compiled.engine, keep_gradients=True)
+            observer = Compiled(observed, compiled.engine, compiled.keep_gradients)
             observer.told_by = compiled.told_by
             self.observers[compiled] = observer
         return self.observers[compiled]
 
-    def _begin(self, outputs: Mapping[str, Tensor]) -> None:
-        """Count a step; note what the modules put out if it is one to look at."""
+    def _begin(self, outputs: dict[str, Tensor]) -> None:
+        """Count an eager step; note what the modules put out if it is one to look at."""
         if outputs:
-            self.unfinished = self.count, {path: tensor._array() for path, tensor in outputs.items()}
+            self.unfinished = self.count, outputs
         self.count += 1
 
     def _finish(self) -> None:
-        """Record the step that was looked at last, now that its gradients are there."""
+        """Record the eager step that was looked at last, now that its gradients are there."""
         if self.unfinished is None:
             return
         (step, outputs), self.unfinished = self.unfinished, None
+        self._record(step, _measured(self.model, outputs, _gradients(self.model), self.bins))
+
+    def _record(self, step: int, measured: Measured) -> None:
+        names, moments, places = measured
         self.steps.append(step)
-        kinds = {path: type(module) for path, module in self.model.named_modules().items()}
-        for path, values in outputs.items():
-            found = statistics(values, self.bins, UNSATURATED.get(kinds[path]))
-            self._append(self.activations, path, found)
-        for path, parameter in self.model.named_parameters().items():
-            self._append(self.weights, path, statistics(parameter._array(), self.bins))
-            gradient = parameter.waiting_gradient
-            if gradient is not None and gradient.value is not None:
-                self._append(self.gradients, path, statistics(gradient.value._array(), self.bins))
+        found = _as_statistics(moments._array(), places._array(), self.bins)
+        for (kind, path), one in zip(names, found, strict=True):
+            self._append(getattr(self, kind), path, one)
 
     def _append(self, kind: dict[str, list[Statistics]], path: str, found: Statistics) -> None:
         """Add what was found in the latest step; steps in which there was nothing hold MISSING."""
