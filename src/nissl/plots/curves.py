@@ -22,6 +22,7 @@ from nissl.plots.style import (
     plain,
     text_width,
     tidy,
+    whole_numbers,
 )
 
 if TYPE_CHECKING:
@@ -89,8 +90,6 @@ def lines(
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['SGD', 'Adam']
     """
-    from matplotlib.ticker import MaxNLocator
-
     arrays = {panel: {name: np.asarray(y, float) for name, y in curves.items()} for panel, curves in panels.items()}
     lengths = {y.shape for curves in arrays.values() for y in curves.values()}
     if len(lengths) != 1 or any(len(shape) != 1 for shape in lengths):
@@ -123,11 +122,11 @@ def lines(
         if "x" in log:
             axes.set_xscale("log")
         elif _are_whole(places):
-            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            axes.xaxis.set_major_locator(whole_numbers())
         if "y" in log:
             axes.set_yscale("log")
         elif all(_are_whole(y) for y in curves.values()):
-            axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+            axes.yaxis.set_major_locator(whole_numbers())
         axes.set_title(plain(panel, 60), fontsize=TEXT)
         axes.set_xlabel(x_label, fontsize=TEXT)
         if (position - 1) % columns == 0:
@@ -179,8 +178,6 @@ def _panels(curves: Mapping[str, npt.ArrayLike]) -> dict[str, dict[str, Array]]:
 
 
 def _draw_lines(axes: Axes, metric: str, lines: Mapping[str, Array]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     in_percent = metric == "accuracy"
     drawn = {name: np.where(np.isfinite(y), y, np.nan) * (100 if in_percent else 1) for name, y in lines.items()}
     epochs = len(next(iter(drawn.values())))
@@ -192,7 +189,7 @@ def _draw_lines(axes: Axes, metric: str, lines: Mapping[str, Array]) -> None:
 
     tidy(axes)
     axes.set_xlim((1, epochs) if epochs > 1 else (0.5, 1.5))
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel("epoch", fontsize=TEXT)
     scale = _set_y_scale(axes, metric, np.concatenate(list(drawn.values())))
     label = {"accuracy": "accuracy (%)", "r2": "R²"}.get(metric, metric.replace("_", " "))

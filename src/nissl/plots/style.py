@@ -18,6 +18,7 @@ from nissl.errors import unknown_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 Array = npt.NDArray[Any]
 
@@ -84,6 +85,13 @@ def tidy(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL)
+
+
+def whole_numbers() -> MaxNLocator:
+    """Return what puts the ticks of an axis at whole numbers, in ones, twos, fives and tens."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
 
 
 def plain(text: object, length: int) -> str:
