@@ -1,4 +1,4 @@
-"""Telling how far a training is: a live line on a terminal, a line an epoch elsewhere, or nothing."""
+"""Telling how far a training is: a live line on a terminal or in a notebook, a line an epoch elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nissl import notebook
 from nissl.errors import OptionError
 
 Report = Callable[[Any], None]
 
 SECONDS_BETWEEN_DRAWINGS = 0.1
+LINES_IN_NOTEBOOK = 20
 
 
 @contextlib.contextmanager
 def reporter(progress: bool | str | None, epochs: int) -> Iterator[Report]:
     """Give a function to call with each event of a training.
 
-    `progress` is True, False, "lines", or None: a live line if standard error is a terminal, else nothing.
+    `progress` is True, False, "lines", or None: a live line in a notebook or where standard error is a terminal, else
+    nothing.
     """
     if progress not in (True, False, None, "lines"):
         raise OptionError(f'progress is True, False, None or "lines", got {progress!r}')
-    live = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+    in_notebook = notebook.is_notebook()
+    live = in_notebook or (is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb")
     if progress is False or (progress is None and not live):
         yield lambda event: None
     elif progress == "lines" or not live:
         yield _print_line
     else:
-        with _live_line(epochs) as report:
+        with _notebook_bar(epochs) if in_notebook else _live_line(epochs) as report:
             yield report
 
 
@@ -78,7 +82,7 @@ def _live_line(epochs: int) -> Iterator[Report]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        TextColumn("{task.fields[epoch]}"),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[values]}"),
         TextColumn("{task.fields[rate]}"),
@@ -86,33 +90,49 @@ def _live_line(epochs: int) -> Iterator[Report]:
     )
     to_terminal = is_terminal(sys.stdout)  # else what a callback prints must go where it was sent, not through the bar
     with Progress(*columns, console=console, transient=True, auto_refresh=False, redirect_stdout=to_terminal) as bar:
-        task = bar.add_task("", total=None, epoch=1, epochs=epochs, values="", rate="")
-        drawn = 0.0
-        started, examples_before = time.monotonic(), 0
-        examples = 0
+        task = bar.add_task("", total=None, epoch="", values="", rate="")
 
-        def report(event: Any) -> None:
-            nonlocal drawn, examples, examples_before
-            now = time.monotonic()
-            if _is_epoch(event):
-                if epochs <= 100 or event.epoch % (epochs // 100) == 0 or event.epoch == epochs:
-                    console.print(epoch_line(event), highlight=False)
-                examples_before += examples
-                return
-            examples = event.examples
-            done = (event.epoch - 1) * event.steps + event.step
-            if now - drawn < SECONDS_BETWEEN_DRAWINGS and done < event.epochs * event.steps:
-                return
-            drawn = now
-            rate = (examples_before + examples) / max(now - started, 1e-9)
-            bar.update(
-                task,
-                total=event.epochs * event.steps,
-                completed=done,
-                epoch=event.epoch,
-                values=in_words(event.values),
-                rate=f"{rate:,.0f} examples/s",
-            )
+        def draw(done: int, total: int, epoch: str, values: str, rate: str) -> None:
+            bar.update(task, total=total, completed=done, epoch=epoch, values=values, rate=rate)
             bar.refresh()
 
-        yield report
+        yield _paced(epochs, draw, lambda line: console.print(line, highlight=False))
+
+
+@contextlib.contextmanager
+def _notebook_bar(epochs: int) -> Iterator[Report]:
+    move = notebook.bar()
+    lines: list[str] = []
+
+    def draw(done: int, total: int, epoch: str, values: str, rate: str) -> None:
+        move(min(done / total, 0.999), f"{epoch}  {values}  {rate}", lines[-LINES_IN_NOTEBOOK:])
+
+    try:
+        yield _paced(epochs, draw, lines.append)
+    finally:
+        move(1, "", lines[-LINES_IN_NOTEBOOK:])
+
+
+def _paced(epochs: int, draw: Callable[[int, int, str, str, str], None], say: Callable[[str], None]) -> Report:
+    """Return a report that draws steps, not more often than an eye sees, and says a line for each of 100 epochs."""
+    drawn, started = 0.0, time.monotonic()
+    examples = examples_before = 0
+
+    def report(event: Any) -> None:
+        nonlocal drawn, examples, examples_before
+        if _is_epoch(event):
+            if epochs <= 100 or event.epoch % (epochs // 100) == 0 or event.epoch == epochs:
+                say(epoch_line(event))
+            examples_before += examples
+            return
+        now = time.monotonic()
+        examples = event.examples
+        done, total = (event.epoch - 1) * event.steps + event.step, event.epochs * event.steps
+        if now - drawn < SECONDS_BETWEEN_DRAWINGS and done < total:
+            return
+        drawn = now
+        rate = (examples_before + examples) / max(now - started, 1e-9)
+        epoch = f"epoch {event.epoch}/{event.epochs}"
+        draw(done, total, epoch, in_words(event.values), f"{rate:,.0f} examples/s")
+
+    return report

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nissl import notebook
 from nissl.engines.base import Gradient, current, recording
 from nissl.errors import DTypeError, NisslError, OptionError, ShapeError, TracingError
 from nissl.shapes import Shape, describe
@@ -201,6 +202,15 @@ class Tensor:
         values = np.array2string(self.payload, separator=", ", prefix="tensor(")
         notes = "" if self.dtype in (DEFAULT_FLOAT, DEFAULT_INTEGER, np.bool_) else f", dtype={self.dtype}"
         return f"tensor({values}{notes}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def _repr_html_(self) -> str:
+        """Return the numbers as a table for a notebook, or as text if a table cannot hold them."""
+        if not isinstance(self.payload, np.ndarray) or self.ndim not in (1, 2) or not self.size:
+            return notebook.text(repr(self))
+        shape = "×".join(map(str, self.shape))
+        return notebook.array_table(
+            self.payload, f"tensor {shape} {self.dtype}{', requires_grad=True' if self.requires_grad else ''}"
+        )
 
     def __neg__(self) -> Tensor:
         return apply(OPS["neg"], self)

@@ -16,14 +16,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nissl import nn, optim, storage
+from nissl import nn, notebook, optim, storage
 from nissl.compiler import choose_engine, compile
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
@@ -132,6 +132,15 @@ class History:
     def __repr__(self) -> str:
         return self.table() if self.rows else "History of no epochs"
 
+    def _repr_html_(self) -> str:
+        """Return the curves as a picture for a notebook, with the numbers of the last epoch."""
+        if not self.rows:
+            return notebook.text(repr(self))
+        from nissl import plots  # here, since only pictures need it
+
+        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.rows[-1].items())
+        return notebook.picture(plots.learning_curves(self)) + notebook.text(f"epoch {len(self)}: {numbers}")
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -193,6 +202,16 @@ class Evaluation:
             for name, row in zip(names, self.confusion_matrix, strict=True):
                 lines.append(" ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)]))
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the numbers for a notebook, with the confusion matrix as a picture."""
+        if self.confusion_matrix is None:
+            return notebook.text(str(self))
+        from nissl import plots
+
+        names = self.class_names or range(len(self.confusion_matrix))
+        matrix = plots.confusion_matrix(self.confusion_matrix, [str(name) for name in names])
+        return notebook.text(str(replace(self, confusion_matrix=None))) + notebook.picture(matrix)
 
 
 class Inputs:

@@ -8,7 +8,6 @@ saved and made again.
 
 from __future__ import annotations
 
-import html
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nissl import notebook
 from nissl.engines.base import Same, current
 from nissl.errors import OptionError, ShapeError
 from nissl.tensor import DTypeLike, Tensor, TensorLike
@@ -170,10 +170,8 @@ class Module:
 
     def _repr_html_(self) -> str:
         """Return the summary as a table for a notebook."""
-        head, *rows = [[html.escape(cell) for cell in row] for row in _summary_rows(self)]
-        lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
-        lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
-        return f"<table>{''.join(lines)}</table><p>{_size(self)}</p>"
+        head, *rows = _summary_rows(self)
+        return notebook.table(head, rows, _size(self))
 
     def __repr__(self) -> str:
         try:
