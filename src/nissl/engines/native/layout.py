@@ -33,6 +33,12 @@ class Layout:
         """Whether the elements lie one behind the other, from the first of the memory on."""
         return self == contiguous(self.shape)
 
+    @property
+    def unbroken(self) -> bool:
+        """Whether the elements lie one behind the other, wherever they begin."""
+        steps = zip(self.shape, self.strides, _row_major(self.shape), strict=True)
+        return all(size == 1 or stride == step for size, stride, step in steps)
+
     def broadcast(self, shape: Shape) -> Layout:
         """Return the layout repeated to a larger shape."""
         ghost = np.broadcast_to(_ghost(self), shape)
