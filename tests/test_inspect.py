@@ -144,8 +144,16 @@ def test_mistakes_are_told():
     model = network()
     with pytest.raises(OptionError, match="needs a Module, got str"):
         watch("model")
-    with pytest.raises(OptionError, match="every=0"):
+    with pytest.raises(OptionError, match="every is a whole number of 1 or more, got 0"):
         watch(model, every=0)
+    for wrong in ({"every": "a"}, {"every": 2.5}, {"every": float("nan")}, {"bins": 2.5}, {"bins": None}):
+        with pytest.raises(OptionError, match="is a whole number of 1 or more, got"):
+            watch(model, **wrong)
+    with pytest.raises(OptionError, match="bins is a whole number of 1 or more, got 0"):
+        statistics([1.0], bins=0)
+    for what in (["a"], None, [[1.0], [1.0, 2.0]], [1j]):
+        with pytest.raises((ns.ShapeError, ns.DTypeError)):
+            statistics(what)
     with pytest.raises(OptionError, match="at least one number"):
         statistics([])
     with watch(model) as seen, pytest.raises(OptionError, match="a watch is on already"), watch(model):
@@ -224,3 +232,160 @@ def test_a_training_that_diverges_is_told_once():
     with watch(model, every=1) as seen, pytest.raises(ns.DivergenceError):
         ns.fit(model, (X, LABELS), optimizer=optimizer, epochs=3, batch_size=8, seed=0, progress=False)
     assert seen.steps == sorted(set(seen.steps))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full(3, 3e7, "f"),
+        np.full(5, 1e17),
+        np.full(2, -1e300),
+        np.array([3e38, -3e38, 0], "f"),
+        np.array([1.7e308, -1.7e308, 0]),
+        np.array([1e-39, 2e-39], "f"),
+        np.array([0, 1e-320]),
+        np.arange(50.0),
+        np.array([True, False]),
+        np.array([7]),
+    ],
+)
+def test_every_finite_number_falls_into_a_bin_between_its_edges(values):
+    found = statistics(values, bins=10)
+    assert found.counts.sum() == values.size
+    assert found.edges[0] <= values.min()
+    assert found.edges[-1] >= values.max()
+    assert (np.diff(found.edges) >= 0).all()
+    for i in np.flatnonzero(found.counts):  # those in a bin are where it is, but for rounding
+        room = 1e-9 * (found.edges[-1] / 10 - found.edges[0] / 10)
+        inside = (values >= found.edges[i] - room) & (values <= found.edges[i + 1] + room)
+        assert inside.sum() >= found.counts[i]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1.0, 1e20, 1e30])
+def test_small_and_large_numbers_of_float32_have_a_norm(scale):
+    values = np.array([1.0, -2.0, 4.0, 0.5]) * scale
+    found = statistics(values.astype("f"))
+    assert found.norm == pytest.approx(np.linalg.norm(values), rel=1e-6)
+    assert found.std == pytest.approx(np.std(values), rel=1e-6)
+
+
+def test_zeros_stand_in_the_bin_that_begins_with_zero():
+    found = statistics([-13.0, 0, 0, 0, 13.0])
+    np.testing.assert_array_equal(found.counts, np.histogram([-13.0, 0, 0, 0, 13.0], 30)[0])
+
+
+def test_a_step_is_seen_whatever_the_function_did_in_its_last_call():
+    model = nn.Sequential(nn.Linear(5, 3), nn.Tanh())
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @ns.compile(engine="numpy")
+    def call(train):
+        loss = nn.cross_entropy(model(ns.tensor(X)), ns.tensor(LABELS))
+        if train:
+            loss.backward()
+            optimizer.step()
+        return loss
+
+    call(False)
+    with watch(model, every=1) as seen:
+        for train in (True, False, True, True):
+            call(train)
+    assert seen.steps == [0, 1, 2]
+
+
+def test_objects_with_a_compiled_method_are_told_apart():
+    class Trainer:
+        def __init__(self):
+            self.model = network()
+            self.optimizer = optim.SGD(self.model.parameters(), lr=0.1)
+
+        @ns.compile(engine="numpy")
+        def step(self):
+            nn.cross_entropy(self.model(ns.tensor(X)), ns.tensor(LABELS)).backward()
+            self.optimizer.step()
+
+    one, other = Trainer(), Trainer()
+    with watch(one.model, every=2) as seen:
+        for _ in range(4):
+            other.step()
+            one.step()
+    assert seen.steps == [0, 2]
+
+
+@pytest.mark.parametrize("way", ["eager", "native"])
+def test_a_model_of_one_layer_is_seen(way):
+    ns.manual_seed(0)
+    model = nn.Linear(5, 3)
+    with watch(model, every=1) as seen:
+        stepper(model, way)(ROWS[0])
+    assert (seen.steps, list(seen.activations), list(seen.weights)) == ([0], [""], ["weight", "bias"])
+    assert "activations Linear" in str(seen)
+
+
+@pytest.mark.parametrize("way", ["eager", "numpy", "native"])
+def test_two_optimizers_of_one_model_make_one_step(way):
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    optimizers = [optim.SGD(part.parameters(), lr=0.5) for part in (model[0], model[2])]
+
+    def step(x):
+        nn.cross_entropy(model(x), ns.tensor(LABELS)).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    run = step if way == "eager" else ns.compile(step, engine=way)
+    with watch(model, every=1) as seen:
+        run(ns.tensor(X))
+    assert set(seen.gradients) == set(model.named_parameters())
+    for path, parameter in model.named_parameters().items():
+        assert seen.weights[path][0].norm == pytest.approx(np.linalg.norm(parameter.numpy()), rel=1e-6)
+
+
+@pytest.mark.parametrize("way", ["eager", "numpy"])
+def test_another_models_step_in_between_changes_nothing(way):
+    model, rival = network(), network()
+    optimizer, rivals = (optim.SGD(m.parameters(), lr=0.1) for m in (model, rival))
+
+    def step(x):
+        loss = nn.cross_entropy(model(x), ns.tensor(LABELS))
+        nn.cross_entropy(rival(x), ns.tensor(LABELS)).backward()
+        rivals.step()
+        loss.backward()
+        optimizer.step()
+
+    run = step if way == "eager" else ns.compile(step, engine=way)
+    with watch(model, every=1) as seen:
+        for _ in range(2):
+            run(ns.tensor(X))
+    assert np.isfinite(seen.curves("gradients", "norm")["0.weight"]).all()
+
+
+def test_a_gradient_that_an_earlier_step_used_is_not_of_this_one():
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, every=1) as seen:
+        nn.cross_entropy(model(ns.tensor(X)), ns.tensor(LABELS)).backward()
+        optimizer.step()
+        model(ns.tensor(X))
+        model(ns.tensor(X))
+    assert list(np.isfinite(seen.curves("gradients", "norm")["0.weight"])) == [True, False, False]
+
+
+def test_messages_name_the_function_that_was_written():
+    model = network()
+
+    @ns.compile
+    def my_step():
+        model(ns.tensor(X))
+        return object()
+
+    with watch(model), pytest.raises(OptionError, match="my_step returns a object"):
+        my_step()
+
+
+@pytest.mark.filterwarnings("error")
+def test_measuring_what_diverges_warns_of_nothing():
+    model = network()
+    model[0].bias.assign(ns.tensor(np.full(8, 1e38, "f")))
+    with watch(model, every=1) as seen:
+        stepper(model, "numpy")(ROWS[0])
+    assert seen.steps == [0]

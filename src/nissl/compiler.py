@@ -17,7 +17,7 @@ import operator
 import threading
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -500,13 +500,16 @@ class Compiled:
             return traced.scan(arrays, count)
         return joined([self(*(array[i] for array in arrays)) for i in range(count)])
 
+    def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
+        """Return the trace that holds for these arguments, or None if there is none yet."""
+        arguments: list[Tensor] = []
+        structure = flatten((tuple(positional), dict(keywords)), arguments)
+        arguments = [_without_history(argument) for argument in arguments]
+        candidates = self.traces.get(_signature(structure, arguments), [])
+        return next((candidate for candidate in candidates if candidate.fits(arguments)), None)
+
     def _find(self, structure: Any, arguments: list[Tensor]) -> Traced:
-        order = {id(argument): i for i, argument in reversed(list(enumerate(arguments)))}
-        signature = (
-            structure,
-            tuple((t.shape, t.dtype, t.requires_grad, t.weak, order[id(t)]) for t in arguments),
-            current.recording,
-        )
+        signature = _signature(structure, arguments)
         candidates = self.traces.setdefault(signature, [])
         if len(self.traces) > SIGNATURES_KEPT:
             self.traces.pop(next(iter(self.traces)))
@@ -564,6 +567,13 @@ class Compiled:
                 f"{self.__name__} runs on NumPy, which has no kernels to profile; compile with engine='native'"
             )
         return str(traced.program.profile(traced.arrays_for(arguments)))
+
+
+def _signature(structure: Any, arguments: Sequence[Tensor]) -> Any:
+    """Return what a trace is made for: how the arguments are built, their kinds, and which are the same."""
+    order = {id(argument): i for i, argument in reversed(list(enumerate(arguments)))}
+    kinds = tuple((t.shape, t.dtype, t.requires_grad, t.weak, order[id(t)]) for t in arguments)
+    return structure, kinds, current.recording
 
 
 def _without_history(argument: Tensor) -> Tensor:

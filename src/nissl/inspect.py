@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.compiler import Compiled, joined
+from nissl.compiler import Compiled, Traced, joined
 from nissl.engines.base import current, recording, watching
 from nissl.errors import OptionError
 from nissl.functional import mean
@@ -24,7 +24,7 @@ from nissl.nn import Module
 from nissl.nn.activations import Sigmoid, Softmax, Tanh
 from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
 from nissl.ops.movement import concat, stack
-from nissl.tensor import Tensor, wrap
+from nissl.tensor import Tensor, TensorLike, wrap
 
 Array = npt.NDArray[Any]
 
@@ -64,16 +64,20 @@ MISSING = Statistics(
 Bounds = tuple[float, float] | None
 
 
-def statistics(values: npt.ArrayLike, bins: int = 30, unsaturated: Bounds = None) -> Statistics:
+def statistics(values: TensorLike, bins: int = 30, unsaturated: Bounds = None) -> Statistics:
     """Return what some numbers are like; NaN and infinity are left out of the histogram.
+
+    `unsaturated` are the bounds of what counts as not saturated. Raises ShapeError or DTypeError for what are no
+    numbers, OptionError if there are none.
 
     >>> found = statistics([0.0, 0.0, 3.0, 4.0])
     >>> found.mean, found.norm, found.zeros
     (1.75, 5.0, 0.5)
     """
-    numbers = wrap(np.asarray(values))
+    numbers = Tensor(values)
     if not numbers.size:
         raise OptionError("statistics needs at least one number")
+    _check_count("bins", bins)
     with recording(False), np.errstate(all="ignore"):
         moments, places = _measure(_as_rows([numbers]), [unsaturated], bins)
     return _as_statistics(moments._array(), places._array().reshape(-1), bins)[0]
@@ -81,8 +85,7 @@ def statistics(values: npt.ArrayLike, bins: int = 30, unsaturated: Bounds = None
 
 def _as_rows(tensors: Sequence[Tensor]) -> Tensor:
     """Return Tensors of one size as the rows of one."""
-    rows = stack([tensor.reshape((-1,)) for tensor in tensors])
-    return rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+    return stack([tensor.reshape((-1,)) for tensor in tensors])
 
 
 def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Tensor, Tensor]:
@@ -93,32 +96,37 @@ def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Te
     not finite.
     """
     size = rows.shape[1]
+    sample = rows[:, :: -(-size // SAMPLE)].astype(np.float64)
+    rows = rows.astype(np.float64)  # in which the squares of float32 neither vanish nor overflow
     center = mean(rows, axis=1, keepdims=True)
     variance = mean(square(rows - center), axis=1, keepdims=True)
-    saturated = wrap(np.zeros((len(unsaturated), 1), rows.dtype))
+    saturated = wrap(np.zeros((len(unsaturated), 1)))
     if any(unsaturated):
-        limits = np.array([bounds or (-np.inf, np.inf) for bounds in unsaturated], rows.dtype)
+        limits = np.array([bounds or (-np.inf, np.inf) for bounds in unsaturated])
         outside = logical_or(rows < wrap(limits[:, :1]), rows > wrap(limits[:, 1:]))
-        saturated = mean(outside.astype(rows.dtype), axis=1, keepdims=True)
-    sample = rows[:, :: -(-size // SAMPLE)]
+        saturated = mean(outside.astype(np.float64), axis=1, keepdims=True)
     finite = abs(sample) < np.inf
     least = where(finite, sample, np.inf).min(axis=1, keepdims=True)
     most = where(finite, sample, -np.inf).max(axis=1, keepdims=True)
     # Where there is only one number, there is room for bins around it; where there is none, any room will do.
     least, most = where(least > most, 0.0, least), where(least > most, 0.0, most)
-    margin = where(most - least <= 1e-12 * maximum(abs(least), abs(most)), 0.5, 0.0)
+    largest = maximum(abs(least), abs(most))
+    alone = most - least <= 1e-12 * largest
+    margin = where(alone, maximum(0.5, 1e-3 * largest), 0.0)
     least, most = least - margin, most + margin
-    places = minimum(where(finite, (sample - least) * (bins / (most - least)), 0.0).astype(np.int64), bins - 1)
+    # Halves, since a range may be too large for a number of its own.
+    share = (0.5 * sample - 0.5 * least) / (0.5 * most - 0.5 * least)
+    places = minimum((where(finite, share, 0.0) * bins).astype(np.int64), bins - 1)
     moments = [
         center,
         sqrt(variance),
         sqrt((variance + square(center)) * size),
-        mean((rows == 0).astype(rows.dtype), axis=1, keepdims=True),
+        mean((rows == 0).astype(np.float64), axis=1, keepdims=True),
         saturated,
         least,
         most,
     ]
-    return _side_by_side(moments).astype(np.float64), where(finite, places, bins)
+    return _side_by_side(moments), where(finite, places, bins)
 
 
 def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
@@ -132,7 +140,8 @@ def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
 def _as_statistics(moments: Array, places: Array, bins: int) -> list[Statistics]:
     """Return a Statistics for each row of moments; the bins of row i are counted from i (bins + 1)."""
     counts = np.bincount(places, minlength=len(moments) * (bins + 1)).reshape(len(moments), bins + 1)[:, :bins]
-    edges = np.linspace(moments[:, -2], moments[:, -1], bins + 1, axis=-1)
+    parts = np.linspace(0, 1, bins + 1)
+    edges = moments[:, -2:-1] * (1 - parts) + moments[:, -1:] * parts
     return [Statistics(*row[:-2], *rest) for row, *rest in zip(moments.tolist(), counts, edges, strict=True)]
 
 
@@ -141,9 +150,10 @@ class Taps:
 
     def __init__(self, model: Module) -> None:
         self.model = model
-        self.paths = {module: path for path, module in model.named_modules().items() if path}
+        modules = model.named_modules()
+        self.paths = {module: path for path, module in modules.items() if path or len(modules) == 1}
         self.outputs: dict[str, Tensor] = {}
-        self.gradients: dict[str, Tensor] = {}
+        self.used: dict[Tensor, Tensor] = {}
 
     def saw(self, module: Any, output: Any) -> None:
         """Keep what a module returned."""
@@ -151,26 +161,31 @@ class Taps:
         if path is not None and isinstance(output, Tensor):
             self.outputs[path] = output
 
-    def stepped(self) -> None:
-        """Keep the gradients that an optimizer has used, before anything forgets them."""
-        self.gradients |= _gradients(self.model)
+    def stepped(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Keep the gradients by which an optimizer moved parameters, before anything forgets them."""
+        self.used |= gradients
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Return the gradients of a step that ends here, used or still waiting to be."""
+        found = {}
+        for path, parameter in self.model.named_parameters().items():
+            waiting = current.engine.gradient(parameter)
+            if parameter in self.used:
+                found[path] = self.used[parameter]
+            elif waiting is not None and not waiting.used and waiting.value is not None:
+                found[path] = waiting.value
+        return found
 
     def taken(self) -> dict[str, Tensor]:
         """Return the outputs that were kept, and keep nothing any longer."""
-        outputs, self.outputs, self.gradients = self.outputs, {}, {}
+        outputs, self.outputs, self.used = self.outputs, {}, {}
         return outputs
 
     def measured(self, bins: int) -> Measured | None:
         """Return what the step that ends here is like, or None if the model had no part in it."""
-        gradients = _gradients(self.model) | self.gradients
+        gradients = self.gradients()
         outputs = self.taken()
         return _measured(self.model, outputs, gradients, bins) if outputs else None
-
-
-def _gradients(model: Module) -> dict[str, Tensor]:
-    """Return the gradients that are at the parameters now."""
-    found = {path: current.engine.gradient(parameter) for path, parameter in model.named_parameters().items()}
-    return {path: gradient.value for path, gradient in found.items() if gradient and gradient.value is not None}
 
 
 # What was measured in a step: its number in the order of recording, kind and path of each row of the moments; the
@@ -255,30 +270,29 @@ class Watch:
         self.taps.saw(module, output)
         if module is not self.model or isinstance(current.engine, Trace):
             return
-        # An eager step: its gradients are there when an optimizer has used them, or else when the next step begins.
+        # An eager step is over when the next one begins.
         self._finish()
         outputs = self.taps.taken()
         if self.model.training and current.recording:
             self._begin(outputs if self.is_due else {})
 
-    def stepped(self) -> None:
-        """Look at the gradients that an eager step has used, and the weights that it left."""
-        if not isinstance(current.engine, Trace):
-            self._finish()
+    def stepped(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Keep the gradients by which an optimizer moved parameters."""
+        self.taps.stepped(gradients)
 
     def call(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Return what a compiled function returns; a step to look at is run by one that shows what is inside."""
         self._finish()
         measured: Measured | None = None
         with watching(None):
-            if self.is_due and self._may_train(compiled):
-                observer = self._observer(compiled)
-                result, measured = observer(*positional, **keywords)
-                trains = self._may_train(observer)
+            if self.is_due and self._may_train(compiled, positional, keywords):
+                observer = used = self._observer(compiled)
+                with np.errstate(all="ignore"):
+                    result, measured = observer(*positional, **keywords)
             else:
+                used = compiled
                 result = compiled(*positional, **keywords)
-                trains = self._may_train(compiled)
-        if trains:
+        if self._trains(used.latest):
             if measured is not None:
                 self._record(self.count, measured)
             self.count += 1
@@ -288,14 +302,14 @@ class Watch:
         """Return what `compiled.scan` returns: up to the next step to look at, that step, and so on."""
         results, first = [], 0
         while first < steps:
-            if self.is_due and self._may_train(compiled):
+            if self.is_due and self._may_train(compiled, [array[first] for array in arrays], {}):
                 results.append(joined([self.call(compiled, [array[first] for array in arrays], {})]))
                 first += 1
                 continue
             last = min(steps, first + self.every - self.count % self.every)
             with watching(None):
                 results.append(compiled.scan(*(array[first:last] for array in arrays), steps=last - first))
-            self.count += (last - first) * self._may_train(compiled)
+            self.count += (last - first) * self._trains(compiled.latest)
             first = last
         return joined(results, np.concatenate)
 
@@ -327,17 +341,19 @@ class Watch:
         for kind in KINDS:
             for path, found in getattr(self, kind).items():
                 s = found[-1] if len(found) == len(self.steps) else MISSING
-                lines.append(f"{kind:12}{path:24}{s.mean:11.3g}{s.std:11.3g}{s.norm:11.3g}{s.zeros:8.1%}")
+                name = path or type(self.model).__name__
+                lines.append(f"{kind:12}{name:24}{s.mean:11.3g}{s.std:11.3g}{s.norm:11.3g}{s.zeros:8.1%}")
         return "\n".join(lines)
 
-    def _may_train(self, compiled: Compiled) -> bool:
-        """Whether a compiled function is a step in which the model is trained, as far as is known."""
-        latest = compiled.latest
-        if latest is None and compiled in self.observers:
-            latest = self.observers[compiled].latest
-        if latest is None:
-            return True
-        return bool(latest.written) and any(thing is self.model for thing, _ in latest.observed)
+    def _may_train(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+        """Whether a call of a compiled function will be a step in which the model is trained, as far as is known."""
+        traces = [one.trace_for(positional, keywords) for one in (compiled, self.observers.get(compiled)) if one]
+        known = [trace for trace in traces if trace is not None]
+        return self._trains(known[0]) if known else True
+
+    def _trains(self, traced: Traced | None) -> bool:
+        """Whether a trace is of a step in which the model is trained."""
+        return traced is not None and bool(traced.written) and any(thing is self.model for thing, _ in traced.observed)
 
     def _observer(self, compiled: Compiled) -> Compiled:
         """Return a function that computes what a compiled one does, and what the step is like inside."""
@@ -349,6 +365,7 @@ class Watch:
                 result = function(*positional, **keywords)
             return result, taps.measured(bins)
 
+        observed.__name__ = compiled.__name__  # by which messages call it
         if compiled not in self.observers:
             observer = Compiled(observed, compiled.engine, compiled.keep_gradients)
             observer.told_by = compiled.told_by
@@ -366,7 +383,7 @@ class Watch:
         if self.unfinished is None:
             return
         (step, outputs), self.unfinished = self.unfinished, None
-        self._record(step, _measured(self.model, outputs, _gradients(self.model), self.bins))
+        self._record(step, _measured(self.model, outputs, self.taps.gradients(), self.bins))
 
     def _record(self, step: int, measured: Measured) -> None:
         names, moments, places = measured
@@ -402,9 +419,14 @@ def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:
     """
     if not isinstance(model, Module):
         raise OptionError(f"watch needs a Module, got {type(model).__name__}")
-    if every < 1 or bins < 1:
-        raise OptionError(f"watch got every={every} and bins={bins}; both count from 1")
+    _check_count("every", every)
+    _check_count("bins", bins)
     return Watch(model, every, bins)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"{name} is a whole number of 1 or more, got {value!r}")
 
 
 __all__ = ["Statistics", "Watch", "statistics", "watch"]

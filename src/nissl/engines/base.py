@@ -96,7 +96,7 @@ class Watch(Protocol):
     def saw(self, module: Any, output: Any) -> None:
         """Look at what a module returned."""
 
-    def stepped(self) -> None:
+    def stepped(self, gradients: "Mapping[Tensor, Tensor]") -> None:
         """Look at what an optimizer's step has used and left."""
 
     def call(self, compiled: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

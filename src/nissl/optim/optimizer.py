@@ -79,7 +79,7 @@ class Optimizer:
         """
         engine = current.engine
         engine.observe(self)
-        moved = False
+        moved: dict[Tensor, Tensor] = {}  # the gradient by which each parameter did
         with recording(False):
             rate = self.lr
             self.steps.assign(self.steps + 1)
@@ -93,14 +93,14 @@ class Optimizer:
                     cast[p.dtype] = [factor.astype(p.dtype) for factor in factors]
                 self.update(p, gradient.value, self.state[path], *cast[p.dtype])
                 engine.set_gradient(p, Gradient(gradient.value, used=True))
-                moved = True
+                moved[p] = gradient.value
         if not moved:
             raise GradientError(
                 f"{type(self).__name__}.step() found no new gradient at any parameter; "
                 "call loss.backward() before each step"
             )
         if current.watch is not None:
-            current.watch.stepped()
+            current.watch.stepped(moved)
 
     def zero_grad(self) -> None:
         """Forget the gradients. Not needed between steps: a step uses them up."""
