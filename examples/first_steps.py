@@ -1,6 +1,7 @@
 """First steps: numbers with gradients, a network, its training, and what it learned.
 
-Run it with `python examples/first_steps.py`. It takes a few seconds, and leaves two pictures and a model in this folder.
+Run it with `python examples/first_steps.py`. It takes a few seconds, and leaves two pictures and a model in the
+folder that it is run in.
 """
 
 import nissl as ns
@@ -25,7 +26,7 @@ print(model.summary())
 # `fit` compiles the training step to machine code for this computer, and trains.
 optimizer = optim.Adam(model.parameters(), lr=1e-3)
 history = ns.fit(model, train, validation=test, optimizer=optimizer, epochs=60, patience=10, seed=0)
-print(history)
+print(history.rows[-1])
 
 # How good is it, and what does it mistake for what?
 evaluation = ns.evaluate(model, test)

@@ -1,6 +1,6 @@
-"""Looking inside a network: its graph with values and gradients, its layers while it trains, and where they fail.
+"""Looking inside a network: its graph with values and gradients, its layers while it trains, its kernels, its weights.
 
-Run it with `python examples/looking_inside_a_network.py`. It leaves three pictures in this folder.
+Run it with `python examples/looking_inside_a_network.py`. It leaves three pictures in the folder that it is run in.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from nissl import datasets, nn, optim, plots
 x, w, b = (ns.tensor(value, requires_grad=True) for value in (2.0, 0.5, -0.3))
 y = ns.tanh(w * x + b)
 y.backward()
-plots.save(plots.computational_graph(y, names={x: "x", w: "w", b: "b"}), "neuron.png")
+plots.save(plots.computational_graph(y, {"x": x, "w": w, "b": b}), "neuron.png")
 print(f"y = {y.item():.4f}, dy/dw = {w.grad.item():.4f}")
 
 # Are the gradients right? Compare them with differences, in float64.
@@ -44,19 +44,15 @@ norms = {
 for name, curves in norms.items():
     first, last = (curves[path][-1] for path in ("1.weight", "11.weight"))
     print(f"{name}: the gradient at the first layer is {first / last:.1e} times that at the last")
-figure = plots.lines(norms, x=sigmoids.steps, log="y", x_label="step", y_label="norm of the gradient")
+figure = plots.lines(norms, x=sigmoids.steps, log="y", x_label="step", y_label="norm of the gradient", same_y=True)
 plots.save(figure, "gradients.png")
 
-# What a compiled step really runs, kernel by kernel.
-step = ns.compile(lambda x: ns.softmax(x @ w.detach() if x.ndim > 1 else x * w.detach()))
-step(ns.tensor(np.arange(6.0)))
-print(step.explain())
+# What a compiled function really runs: kernels, of which each holds several operations.
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+forward = ns.compile(lambda x: ns.softmax(model(x), axis=1))
+print(forward(train.x[:8]).shape)
+print(forward.explain())
 
-# A training that diverges says where.
-model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-try:
-    ns.fit(model, train, optimizer=optim.SGD(model.parameters(), lr=1e30), epochs=1, seed=0)
-except ns.DivergenceError as error:
-    print(error)
-
-plots.save(plots.weight_images(model[1].weight.numpy().T.reshape(10, 8, 8)), "weights.png")
+# The weights of the first layer, as images of the pixels that each unit looks at.
+ns.fit(model, train, epochs=20, seed=0)
+plots.save(plots.weight_images(model[1].weight.numpy().T.reshape(32, 8, 8)), "weights.png")
