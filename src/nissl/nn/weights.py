@@ -182,34 +182,29 @@ def _places(
         raise OptionError(_difference(slots, shapes, source, f"{len(shapes)} arrays do not fill {len(slots)}"))
     if all(name == _numbered(i) for i, name in enumerate(shapes)):
         return "in order", dict(zip(shapes, slots, strict=True))
-    ours = {name: _our_name(name, source) for name in shapes}
-    if set(ours.values()) == set(slots):
-        return "by name", {name: ours[name] for name in sorted(shapes, key=lambda name: list(slots).index(ours[name]))}
-    layers = _by_layer(ours)
-    here = _by_layer({path: path for path in slots})
-    kinds = {layer: _kind({leaf: shapes[name] for leaf, name in parts.items()}) for layer, parts in layers.items()}
-    wanted = {
-        layer: _kind({leaf: slots[path].shape_in(source) for leaf, path in parts.items()})
-        for layer, parts in here.items()
-    }
+    names = {_our_name(name, source): name for name in shapes}
+    if names.keys() == slots.keys():
+        return "by name", {names[path]: path for path in slots}
+    there, here = _by_layer(names), _by_layer({path: path for path in slots})
+    kinds = {layer: _kind(parts, shapes) for layer, parts in there.items()}
+    wanted_shapes = {path: slot.shape_in(source) for path, slot in slots.items()}
+    wanted = {layer: _kind(parts, wanted_shapes) for layer, parts in here.items()}
     if sorted(kinds.values()) != sorted(wanted.values()):
         raise OptionError(_difference(slots, shapes, source, "neither names nor shapes agree"))
     if len(set(wanted.values())) == len(wanted):
-        by_kind = {kind: layer for layer, kind in kinds.items()}
-        matched, pairs = "by shape", [(by_kind[kind], layer) for layer, kind in wanted.items()]
-    elif sorted_by_name or list(kinds.values()) != list(wanted.values()):
-        raise OptionError(
-            _difference(slots, shapes, source, "several layers have the same shapes, and neither names nor order tell")
-        )
+        layers = {kind: layer for layer, kind in kinds.items()}
+        matched, pairs = "by shape", [(layers[kind], layer) for layer, kind in wanted.items()]
+    elif not sorted_by_name and list(kinds.values()) == list(wanted.values()):
+        matched, pairs = "in order", list(zip(there, here, strict=True))
     else:
-        matched, pairs = "in order", list(zip(layers, here, strict=True))
+        reason = "several layers have the same shapes, and neither names nor order tell"
+        raise OptionError(_difference(slots, shapes, source, reason))
     for theirs, layer in pairs:
         # A number is a place in a Sequential, which may have shifted; a name that stands for another layer has not.
         if theirs != layer and theirs in here and not theirs.rpartition(".")[2].isdecimal():
-            raise OptionError(
-                _difference(slots, shapes, source, f"{matched}, {theirs} would become {layer}, but there is a {theirs}")
-            )
-    return matched, {layers[theirs][leaf]: path for theirs, layer in pairs for leaf, path in here[layer].items()}
+            reason = f"{matched}, {theirs} would become {layer}, but there is a {theirs}"
+            raise OptionError(_difference(slots, shapes, source, reason))
+    return matched, {there[theirs][leaf]: path for theirs, layer in pairs for leaf, path in here[layer].items()}
 
 
 def _our_name(name: str, source: str) -> str:
@@ -224,17 +219,18 @@ def _our_name(name: str, source: str) -> str:
     return layer + dot + KERAS_NAMES.get(leaf, leaf)
 
 
-def _by_layer(ours: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return, for each layer, its names by their last part: what they would be here."""
+def _by_layer(names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return names by layer and by what they are in it, from names by path."""
     layers: dict[str, dict[str, str]] = {}
-    for name, our_name in ours.items():
-        layer, _, leaf = our_name.rpartition(".")
+    for path, name in names.items():
+        layer, _, leaf = path.rpartition(".")
         layers.setdefault(layer, {})[leaf] = name
     return layers
 
 
-def _kind(shapes: Mapping[str, Shape]) -> tuple[tuple[str, Shape], ...]:
-    return tuple(sorted(shapes.items()))
+def _kind(parts: Mapping[str, str], shapes: Mapping[str, Shape]) -> tuple[tuple[str, Shape], ...]:
+    """Return what a layer consists of: layers of the same kind cannot be told apart."""
+    return tuple(sorted((leaf, shapes[name]) for leaf, name in parts.items()))
 
 
 def _difference(slots: Mapping[str, Slot], shapes: Mapping[str, Shape], source: str, reason: str) -> str:
