@@ -174,14 +174,10 @@ def in_onnx(function, arrays):
     forward = trace_forward(function, [(array.shape, array.dtype) for array in arrays], {})
     nodes = Nodes()
     names = [nodes.input(f"x{i}", array.dtype, array.shape) for i, array in enumerate(arrays)]
-    value = add_function(nodes, [forward], names, {})
-    nodes.output(value.name, "y")
-    result = onnx.helper.make_tensor_value_info("y", element_type(value.dtype), value.shape)
-    graph = onnx.helper.make_graph(nodes.nodes, "sample", nodes.inputs, [result], list(nodes.initializers.values()))
-    opset = onnx.helper.make_opsetid("", OPSET)
-    document = onnx.helper.make_model(
-        graph, opset_imports=[opset], ir_version=onnx.helper.find_min_ir_version_for([opset])
-    )
+    nodes.output(add_function(nodes, [forward], names, {}), "y")
+    opsets = [onnx.helper.make_opsetid("", OPSET)]
+    version = onnx.helper.find_min_ir_version_for(opsets)
+    document = onnx.helper.make_model(nodes.graph("sample"), opset_imports=opsets, ir_version=version)
     onnx.checker.check_model(document, full_check=True)
     return session(document).run(None, dict(zip(names, arrays, strict=True)))[0]
 
@@ -287,6 +283,11 @@ REFUSED = {
     "two results": (lambda s, x: (x, x), OptionError, "one Tensor, got tuple"),
     "no Tensor": (lambda s, x: None, OptionError, "one Tensor, got NoneType"),
     "a loop over rows": (lambda s, x: ns.stack([row * 2 for row in x]), OptionError, "something else with 1 rows"),
+    "a batch joined to itself": (
+        lambda s, x: ns.concat([x] * len(x)),
+        OptionError,
+        "something else with 1 rows than with 2",
+    ),
     "rank of the batch": (lambda s, x: x.reshape([len(x) * 4, *[1] * len(x)]), OptionError, "something else"),
     "new constants": (lambda s, x: x + np.random.default_rng().normal(size=4), OptionError, "makes numbers up"),
     "a root of the size": (lambda s, x: x / len(x) ** 0.5, OptionError, r"not a·batch \+ c .*\(1 for 1, 1.41421 for 2"),
@@ -318,7 +319,7 @@ def test_what_is_random_in_training_only_is_no_matter(folder):
 
 def test_the_file_says_what_is_in_it(tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
-    notes = {"class names": ["ä", "b", "c"], "data set": "mine"}
+    notes = {"class names": ["ä", "b", "c"], "data set": "mine", "accuracy": np.float32(0.5)}
     ns.export_onnx(
         model, tmp_path / "m.onnx", input_shape=(2, 3), input_name="picture", output_name="logits", notes=notes
     )
@@ -327,7 +328,7 @@ def test_the_file_says_what_is_in_it(tmp_path):
     assert document.doc_string == repr(model)
     found = {entry.key: entry.value for entry in document.metadata_props}
     assert json.loads(found["class names"]) == notes["class names"]
-    assert found["data set"] == "mine"
+    assert (found["data set"], found["accuracy"]) == ("mine", "0.5")
     assert [entry.version for entry in document.opset_import] == [OPSET]
     (given,), (result,) = document.graph.input, document.graph.output
     assert (given.name, result.name) == ("picture", "logits")
@@ -375,7 +376,7 @@ def test_names_that_would_clash_are_refused():
             return (x + self.x) * 2.0 + self.constant_3 + self.add_4
 
     for names in ({}, {"input_name": ""}, {"input_name": "a", "output_name": "a"}, {"input_name": "add_4"}):
-        with pytest.raises(OptionError, match="another input_name or output_name"):
+        with pytest.raises(OptionError, match=r"cannot be named .* choose another name"):
             make_onnx(Named(), input_shape=(2,), **names)
     x = rows(3, (2,))
     (found,) = session(make_onnx(Named(), input_shape=(2,), input_name="rows")).run(None, {"rows": x})
@@ -416,6 +417,8 @@ def test_a_model_too_large_for_the_format_is_refused(monkeypatch):
     monkeypatch.setattr("nissl.exchange.onnx.LARGEST", 100)
     with pytest.raises(OptionError, match=r"ONNX file holds less than 2 GiB"):
         make_onnx(nn.Linear(10, 10))
+    with pytest.raises(OptionError, match="what JSON can: numbers, text, lists, dicts"):
+        make_onnx(nn.Linear(2, 2), notes={"model": nn.ReLU()})
     with pytest.raises(OptionError, match="takes a Module first, got str"):
         ns.export_onnx("model.safetensors", "model.onnx")
 
@@ -496,8 +499,8 @@ def test_the_command_as_json(tmp_path):
         "format": "onnx",
         "opset": 20,
         "bytes": (tmp_path / "new" / "a.onnx").stat().st_size,
-        "input": {"name": "x", "dtype": "float32", "shape": ["batch", 8, 8]},
-        "output": {"name": "y", "dtype": "float32", "shape": ["batch", 10]},
+        "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 8, 8]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 10]}],
     }
 
 

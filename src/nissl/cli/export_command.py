@@ -63,13 +63,15 @@ def command(
     notes = storage.load_notes(model)
     document = make_onnx(exported, input_shape=input_shape or saved.input_shape, opset=opset, notes=notes)
     write_onnx(document, path)
-    (taken,), (given,) = document.graph.input, document.graph.output
+    inputs, outputs = map(_kind, document.graph.input), map(_kind, document.graph.output)
     size = path.stat().st_size
     if as_json:
-        results = {"file": str(path), "format": to, "opset": opset, "bytes": size}
-        write_json(results | {"input": _kind(taken), "output": _kind(given)})
+        write_json(
+            {"file": str(path), "format": to, "opset": opset, "bytes": size, "inputs": [*inputs], "outputs": [*outputs]}
+        )
         return
-    click.echo(f"{path}: {_in_words(taken)} -> {_in_words(given)}, opset {opset}, {size / 1e3:,.1f} kB")
+    arrow = f"{', '.join(map(_in_words, inputs))} -> {', '.join(map(_in_words, outputs))}"
+    click.echo(f"{path}: {arrow}, opset {opset}, {size / 1e3:,.1f} kB")
 
 
 def with_probabilities(saved: SavedModel, path: str) -> nn.Module:
@@ -98,6 +100,5 @@ def _kind(value: Any) -> dict[str, Any]:
     return {"name": value.name, "dtype": helper.tensor_dtype_to_np_dtype(kind.elem_type).name, "shape": shape}
 
 
-def _in_words(value: Any) -> str:
-    kind = _kind(value)
+def _in_words(kind: dict[str, Any]) -> str:
     return f"{kind['name']} {kind['dtype']} ({', '.join(str(n or '?') for n in kind['shape'])})"

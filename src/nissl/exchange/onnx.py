@@ -22,6 +22,7 @@ from nissl.graph.graph import Equation, Graph, Operand, Symbol
 from nissl.graph.passes import without_dead_code
 from nissl.graph.trace import Trace
 from nissl.nn.module import Module
+from nissl.storage import as_json
 from nissl.tensor import Tensor, wrap
 from nissl.training import in_mode, model_dtype
 from nissl.version import __version__
@@ -29,7 +30,7 @@ from nissl.version import __version__
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from nissl.exchange.onnx_nodes import Nodes, Value, Varying
+    from nissl.exchange.onnx_nodes import Nodes, Value
 
 # Of ONNX 1.13 (2022): old enough for most runtimes, and each later one reads it.
 OPSET = 18
@@ -113,7 +114,7 @@ def make_onnx(
         import onnx
     except ImportError:
         raise missing_package("onnx", "ONNX files are written") from None
-    from nissl.exchange.onnx_nodes import BATCH, Nodes, element_type
+    from nissl.exchange.onnx_nodes import BATCH, Nodes
 
     newest = onnx.defs.onnx_opset_version()
     if opset not in range(OPSET, newest + 1):
@@ -123,42 +124,28 @@ def make_onnx(
     size = sum(tensor.payload.nbytes for tensor in paths)
     if size > LARGEST:
         raise OptionError(f"this model has {size / 2**30:.1f} GiB of parameters; an ONNX file holds less than 2 GiB")
-    for name in (input_name, output_name):
-        if name in paths.values() or not name or input_name == output_name:
-            raise OptionError(
-                f"the name {name!r} is that of a parameter, empty, or used twice; "
-                "give another input_name or output_name"
-            )
     forwards = [_traced(model, (batch, *shape), dtype, paths) for batch in BATCH_SIZES]
 
-    nodes = Nodes(BATCH_SIZES, taken=[*paths.values(), output_name])
+    nodes = Nodes(BATCH_SIZES, taken=paths.values())
+    nodes.take(output_name)
     nodes.rows = before(nodes) if before else nodes.input(input_name, dtype, (BATCH, *shape))
     result = add_function(nodes, forwards, [nodes.rows], paths)
-    nodes.output(result.name, output_name)
-    sizes = [BATCH if getattr(n, "numbers", None) == BATCH_SIZES else _known(n) for n in result.shape]
-    outputs = [onnx.helper.make_tensor_value_info(output_name, element_type(result.dtype), sizes)]
-    graph = onnx.helper.make_graph(
-        nodes.nodes, type(model).__name__, nodes.inputs, outputs, list(nodes.initializers.values())
-    )
-    opset_id = onnx.helper.make_opsetid("", opset)
+    nodes.output(result, output_name)
+    opset_ids = [onnx.helper.make_opsetid("", opset)]
     document = onnx.helper.make_model(
-        graph,
-        opset_imports=[opset_id],
-        ir_version=onnx.helper.find_min_ir_version_for([opset_id]),  # so that older runtimes read it
+        nodes.graph(type(model).__name__),
+        opset_imports=opset_ids,
+        ir_version=onnx.helper.find_min_ir_version_for(opset_ids),  # so that older runtimes read it
         producer_name="nissl",
         producer_version=__version__,
         doc_string=repr(model),
     )
-    onnx.helper.set_model_props(document, {key: _as_text(value) for key, value in (notes or {}).items()})
+    onnx.helper.set_model_props(document, {key: _as_text(note) for key, note in (notes or {}).items()})
     return document
 
 
-def _known(size: int | Varying) -> int | None:
-    return size if isinstance(size, int) else None
-
-
 def _as_text(note: Any) -> str:
-    return note if isinstance(note, str) else json.dumps(note, ensure_ascii=False)
+    return note if isinstance(note, str) else json.dumps(note, ensure_ascii=False, default=as_json)
 
 
 def row_shape(model: Module, given: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -255,8 +242,13 @@ def _partners(one: Forward, other: Forward) -> dict[Symbol, Symbol]:
     alike = len(one.graph.equations) == len(other.graph.equations)
     for equation, partner in zip(one.graph.equations, other.graph.equations, strict=False):
         operands = zip(equation.inputs, partner.inputs, strict=False)
-        alike = alike and equation.op is partner.op and all(_correspond(a, b, partners) for a, b in operands)
-        alike = alike and _form(equation.attributes) == _form(partner.attributes)
+        alike = (
+            alike
+            and equation.op is partner.op
+            and len(equation.inputs) == len(partner.inputs)
+            and all(_correspond(a, b, partners) for a, b in operands)
+            and _form(equation.attributes) == _form(partner.attributes)
+        )
         partners.update(zip(equation.outputs, partner.outputs, strict=False))
     if not alike or partners.get(one.graph.outputs[0]) is not other.graph.outputs[0]:
         counts = one.inputs[0].shape[0], other.inputs[0].shape[0]

@@ -9,7 +9,7 @@ those that are there, in a form that keeps its digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from nissl.errors import OptionError
 from nissl.shapes import HOLE
 
 Array = npt.NDArray[Any]
@@ -57,20 +58,30 @@ class Inexpressible(Exception):  # noqa: N818  (an answer: the caller knows wher
 class Nodes:
     """The nodes, constants and inputs of an ONNX graph that is being written; `batches` are the sizes traced."""
 
-    def __init__(self, batches: Sequence[int] = (), taken: Sequence[str] = ()) -> None:
+    def __init__(self, batches: Sequence[int] = (), taken: Iterable[str] = ()) -> None:
         self.batches = tuple(batches)
         self.rows = ""  # the value whose first axis is the batch
         self.nodes: list[onnx.NodeProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.scope = ""
         self.taken = set(taken)
         self.known: dict[Any, str] = {}  # what was made already, to be used again
 
-    def input(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
-        """Declare an input of the model; a text in its shape names a free axis."""
+    def take(self, name: str) -> None:
+        """Keep a name of the user's for an input or output."""
+        if not name or name in self.taken:
+            raise OptionError(
+                f"an input or output of the ONNX model cannot be named {name!r}: this is "
+                f"{'the name of a parameter or of another' if name else 'empty'}; choose another name"
+            )
         self.taken.add(name)
-        self.inputs.append(helper.make_tensor_value_info(name, element_type(dtype), shape))
+
+    def input(self, name: str, dtype: Any, shape: Sequence[int | str], doc: str = "") -> str:
+        """Declare an input of the model; a text in its shape names a free axis."""
+        self.take(name)
+        self.inputs.append(helper.make_tensor_value_info(name, element_type(dtype), shape, doc))
         return name
 
     def add(self, kind: str, *inputs: str | Value, **attributes: Any) -> str:
@@ -96,17 +107,22 @@ class Nodes:
             self.known[key] = name
         return name
 
-    def output(self, value: str, name: str) -> None:
-        """Give a value the name of an output of the model."""
-        maker = next((node for node in self.nodes if value in node.output), None)
-        if maker is None:  # an input or a constant, which has its name
-            self.nodes.append(helper.make_node("Identity", [value], [name], name=f"Identity_{name}"))
+    def output(self, value: Value, name: str) -> None:
+        """Make a value an output of the model, under a name that was taken for it."""
+        sizes = [n if isinstance(n, int) else BATCH if n.numbers == self.batches else None for n in value.shape]
+        self.outputs.append(helper.make_tensor_value_info(name, element_type(value.dtype), sizes))
+        if not any(value.name in node.output for node in self.nodes):  # an input or a constant, which has its name
+            self.nodes.append(helper.make_node("Identity", [value.name], [name], name=f"Identity_{name}"))
             return
         for node in self.nodes:
             for names in (node.input, node.output):
                 for place, old in enumerate(names):
-                    if old == value:
+                    if old == value.name:
                         names[place] = name
+
+    def graph(self, name: str) -> onnx.GraphProto:
+        """Return all of it as a graph."""
+        return helper.make_graph(self.nodes, name, self.inputs, self.outputs, list(self.initializers.values()))
 
     def sizes(self, sizes: Sequence[Size]) -> str:
         """Return a vector of sizes, those that vary with the batch worked out by nodes."""
