@@ -133,7 +133,9 @@ class Nodes:
 
     def size(self, size: Size) -> str:
         """Return a size as a number without axes."""
-        return self.add("Reshape", self.sizes([size]), self.constant([], np.int64))
+        if isinstance(size, int):
+            return self.constant(size, np.int64)
+        return self.add("Reshape", self._varying(size), self.constant([], np.int64))
 
     def number(self, number: float | Varying, dtype: np.dtype[Any]) -> str:
         """Return a number without axes."""
