@@ -128,7 +128,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str
             metadata = file.metadata() or {}
             if "nissl" in metadata:
                 raise ModelFileError(f"{path} is a whole model of nissl; ns.load(path).state_dict() has its arrays")
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  (not a dict)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            for name, array in arrays.items():
+                if array.dtype.kind not in "biuf":  # as bfloat16, which some packages make known to NumPy
+                    raise TypeError(f"{name} is {array.dtype}")
+            return arrays, metadata
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, ModelFileError):
             raise
