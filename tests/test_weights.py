@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nissl as ns
@@ -166,6 +166,7 @@ def state_of(layers, seed=0):
 # When names do not agree
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 3), min_size=2, max_size=6), named=st.booleans())
 def test_layers_in_order_go_where_they_belong(sizes, named):
     pairs = list(itertools.pairwise(sizes))
