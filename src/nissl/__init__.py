@@ -16,12 +16,14 @@ from nissl.errors import (
     DivergenceError,
     DTypeError,
     GradientError,
+    MissingPackageError,
     ModelFileError,
     NisslError,
     OptionError,
     ShapeError,
     TracingError,
 )
+from nissl.exchange.onnx import export_onnx
 from nissl.functional import clip, logsumexp, mean, prod, softmax, std, var
 from nissl.ops.elementwise import (
     abs,
@@ -86,6 +88,7 @@ __all__ = [
     "Evaluation",
     "GradientError",
     "History",
+    "MissingPackageError",
     "ModelFileError",
     "NisslError",
     "OptionError",
@@ -114,6 +117,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "expm1",
+    "export_onnx",
     "eye",
     "fit",
     "flip",

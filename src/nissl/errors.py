@@ -44,6 +44,21 @@ class ModelFileError(NisslError, ValueError):
     """A model or checkpoint file that cannot be used."""
 
 
+class MissingPackageError(NisslError, ImportError):
+    """A package that is needed for one thing only is not installed."""
+
+
+def missing_package(package: str, purpose: str) -> MissingPackageError:
+    """Return the error for a package that an extra of nissl, named as the package is, would bring.
+
+    >>> str(missing_package("onnx", "ONNX files are written"))
+    "ONNX files are written with the package onnx, which is not installed: pip install 'nissl[onnx]'"
+    """
+    return MissingPackageError(
+        f"{purpose} with the package {package}, which is not installed: pip install 'nissl[{package}]'"
+    )
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> OptionError:
     """Return the error for a name that is not one of `known`, with the nearest right one.
 

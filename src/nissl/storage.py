@@ -52,14 +52,14 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_atomically(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=_plain)})
+            save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=as_json)})
         except SafetensorError as error:
             full = "os error 28" in str(error)
             reason = os.strerror(errno.ENOSPC) if full else str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
 
 
-def _plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Return a number of NumPy as JSON can hold it."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()

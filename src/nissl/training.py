@@ -232,12 +232,13 @@ class Inputs:
         return len(self.x)
 
 
-def _model_dtype(model: Module) -> np.dtype[Any]:
+def model_dtype(model: Module) -> np.dtype[Any]:
+    """Return the dtype in which a model computes: that of its first parameter, or float32."""
     return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
 
 
 @contextlib.contextmanager
-def _mode(model: Module, training: bool) -> Iterator[None]:
+def in_mode(model: Module, training: bool) -> Iterator[None]:
     """Switch every Module of the tree to training or evaluation inside a block, and back to what each was before."""
     before = [(module, module.training) for module in model.named_modules().values()]
     model.train(training)
@@ -250,7 +251,7 @@ def _mode(model: Module, training: bool) -> Iterator[None]:
 
 def _forward(model: Module, x: Array) -> Array:
     """Return the outputs for one batch in evaluation mode."""
-    with _mode(model, training=False), recording(False), np.errstate(all="ignore"):
+    with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
         outputs = model(wrap(x))
     if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
         found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -269,7 +270,7 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
         raise DataError(f"predict got no rows: x has shape {rows.shape}")
     if rows.dtype.kind not in "biuf":
         raise DataError(f"predict needs numbers, got {rows.dtype}")
-    inputs = Inputs(rows, _model_dtype(model))
+    inputs = Inputs(rows, model_dtype(model))
     size = _positive_integer("batch_size", batch_size)
     return np.concatenate([_forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)])
 
@@ -306,7 +307,7 @@ def evaluate(
     """
     _checked_model("evaluate", model)
     dataset = as_dataset(data, "data")
-    inputs = Inputs(dataset.x, _model_dtype(model))
+    inputs = Inputs(dataset.x, model_dtype(model))
     example = _forward(model, inputs.take(slice(0, 1)))
     if loss is None and isinstance(last_layer(model), nn.Softmax):
         loss = nn.cross_entropy_error  # the outputs are probabilities
@@ -392,7 +393,7 @@ class Training:
         if validation is None and (patience is not None or metrics):
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
         dataset = as_dataset(data, "data")
-        self.inputs = Inputs(dataset.x, _model_dtype(model))
+        self.inputs = Inputs(dataset.x, model_dtype(model))
         outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
@@ -451,7 +452,7 @@ class Training:
         last step of each is told.
         """
         p = self.progress
-        with _mode(self.model, training=True), self._scheduled():
+        with in_mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
                 several = self.slice_steps // self.steps if self._can_join_epochs and not stepwise else 1
                 if several > 1 and p.step == 0:

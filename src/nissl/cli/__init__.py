@@ -1,4 +1,4 @@
-"""The command line: `nissl run | train | evaluate | predict | info | list`.
+"""The command line: `nissl run | train | evaluate | predict | export | info | list`.
 
 Results go to standard output, progress and errors to standard error. A user's mistake is one line and exit status 1, or
 2 for wrong usage; an interrupted training ends with 130. Each command is a file that is imported when it is called, so
@@ -18,7 +18,7 @@ from nissl.errors import NisslError, unknown_name
 from nissl.version import __version__
 
 # A command is the function of that name in the module of that name.
-COMMANDS = ("run", "train", "evaluate", "predict", "info", "list")
+COMMANDS = ("run", "train", "evaluate", "predict", "export", "info", "list")
 
 INTERRUPTED = 130
 

@@ -21,6 +21,8 @@ class Linear(Module):
     (4, 2)
     """
 
+    transposed_in_pytorch = ("weight",)
+
     def __init__(
         self,
         in_features: int,

@@ -9,15 +9,16 @@ saved and made again.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from nissl import notebook
 from nissl.engines.base import Same, current
 from nissl.errors import OptionError, ShapeError
+from nissl.nn import weights
 from nissl.tensor import DTypeLike, Tensor, TensorLike
 
 
@@ -65,6 +66,7 @@ class Module:
     """
 
     training: bool = True
+    transposed_in_pytorch: tuple[str, ...] = ()  # the names of Parameters that PyTorch keeps transposed
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for `inputs`; a subclass says how."""
@@ -116,31 +118,72 @@ class Module:
         """Return this Module, under "", and the Modules of the tree by their paths."""
         return {"": self} | {path: part for path, part in self._walk() if isinstance(part, Module)}
 
-    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """Return copies of all Parameters and Buffers by their paths."""
-        return {path: tensor.numpy() for path, tensor in self._state().items()}
+    def state_dict(self, target: str | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Return copies of all Parameters and Buffers by their paths.
+
+        With `target="pytorch"` they are laid out as the same architecture in PyTorch takes them: weights of Linear
+        layers transposed. `safetensors.numpy.save_file` writes them to a file that PyTorch users can read.
+        """
+        arrays = {path: tensor.numpy() for path, tensor in self._state().items()}
+        return arrays if target is None else weights.laid_out_for(target, self._slots(), arrays)
 
     def _state(self) -> dict[str, Parameter | Buffer]:
         return {path: part for path, part in self._walk() if isinstance(part, Parameter | Buffer)}
 
-    def load_state_dict(self, state: Mapping[str, TensorLike]) -> None:
-        """Take all Parameters and Buffers from `state`; nothing changes if a name or shape does not fit."""
+    def _slots(self) -> dict[str, weights.Slot]:
+        transposed = {
+            f"{path}.{name}".removeprefix(".")
+            for path, module in self.named_modules().items()
+            for name in module.transposed_in_pytorch
+        }
+        return {path: weights.Slot(tensor.shape, path in transposed) for path, tensor in self._state().items()}
+
+    def load_state_dict(self, state: Any, source: str | None = None) -> weights.LoadedWeights | None:
+        """Take all Parameters and Buffers from `state`; nothing changes if a name or shape does not fit.
+
+        `state` holds arrays by the paths of this Module, as `state_dict()` returns them, or is the path of a
+        safetensors file of them.
+
+        With `source="pytorch"` or `source="keras"` it comes from the same architecture there, and what went where is
+        returned: PyTorch's weights of Linear layers are transposed, Keras's names (kernel, gamma, moving_mean, ...) are
+        known, and the list of its `get_weights()` is taken as well. Arrays go by name, else by shape where that leaves
+        no choice, else in order. The settings of layers are not in a state: Keras's norms have `eps=1e-3`.
+
+        Raises OptionError or ShapeError if the state does not fit, or if it is not clear what goes where.
+
+        >>> from nissl import nn
+        >>> import numpy as np
+        >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> model.load_state_dict({"fc.weight": np.ones((2, 3)), "fc.bias": np.zeros(2)}, source="pytorch")
+        weights from PyTorch, matched by shape:
+          fc.weight -> 0.weight  transposed
+          fc.bias   -> 0.bias
+        """
         own = self._state()
-        missing = [path for path in own if path not in state]
-        extra = [path for path in state if path not in own]
+        arrays = weights.arrays_from(state, source)
+        loaded = None
+        if source is not None:
+            is_file = isinstance(state, str | os.PathLike)
+            arrays, loaded = weights.match(self._slots(), arrays, source, sorted_by_name=is_file)
+        missing = [path for path in own if path not in arrays]
+        extra = [path for path in arrays if path not in own]
         if missing or extra:
             raise OptionError(
                 f"load_state_dict: the state does not fit {type(self).__name__}; "
                 f"missing: {', '.join(missing) or 'nothing'}; not in the model: {', '.join(extra) or 'nothing'}"
+                ". If it comes from PyTorch or Keras, say source='pytorch' or source='keras'"
             )
-        arrays = {path: np.asarray(state[path]) for path in own}
-        for path, tensor in own.items():
-            if arrays[path].shape != tensor.shape:
+        for path, slot in self._slots().items():
+            if arrays[path].shape != slot.shape:
+                turned = slot.transposed_in_pytorch and arrays[path].shape == slot.shape[::-1]
+                hint = "; if it comes from PyTorch, say load_state_dict(state, source='pytorch')" if turned else ""
                 raise ShapeError(
-                    f"load_state_dict: {path} has shape {tensor.shape} in the model, {arrays[path].shape} in the state"
+                    f"load_state_dict: {path} has shape {slot.shape} in the model, {arrays[path].shape} in the state"
+                    + hint
                 )
         for path, tensor in own.items():
             tensor.assign(Tensor(arrays[path], tensor.dtype))
+        return loaded
 
     def train(self, mode: bool = True) -> Module:
         """Switch the whole tree to training (or, with False, to evaluation), which dropout and batch norm heed."""

@@ -1,0 +1,1 @@
+"""Models leave: ONNX, which other programs run (onnx, written with the nodes of onnx_nodes)."""
