@@ -72,7 +72,6 @@ def kinds(table):
 
 
 TEXT = 'näme,size,y\nä,1.5,a\n"b, or\nso",2.5,b\n' + 5 * "ä,3.5,a\nb,,b\n"
-LATE = TEXT.replace("ä", "a") + 200_000 * "a,3.5,a\n" + "ä,1,a\n"
 
 
 @pytest.mark.parametrize(

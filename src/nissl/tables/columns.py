@@ -205,7 +205,8 @@ def as_numbers(cells: Series, name: str, missing_words: Collection[str] = ()) ->
     else:
         codes, found = _different(cells)
         parsed = _parsed(found)
-        wrong = np.isnan(parsed) & [_text(value) not in {"", *missing_words} for value in found]
+        is_word = np.array([_text(value) not in {"", *missing_words} for value in found], bool)
+        wrong = np.isnan(parsed) & is_word
         if wrong.any():
             row = int(np.flatnonzero(np.append(wrong, False)[codes])[0])
             word = printable(found[codes[row]])[:40]

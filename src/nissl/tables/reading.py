@@ -210,13 +210,15 @@ def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
     checked = False
     count = 0
     with _said_plainly(layout.path):
-        for part in pd.read_csv(layout.path, dtype=str, na_filter=False, chunksize=rows, **_options(layout)):
-            if not checked and (part.iloc[:, -1] == "").any():
-                _check_widths(layout)
-                checked = True
-            part.index = pd.RangeIndex(count + 1, count + len(part) + 1)
-            count += len(part)
-            yield part
+        with pd.read_csv(layout.path, dtype=str, na_filter=False, chunksize=rows, **_options(layout)) as parts:
+            for part in parts:
+                if not checked and (part.iloc[:, -1] == "").any():
+                    _check_widths(layout)
+                    checked = True
+                part.index = pd.RangeIndex(count + 1, count + len(part) + 1)
+                count += len(part)
+                if len(part):
+                    yield part
         if not count:
             raise DataError(f"{layout.path} has names of columns, but no rows")
 
