@@ -4,6 +4,7 @@ import codecs
 import gzip
 import json
 import re
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -87,7 +88,7 @@ TEXT = 'näme,size,y\nä,1.5,a\n"b, or\nso",2.5,b\n' + 5 * "ä,3.5,a\nb,,b\n"
             "late.csv",
             (TEXT.replace("ä", "a") + 200_000 * "a,3.5,a\n" + "ä,1,a\n").replace("name", "näme").encode("cp1252"),
         ),
-        ("zipped.csv.gz", gzip.compress(TEXT.encode())),
+        ("zipped.csv.gz", gzip.compress(TEXT.encode(), mtime=0)),
         ("dos.csv", TEXT.replace("\n", "\r\n").encode()),
         ("blank.csv", b"\n\n" + TEXT.encode() + b"\n"),
         ("spaces.csv", TEXT.replace(",1.5,", ", 1.5 , ").replace(",2.5,", ",  2.5,").encode()),
@@ -144,8 +145,18 @@ def test_paths_that_are_no_files(tmp_path):
         tables.read(tmp_path / "gone.csv", target="y")
 
 
-@given(content=st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+CONTENTS = st.one_of(
+    st.binary(max_size=300),
+    st.text(max_size=200).map(str.encode),
+    st.text(",;\t|\n\r\"'01ay. -", max_size=200).map(str.encode),
+    st.lists(st.sampled_from(["1", "a", "-2.5", '"b"', "", "2024-01-31"]), min_size=30, max_size=90).map(
+        lambda cells: ("x,z,y\n" + "\n".join(map(",".join, zip(*[iter(cells)] * 3, strict=False)))).encode()
+    ),
+)
+
+
+@given(content=CONTENTS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_file_does_worse_than_an_error_of_ours(tmp_path, content):
     path = tmp_path / "any.csv"
     path.write_bytes(content)
@@ -245,7 +256,7 @@ def test_parts_of_dates():
         column.numbers(pd.Series(["soon"]))
 
 
-@given(times=st.lists(st.datetimes(), min_size=1, max_size=5))
+@given(times=st.lists(st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)), min_size=1, max_size=5))
 @settings(deadline=None, max_examples=50)
 def test_parts_of_dates_are_those_of_python(times):
     column = tables.Column("when", "date", "ISO8601", hours=True)
@@ -307,6 +318,15 @@ def test_the_task_is_overruled():
 def test_targets_that_cannot_be_predicted(cells, message):
     with pytest.raises(DataError, match=message):
         tables.from_frame(pd.DataFrame({"x": np.arange(20) ** 2, "y": cells}), "y")
+
+
+def test_names_that_would_steer_a_terminal_are_shown_without_that(write):
+    with pytest.raises(DataError, match=r"'\?\[2J\?b'") as caught:
+        tables.read(write('"\x1b[2J\nb",y\n' + "".join(f"name {i},{i % 2}\n" for i in range(30))), "y")
+    assert str(caught.value).isprintable()
+    table = tables.read(write('"\x1b[2J\nb",y\n' + "".join(f"{i**2},{i % 2}\n" for i in range(30))), "y")
+    assert all(line.isprintable() for line in str(table).splitlines())
+    assert len(str(table).splitlines()) == 5
 
 
 def test_columns_that_are_not_there_or_named_twice():

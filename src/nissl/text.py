@@ -21,14 +21,23 @@ def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
     )
 
 
+def printable(text: object) -> str:
+    """Return text from a file without what would steer a terminal.
+
+    >>> printable("red\\x1b[2J")
+    'red?[2J'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
 def some(names: Iterable[str], most: int = 8) -> str:
-    """Return names in quotes, and how many more there are.
+    """Return names in quotes, fit for a terminal, and how many more there are.
 
     >>> some(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"
     """
     listed = list(names)
-    shown = ", ".join(f"'{name}'" for name in listed[:most])
+    shown = ", ".join(f"'{printable(name)}'" for name in listed[:most])
     return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
 
 
@@ -49,13 +58,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     lower = {other.lower(): other for other in known}
     near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
-    return f"; did you mean '{lower[near[0]]}'?" if near else ""
-
-
-def printable(text: object) -> str:
-    """Return text from a file without what would steer a terminal.
-
-    >>> printable("red\\x1b[2J")
-    'red?[2J'
-    """
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return f"; did you mean '{printable(lower[near[0]])}'?" if near else ""

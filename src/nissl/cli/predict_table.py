@@ -23,7 +23,7 @@ from nissl.files import write_atomically
 from nissl.tables import TableModel, Unlike
 from nissl.tables.columns import check_there
 from nissl.tables.reading import Layout, find_layout, read_parts, with_points
-from nissl.text import printable, some
+from nissl.text import some
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -86,7 +86,7 @@ def as_document(model: TableModel, layout: Layout, unlike: Unlike) -> dict[str, 
 
 
 def _check_new_names(model: TableModel, layout: Layout) -> None:
-    taken = [printable(name) for name in answer_names(model) if name in layout.names]
+    taken = [name for name in answer_names(model) if name in layout.names]
     if taken:
         raise DataError(
             f"{layout.path} has {some(taken)} already, where the predictions would be written; rename or remove that"

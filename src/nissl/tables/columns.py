@@ -139,7 +139,9 @@ class Target:
         codes = {name: code for code, name in enumerate(self.classes)} | {"": -1}
         strange = sorted({text for text in texts if text not in codes})
         if strange:
-            raise DataError(f"the target '{self.name}' holds {some(strange, 3)}, not one of {some(self.classes)}")
+            raise DataError(
+                f"the target '{printable(self.name)}' holds {some(strange, 3)}, not one of {some(self.classes)}"
+            )
         return np.array([codes[text] for text in texts], np.int64)
 
 
@@ -167,7 +169,7 @@ def _different(cells: Series) -> tuple[Array, Array]:
         kind = type(cells.dropna().iloc[0]).__name__
         name = str(cells.name)
         raise DataError(
-            f"column '{name}' holds {kind}, neither numbers nor text nor dates; leave it out: --drop {_argument(name)}"
+            f"column '{printable(name)}' holds {kind}, neither numbers nor text nor dates; leave it out: --drop {_argument(name)}"
         ) from None
     return np.asarray(codes), np.asarray(found, object)
 
@@ -210,12 +212,14 @@ def as_numbers(cells: Series, name: str, missing_words: Collection[str] = ()) ->
         if wrong.any():
             row = int(np.flatnonzero(np.append(wrong, False)[codes])[0])
             word = printable(found[codes[row]])[:40]
-            raise DataError(f"column '{name}' holds numbers, but row {cells.index[row]} says '{word}'")
+            raise DataError(f"column '{printable(name)}' holds numbers, but row {cells.index[row]} says '{word}'")
         numbers = np.append(parsed, np.nan)[codes]
     infinite = np.isinf(numbers)
     if infinite.any():
         row = cells.index[int(infinite.argmax())]
-        raise DataError(f"column '{name}' holds an infinite number in row {row}; correct it, or leave the cell empty")
+        raise DataError(
+            f"column '{printable(name)}' holds an infinite number in row {row}; correct it, or leave the cell empty"
+        )
     return numbers
 
 
@@ -242,7 +246,9 @@ def as_dates(cells: Series, name: str, date_format: str | None) -> Array:
         word = printable(found[codes[row]])[:40]
         like = _dates(pd.Series(["2024-12-31"]), "ISO8601", "raise")[0].astype(object)
         shown = like.strftime("%Y-%m-%d" if date_format in (None, "ISO8601") else date_format)
-        raise DataError(f"column '{name}' holds dates such as {shown}, but row {cells.index[row]} says '{word}'")
+        raise DataError(
+            f"column '{printable(name)}' holds dates such as {shown}, but row {cells.index[row]} says '{word}'"
+        )
     return np.append(dates, np.datetime64("NaT", "s"))[codes]
 
 
@@ -320,7 +326,7 @@ def _examine_text(cells: Series, name: str, missing: int, different: list[str], 
     example = _quoted(different[:3])
     if len(words) <= 0.2 * len(different):
         advice = (
-            f"'{name}' holds numbers, but also {some(map(printable, words), 3)}: correct them, or take them as missing "
+            f"'{name}' holds numbers, but also {some(words, 3)}: correct them, or take them as missing "
             f"with --number {_argument(name)}"
         )
         return Finding(name, None, "mixed", example, missing, advice=advice)
@@ -375,11 +381,11 @@ def _forced_number(cells: Series, name: str, missing: int) -> Finding:
     _, found = _different(cells)
     words = sorted({_text(value) for value in found[np.isnan(_parsed(found))]} - {""})
     if len(words) > FEW_WORDS or len(words) == len(found):
-        advice = f"'{name}' is no column of numbers: it holds {some(map(printable, words), 3)}"
+        advice = f"'{name}' is no column of numbers: it holds {some(words, 3)}"
         return Finding(name, None, "text", _quoted(words[:3]), missing, advice=advice)
     numbers = as_numbers(cells, name, words)
     known = numbers[~np.isnan(numbers)]
-    remark = f"{some(map(printable, words), 3)} in '{name}' count as missing" if words else ""
+    remark = f"{some(words, 3)} in '{name}' count as missing" if words else ""
     column = Column(name, "number", missing_words=tuple(words))
     return Finding(name, column, "number", f"{known.min():g} to {known.max():g}", int(np.isnan(numbers).sum()), remark)
 
@@ -445,10 +451,10 @@ def find_target(cells: Series, name: str, task: str | None = None) -> tuple[Targ
     texts = as_text(cells)
     different = sorted(set(texts) - {""})
     if not different:
-        raise DataError(f"the target '{name}' is missing in every row")
+        raise DataError(f"the target '{printable(name)}' is missing in every row")
     if len(different) == 1:
         raise DataError(
-            f"the target '{name}' is {_quoted(different)} in every row that has one; there is nothing to tell apart"
+            f"the target '{printable(name)}' is {_quoted(different)} in every row that has one; there is nothing to tell apart"
         )
     numbers = _parsed(np.array(different, object))
     present = int((texts != "").sum())
@@ -469,16 +475,18 @@ def _text_target(name: str, task: str | None, different: list[str], numbers: Arr
     words = [text for text, number in zip(different, numbers, strict=True) if np.isnan(number)]
     if task == "regression":
         if len(words) > FEW_WORDS or len(words) > 0.2 * len(different):
-            raise DataError(f"regression predicts numbers, but the target '{name}' holds {_quoted(words[:3])}")
+            raise DataError(
+                f"regression predicts numbers, but the target '{printable(name)}' holds {_quoted(words[:3])}"
+            )
         return Target(name, "regression", missing_words=tuple(words)), "as told"
     if task is None and len(words) <= 0.2 * len(different):
         raise DataError(
-            f"the target '{name}' holds numbers, but also {some(map(printable, words), 3)}: correct them, or say "
+            f"the target '{printable(name)}' holds numbers, but also {some(words, 3)}: correct them, or say "
             "--task regression to leave those rows out, or --task classification"
         )
     if task is None and len(different) > FEW_CLASSES and _decorated(different):
         raise DataError(
-            f"the target '{name}' holds numbers with thousands separators or units, such as {_quoted(different[-1:])}: "
+            f"the target '{printable(name)}' holds numbers with thousands separators or units, such as {_quoted(different[-1:])}: "
             "write plain numbers, as in 1234.5, or say --task classification"
         )
     _check_classes(name, different, present)
@@ -488,7 +496,7 @@ def _text_target(name: str, task: str | None, different: list[str], numbers: Arr
 def _check_classes(name: str, different: list[str], present: int) -> None:
     if len(different) > present / 2:
         raise DataError(
-            f"the target '{name}' has {len(different)} different values in {present} rows, such as "
+            f"the target '{printable(name)}' has {len(different)} different values in {present} rows, such as "
             f"{_quoted(different[:1])}: too many to be classes"
         )
 
@@ -497,7 +505,7 @@ def check_there(names: Collection[str], there: Collection[str], where: str) -> N
     """Raise DataError if a table with the columns `there` lacks one, and say which of its own is most like it."""
     lacking = [name for name in names if name not in there]
     if len(lacking) > 1:
-        raise DataError(f"{where} lacks the columns {some(map(printable, lacking))}; it has {some(there)}")
+        raise DataError(f"{where} lacks the columns {some(lacking)}; it has {some(there)}")
     if lacking:
         near = nearest(lacking[0], there)
         raise DataError(f"{where} has no column '{printable(lacking[0])}'{near or f'; it has {some(there)}'}")

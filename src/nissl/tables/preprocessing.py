@@ -240,7 +240,7 @@ class Unlike:
     def remarks(self, prepare: Preprocessor, names: Collection[str]) -> list[str]:
         """Return what was counted, in words; `names` are those of all columns."""
         known = {prepare.target.name, *(column.name for column in prepare.columns)}
-        extra = [printable(name) for name in names if name not in known]
+        extra = [name for name in names if name not in known]
         found = [f"{'columns' if len(extra) > 1 else 'column'} not used: {some(extra)}"] if extra else []
         for name, count in (+self.missing).items():
             found.append(

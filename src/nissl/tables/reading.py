@@ -161,20 +161,22 @@ def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]
         records: list[list[str]] = []
         try:
             for record in reader:
-                if any(cell.strip() for cell in record):
+                if len(record) > 1 or any(cell.strip() for cell in record):  # pandas skips blank lines too
                     records.append(record)
                 if len(records) > RECORDS:
                     break
             else:
                 if not whole and len(records) > 1:
                     records.pop()  # cut off
-        except csv.Error:
+        except csv.Error:  # a cell of more than 100,000 letters: another separator may do
+            continue
+        if not records:
             continue
         width = len(records[0])
         share = sum(len(record) == width for record in records) / len(records) if width > 1 else 0.0
         found.append((share, width, separator, records))
     if not found:
-        raise DataError(f"{path} has a first line that is too long to be names of columns")
+        raise DataError(f"{path} does not begin with a line of names of columns")
     _, _, separator, records = max(found, key=lambda one: one[:2])
     return separator, records
 

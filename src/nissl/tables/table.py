@@ -187,7 +187,7 @@ def _examined(
         findings.append(examine(frame[name], name, wanted))
     unusable = [finding for finding in findings if finding.advice]
     if unusable:
-        advice = "; ".join(finding.advice for finding in unusable)
+        advice = printable("; ".join(finding.advice for finding in unusable))
         names = [finding.name for finding in unusable]
         options = " ".join(f"--drop {shlex.quote(printable(name))}" for name in names)
         raise DataError(
@@ -197,5 +197,5 @@ def _examined(
     columns = tuple(finding.column for finding in findings if finding.column is not None)
     if not columns:
         raise DataError(f"{where} has no column left to predict '{printable(target_name)}' from")
-    remarks += [finding.remark for finding in findings if finding.remark]
+    remarks += [printable(finding.remark) for finding in findings if finding.remark]
     return Table(frame, columns, target, y, where, tuple(findings), tuple(remarks))
