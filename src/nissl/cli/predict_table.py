@@ -22,7 +22,7 @@ from nissl.errors import DataError, OptionError
 from nissl.files import write_atomically
 from nissl.tables import TableModel, Unlike
 from nissl.tables.columns import check_there
-from nissl.tables.reading import Layout, find_layout, read_parts, with_points
+from nissl.tables.reading import Layout, find_layout, read_parts
 from nissl.text import some
 
 if TYPE_CHECKING:
@@ -54,9 +54,13 @@ def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
 
 def answered(model: TableModel, layout: Layout, unlike: Unlike) -> Iterator[tuple[DataFrame, npt.NDArray[Any]]]:
     """Yield rows as they are written, with the answers to them; count in `unlike` what training did not have."""
-    numbers = [column.name for column in model.preprocessor.columns if column.kind == "number"]
     for rows in read_parts(layout, ROWS_AT_A_TIME):
-        frame = with_points(rows, layout, numbers)
+        frame = rows.copy(deep=False)
+        for column in model.preprocessor.columns:
+            if column.kind == "number":
+                cells = rows[column.name]
+                cells = cells.str.replace(",", ".", regex=False) if layout.decimal == "," else cells
+                frame[column.name] = column.numbers(cells)[:, 0]
         unlike.count(model.preprocessor, frame)
         yield rows, model.predict_proba(frame) if model.target.classes else model.predict(frame)
 

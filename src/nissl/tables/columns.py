@@ -139,9 +139,7 @@ class Target:
         codes = {name: code for code, name in enumerate(self.classes)} | {"": -1}
         strange = sorted({text for text in texts if text not in codes})
         if strange:
-            raise DataError(
-                f"the target '{printable(self.name)}' holds {some(strange, 3)}, not one of {some(self.classes)}"
-            )
+            raise DataError(f"the target {some([self.name])} holds {some(strange, 3)}, not one of {some(self.classes)}")
         return np.array([codes[text] for text in texts], np.int64)
 
 
@@ -169,7 +167,8 @@ def _different(cells: Series) -> tuple[Array, Array]:
         kind = type(cells.dropna().iloc[0]).__name__
         name = str(cells.name)
         raise DataError(
-            f"column '{printable(name)}' holds {kind}, neither numbers nor text nor dates; leave it out: --drop {_argument(name)}"
+            f"column {some([name])} holds {kind}, neither numbers nor text nor dates; leave it out: "
+            f"--drop {_argument(name)}"
         ) from None
     return np.asarray(codes), np.asarray(found, object)
 
@@ -207,18 +206,18 @@ def as_numbers(cells: Series, name: str, missing_words: Collection[str] = ()) ->
     else:
         codes, found = _different(cells)
         parsed = _parsed(found)
-        is_word = np.array([_text(value) not in {"", *missing_words} for value in found], bool)
-        wrong = np.isnan(parsed) & is_word
+        wrong = np.isnan(parsed)
+        wrong[wrong] = [_text(value) not in {"", *missing_words} for value in found[wrong]]
         if wrong.any():
             row = int(np.flatnonzero(np.append(wrong, False)[codes])[0])
             word = printable(found[codes[row]])[:40]
-            raise DataError(f"column '{printable(name)}' holds numbers, but row {cells.index[row]} says '{word}'")
+            raise DataError(f"column {some([name])} holds numbers, but row {cells.index[row]} says '{word}'")
         numbers = np.append(parsed, np.nan)[codes]
     infinite = np.isinf(numbers)
     if infinite.any():
         row = cells.index[int(infinite.argmax())]
         raise DataError(
-            f"column '{printable(name)}' holds an infinite number in row {row}; correct it, or leave the cell empty"
+            f"column {some([name])} holds an infinite number in row {row}; correct it, or leave the cell empty"
         )
     return numbers
 
@@ -246,9 +245,7 @@ def as_dates(cells: Series, name: str, date_format: str | None) -> Array:
         word = printable(found[codes[row]])[:40]
         like = _dates(pd.Series(["2024-12-31"]), "ISO8601", "raise")[0].astype(object)
         shown = like.strftime("%Y-%m-%d" if date_format in (None, "ISO8601") else date_format)
-        raise DataError(
-            f"column '{printable(name)}' holds dates such as {shown}, but row {cells.index[row]} says '{word}'"
-        )
+        raise DataError(f"column {some([name])} holds dates such as {shown}, but row {cells.index[row]} says '{word}'")
     return np.append(dates, np.datetime64("NaT", "s"))[codes]
 
 
@@ -451,10 +448,10 @@ def find_target(cells: Series, name: str, task: str | None = None) -> tuple[Targ
     texts = as_text(cells)
     different = sorted(set(texts) - {""})
     if not different:
-        raise DataError(f"the target '{printable(name)}' is missing in every row")
+        raise DataError(f"the target {some([name])} is missing in every row")
     if len(different) == 1:
         raise DataError(
-            f"the target '{printable(name)}' is {_quoted(different)} in every row that has one; there is nothing to tell apart"
+            f"the target {some([name])} is {_quoted(different)} in every row that has one; nothing can be told apart"
         )
     numbers = _parsed(np.array(different, object))
     present = int((texts != "").sum())
@@ -475,19 +472,17 @@ def _text_target(name: str, task: str | None, different: list[str], numbers: Arr
     words = [text for text, number in zip(different, numbers, strict=True) if np.isnan(number)]
     if task == "regression":
         if len(words) > FEW_WORDS or len(words) > 0.2 * len(different):
-            raise DataError(
-                f"regression predicts numbers, but the target '{printable(name)}' holds {_quoted(words[:3])}"
-            )
+            raise DataError(f"regression predicts numbers, but the target {some([name])} holds {_quoted(words[:3])}")
         return Target(name, "regression", missing_words=tuple(words)), "as told"
     if task is None and len(words) <= 0.2 * len(different):
         raise DataError(
-            f"the target '{printable(name)}' holds numbers, but also {some(words, 3)}: correct them, or say "
+            f"the target {some([name])} holds numbers, but also {some(words, 3)}: correct them, or say "
             "--task regression to leave those rows out, or --task classification"
         )
     if task is None and len(different) > FEW_CLASSES and _decorated(different):
         raise DataError(
-            f"the target '{printable(name)}' holds numbers with thousands separators or units, such as {_quoted(different[-1:])}: "
-            "write plain numbers, as in 1234.5, or say --task classification"
+            f"the target {some([name])} holds numbers with thousands separators or units, such as "
+            f"{_quoted(different[-1:])}: write plain numbers, as in 1234.5, or say --task classification"
         )
     _check_classes(name, different, present)
     return Target(name, "classification", tuple(different)), "text"
@@ -496,7 +491,7 @@ def _text_target(name: str, task: str | None, different: list[str], numbers: Arr
 def _check_classes(name: str, different: list[str], present: int) -> None:
     if len(different) > present / 2:
         raise DataError(
-            f"the target '{printable(name)}' has {len(different)} different values in {present} rows, such as "
+            f"the target {some([name])} has {len(different)} different values in {present} rows, such as "
             f"{_quoted(different[:1])}: too many to be classes"
         )
 

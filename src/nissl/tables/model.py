@@ -79,7 +79,18 @@ def in_figures(name: str, value: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class TableModel:
-    """A network that takes what `preprocessor` makes of rows, and gives class scores, or one standardized number."""
+    """A network that takes what `preprocessor` makes of rows, and gives class scores, or one standardized number.
+
+    >>> import nissl as ns, pandas as pd
+    >>> from nissl import nn, tables
+    >>> flowers = pd.DataFrame({"petals": [6, 4, 5, 8] * 5, "kind": ["lily", "poppy", "rose", "rose"] * 5})
+    >>> table = tables.from_frame(flowers, target="kind")
+    >>> prepare = tables.Preprocessor.fit(table)
+    >>> network = nn.Sequential(nn.Linear(prepare.width, prepare.outputs))
+    >>> history = ns.fit(network, prepare.dataset(table), epochs=1)
+    >>> tables.TableModel(network, prepare).predict_proba(flowers[:2]).shape
+    (2, 3)
+    """
 
     network: Module
     preprocessor: Preprocessor
@@ -121,6 +132,8 @@ class TableModel:
         expected = (len(outputs), self.preprocessor.outputs)
         if outputs.shape != expected:
             raise ShapeError(f"the network gives outputs of shape {outputs.shape}, this target needs {expected}")
+        if not np.isfinite(outputs).all():
+            raise DataError("the network gives NaN or infinite outputs for these rows; was it trained to the end?")
         if self.target.task == "regression":
             return self.preprocessor.prior[0] + self.preprocessor.target_scale * outputs[:, 0].astype(np.float64)
         return functional.softmax(Tensor(outputs.astype(np.float64))).numpy()
@@ -256,7 +269,7 @@ def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> P
     if len({*names, target.name}) != len(names) + 1 or not names:
         raise DataError("two of its columns have one name, or there are none")
     levels = tuple(_texts(texts) for texts in _expect(document["levels"], list))
-    others = tuple(_expect(other, bool) for other in _expect(document["others"], list))
+    others = tuple(_texts(texts) for texts in _expect(document["others"], list))
     numbers = sum(len(column.number_parts) for column in columns)
     categories = sum(len(column.category_parts) for column in columns)
     sound = all(texts and len(set(texts)) == len(texts) for texts in levels)
@@ -289,6 +302,7 @@ def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> P
 
 def _check_fits(model: TableModel) -> None:
     """Raise if the network does not take what the preprocessor gives, or gives other than the target needs."""
+    _ = model.preprocessor.transformers  # scikit-learn raises for categories that are none
     row = np.zeros((1, model.preprocessor.width), np.float32)
     model.answers(training.predict(model.network, row))
 

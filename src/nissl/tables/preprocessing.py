@@ -41,8 +41,8 @@ class Preprocessor:
 
     For the number features, in the order of `number_features`: `medians`, `means`, `scales`, and `indicated`, which of
     them have a column that says that they are missing. For the category features: `levels`, the categories that have a
-    column, and `others`, whether there is one for the rest. For the target: `prior`, the shares of the classes in
-    training or the mean, and `target_scale`, the standard deviation of numbers.
+    column each, and `others`, those that share one, if there are any. For the target: `prior`, the shares of the
+    classes in training or the mean, and `target_scale`, the standard deviation of numbers.
     """
 
     columns: tuple[Column, ...]
@@ -52,7 +52,7 @@ class Preprocessor:
     scales: Array
     indicated: Array
     levels: tuple[tuple[str, ...], ...]
-    others: tuple[bool, ...]
+    others: tuple[tuple[str, ...], ...]
     prior: Array
     target_scale: float
 
@@ -83,13 +83,12 @@ class Preprocessor:
             medians, means, scales = imputer.statistics_, scaler.mean_, scaler.scale_
             _check_scales(table, means, scales)
         levels: list[tuple[str, ...]] = []
-        others: list[bool] = []
+        others: list[tuple[str, ...]] = []
         if texts.shape[1]:
             encoder = OneHotEncoder(max_categories=MOST_LEVELS, handle_unknown="infrequent_if_exist").fit(texts)
             for known, rare in zip(encoder.categories_, encoder.infrequent_categories_, strict=True):
-                infrequent = set() if rare is None else set(rare)
-                levels.append(tuple(str(text) for text in known if text not in infrequent))
-                others.append(rare is not None)
+                others.append(() if rare is None else tuple(map(str, rare)))
+                levels.append(tuple(str(text) for text in known if text not in set(others[-1])))
         regression = table.target.task == "regression"
         counts = np.bincount(table.y, minlength=len(table.target.classes)) if not regression else None
         return cls(
@@ -221,8 +220,13 @@ class Unlike:
     examples: dict[str, str] = field(default_factory=dict)
 
     def count(self, prepare: Preprocessor, frame: DataFrame) -> None:
-        """Count missing cells, and categories that have no feature of their own, by column."""
-        levels = dict(zip(prepare.category_features, prepare.levels, strict=True))
+        """Count missing cells, and categories that training did not have, by column."""
+        seen = {
+            column.name: {"", *levels, *others}
+            for (column, _), levels, others in zip(
+                prepare.category_features, prepare.levels, prepare.others, strict=True
+            )
+        }
         for column in prepare.columns:
             cells = frame[column.name]
             if column.kind == "number":
@@ -231,7 +235,7 @@ class Unlike:
             texts = column.categories(cells)[:, 0]
             self.missing[column.name] += int((texts == "").sum())
             if column.kind != "date":
-                known = {"", *levels[column, ""]}
+                known = seen[column.name]
                 strange = [str(text) for text in texts if text not in known]
                 self.unknown[column.name] += len(strange)
                 if strange:
@@ -246,14 +250,10 @@ class Unlike:
             found.append(
                 f"'{printable(name)}' is missing in {counted(count, 'row')}, where it is filled in as in training"
             )
-        others = {
-            column.name: other for (column, _), other in zip(prepare.category_features, prepare.others, strict=True)
-        }
         for name, count in (+self.unknown).items():
-            seen = "hardly or never" if others[name] else "never"
             example = printable(self.examples[name])[:40]
             rows = counted(count, "row")
-            found.append(f"'{printable(name)}' has values {seen} seen in training in {rows}, such as '{example}'")
+            found.append(f"'{printable(name)}' has values never seen in training in {rows}, such as '{example}'")
         return found
 
 

@@ -225,14 +225,6 @@ def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
             raise DataError(f"{layout.path} has names of columns, but no rows")
 
 
-def with_points(frame: DataFrame, layout: Layout, names: Iterable[str]) -> DataFrame:
-    """Return rows of text in which the numbers of some columns have decimal points, whatever the file has."""
-    if layout.decimal == ".":
-        return frame
-    chosen = [name for name in names if name in frame]
-    return frame.assign(**{name: frame[name].str.replace(",", ".", regex=False) for name in chosen})
-
-
 def _options(layout: Layout) -> dict[str, Any]:
     """Return what pandas must know of a file in any case."""
     return {
