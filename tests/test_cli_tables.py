@@ -286,6 +286,22 @@ def test_predict_keeps_separator_and_decimal_comma_in_a_file(trained_on_numbers,
     assert len(call("predict", trained_on_numbers, name, "--json").json["predictions"]) == 60
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_target_with_decimal_commas_is_read_by_all_commands(no_pictures, task):
+    frame = pets().assign(size=np.where(pets()["kind"] == "cat", "1,5", "2,5"), kilos=pets()["kilos"].astype(str))
+    frame["kilos"] = frame["kilos"].str.replace(".", ",")
+    frame.to_csv("pets.csv", index=False, sep=";")
+    command = ["train", "pets.csv", "--target", "size", "--task", task, "--category", "years", *QUICK, "--out", "run"]
+    assert call(*command, "--json").json["task"] == task
+    assert call("evaluate", "run/model.safetensors", "pets.csv", "--json").json["rows"] == 60
+    said = call("predict", "run/model.safetensors", "pets.csv")
+    assert "never seen" not in said.err
+    written = pd.read_csv(io.StringIO(said.out), sep=";", decimal=",")
+    assert written["prediction"].dtype == float
+    assert task == "regression" or set(written["prediction"]) <= {1.5, 2.5}
+    assert set(written["size"]) == {1.5, 2.5}
+
+
 def test_predict_takes_a_file_part_by_part(trained, monkeypatch):
     pets().to_csv("new.csv", index=False)
     whole = call("predict", trained, "new.csv")

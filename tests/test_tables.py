@@ -4,6 +4,8 @@ import codecs
 import gzip
 import json
 import re
+import subprocess
+import sys
 from datetime import datetime
 
 import numpy as np
@@ -683,3 +685,9 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path):
     assert prepare.dataset(train).x.shape == (80_000, 8 + 50)
     model = tables.TableModel(network_for(prepare), prepare)
     assert model.evaluate(test).rows == 20_000
+
+
+def test_what_tables_need_is_imported_when_they_are_read():
+    code = "import sys, nissl; print({'pandas', 'sklearn', 'matplotlib'} & set(sys.modules), nissl.tables.__name__)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set() nissl.tables\n"

@@ -22,7 +22,7 @@ from nissl.errors import DataError, OptionError
 from nissl.files import write_atomically
 from nissl.tables import TableModel, Unlike
 from nissl.tables.columns import check_there
-from nissl.tables.reading import Layout, find_layout, read_parts
+from nissl.tables.reading import Layout, find_layout, read_parts, with_points
 from nissl.text import some
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
 def answered(model: TableModel, layout: Layout, unlike: Unlike) -> Iterator[tuple[DataFrame, npt.NDArray[Any]]]:
     """Yield rows as they are written, with the answers to them; count in `unlike` what training did not have."""
     for rows in read_parts(layout, ROWS_AT_A_TIME):
-        frame = rows.copy(deep=False)
+        frame = with_points(rows, layout).copy(deep=False)
         for column in model.preprocessor.columns:
             if column.kind == "number":
-                cells = rows[column.name]
-                cells = cells.str.replace(",", ".", regex=False) if layout.decimal == "," else cells
-                frame[column.name] = column.numbers(cells)[:, 0]
+                frame[column.name] = column.numbers(frame[column.name])[:, 0]
         unlike.count(model.preprocessor, frame)
         yield rows, model.predict_proba(frame) if model.target.classes else model.predict(frame)
 
@@ -76,7 +74,11 @@ def named_answers(model: TableModel, answers: npt.NDArray[Any], decimal: str) ->
     if not model.target.classes:
         return {names[0]: [f"{number:.7g}".replace(".", decimal) for number in answers]}
     columns = [[f"{p:.6f}".replace(".", decimal) for p in column] for column in answers.T]
-    chosen = [model.target.classes[i] for i in answers.argmax(axis=1)]
+    written = [
+        text.replace(".", decimal) if isinstance(value, float) else text
+        for text, value in zip(model.target.classes, model.target.class_values, strict=True)
+    ]
+    chosen = [written[i] for i in answers.argmax(axis=1)]
     return dict(zip(names, [chosen, *columns], strict=True))
 
 

@@ -68,7 +68,11 @@ TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100)
     type=Number(0, 1, min_open=False, max_open=True),
     help="Share of the training data kept for validation; 0.1 with --patience, 0.2 for a TABLE, else 0 by default.",
 )
-@click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better one.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    help="Stop after so many epochs without a better one; by default a tenth of all for a TABLE.",
+)
 @click.option("--clip-norm", type=Number(min=0, min_open=True), help="Largest norm of the gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--engine", type=Name("engine", ENGINES), default="native", show_default=True)

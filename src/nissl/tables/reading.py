@@ -53,6 +53,7 @@ NOT_TEXT = {
     b"PAR1": "a Parquet file; save it as CSV",
 }
 CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
+COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$")
 COMMA_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 POINT_DECIMAL = re.compile(r"\s*[+-]?\d+\.\d+\s*")
 
@@ -202,7 +203,7 @@ def read_frame(layout: Layout, text: Iterable[str] = ()) -> DataFrame:
         if frame.iloc[:, -1].isna().any():
             _check_widths(layout)
     frame.index = pd.RangeIndex(1, len(frame) + 1)
-    return frame
+    return with_points(frame, layout)
 
 
 def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
@@ -223,6 +224,19 @@ def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
                     yield part
         if not count:
             raise DataError(f"{layout.path} has names of columns, but no rows")
+
+
+def with_points(frame: DataFrame, layout: Layout) -> DataFrame:
+    """Return rows in which cells of text that are nothing but a number have a decimal point, whatever the file has."""
+    import pandas as pd
+
+    if layout.decimal == ".":
+        return frame
+    frame = frame.copy(deep=False)
+    for name in frame.columns:
+        if pd.api.types.is_string_dtype(frame[name]):
+            frame[name] = frame[name].str.replace(COMMA, r"\1.\2", regex=True)
+    return frame
 
 
 def _options(layout: Layout) -> dict[str, Any]:
