@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nissl"
 
 # From the bottom up. A module may import from its own layer and from those before it.
 LAYERS = [
-    ["version", "errors", "shapes", "files", "threads", "notebook"],
+    ["version", "errors", "text", "notebook", "shapes", "files", "threads"],
     ["engines.base"],
     ["tensor"],
     ["ops"],
@@ -21,6 +21,7 @@ LAYERS = [
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
     ["divergence", "training", "inspect"],
+    ["tables"],
     ["exchange"],
     ["experiments"],
     ["cli"],

@@ -7,7 +7,7 @@ Every value and gradient can be looked at; `ns.compile` runs the same code faste
 """
 
 import nissl.engines.eager as _eager  # noqa: F401  (the engine that everything starts on)
-from nissl import inspect, nn, optim, random
+from nissl import inspect, nn, optim, random, tables
 from nissl.autodiff import check_gradients, grad, gradient_flow, no_grad, numerical_gradient, value_and_grad
 from nissl.compiler import compile
 from nissl.data import Dataset, batches, datasets
@@ -173,6 +173,7 @@ __all__ = [
     "stack",
     "std",
     "sum",
+    "tables",
     "take",
     "take_along_axis",
     "tanh",

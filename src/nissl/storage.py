@@ -220,11 +220,16 @@ def make_optimizer(description: Any, module: Module, state: Arrays, path: PathLi
 
 
 def save(
-    model: Module, path: PathLike, optimizer: Optimizer | None = None, notes: Mapping[str, Any] | None = None
+    model: Module,
+    path: PathLike,
+    optimizer: Optimizer | None = None,
+    notes: Mapping[str, Any] | None = None,
+    extras: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> None:
     """Write a model of nissl's own modules, with its optimizer if given, to one .safetensors file.
 
-    `notes` is anything JSON can hold that belongs with the model, such as the names of its classes.
+    `notes` is anything JSON can hold that belongs with the model, such as the names of its classes; `extras` are arrays
+    that do, such as the means and scales of its inputs.
     The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
     """
     if not isinstance(model, Module):
@@ -241,6 +246,7 @@ def save(
     if optimizer is not None:
         document["optimizer"] = describe_optimizer(optimizer, model)
         arrays |= {f"optimizer/{name}": array for name, array in optimizer.state_dict().items()}
+    arrays |= {f"extra/{name}": array for name, array in (extras or {}).items()}
     write_arrays(path, arrays, document)
 
 
@@ -269,6 +275,11 @@ def load_notes(path: PathLike) -> dict[str, Any]:
     """Return the notes that were saved with a model."""
     notes = read_arrays(path)[1].get("notes", {})
     return notes if isinstance(notes, dict) else {}
+
+
+def load_extras(path: PathLike) -> Arrays:
+    """Return the further arrays that were saved with a model."""
+    return under("extra/", read_arrays(path)[0])
 
 
 def under(prefix: str, arrays: Arrays) -> Arrays:

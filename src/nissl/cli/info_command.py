@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from nissl import nn
 from nissl.cli.model_files import model_argument, open_model
-from nissl.cli.options import write_json
+from nissl.cli.options import table, write_json
+from nissl.tables import TableModel
+from nissl.text import printable
 
 
 @click.command("info")
@@ -25,13 +29,30 @@ def command(model: str, as_json: bool) -> None:
                 "input_shape": saved.input_shape,
                 "class_names": saved.class_names,
                 "data_set": saved.data_set,
+                **({} if saved.table is None else {"table": describe(saved.table)}),
             }
         )
         return
     click.echo(nn.module.summary(saved.model))
-    if saved.input_shape is not None:
+    if saved.table is not None:
+        show_columns(saved.table)
+    elif saved.input_shape is not None:
         click.echo(f"takes rows of shape {saved.input_shape}")
     if saved.class_names:
         click.echo(f"classes: {', '.join(saved.class_names)}")
     if saved.data_set:
         click.echo(f"trained on {saved.data_set}")
+
+
+def describe(model: TableModel) -> dict[str, Any]:
+    """Return what a model of a table takes and predicts."""
+    columns = {column.name: column.kind for column in model.preprocessor.columns}
+    return {"target": model.target.name, "task": model.target.task, "columns": columns}
+
+
+def show_columns(model: TableModel) -> None:
+    """Print what a model of a table takes and predicts."""
+    prepare = model.preprocessor
+    rows = [("column", "kind", "features")]
+    rows += [(printable(c.name), c.kind, str(len(prepare.places(c)))) for c in prepare.columns]
+    click.echo(f"{table(rows, right='llr')}\npredicts '{printable(model.target.name)}': {model.target.task}")

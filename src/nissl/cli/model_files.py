@@ -9,10 +9,11 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from nissl import functional, nn, ops, storage
+from nissl import functional, nn, ops, storage, tables
 from nissl.errors import DataError, ModelFileError, ShapeError
 from nissl.objective import last_layer
 from nissl.tensor import Tensor
+from nissl.text import printable
 
 model_argument = click.argument("model", type=click.Path(path_type=str))
 
@@ -26,27 +27,37 @@ class SavedModel:
     input_shape: tuple[int, ...] | None
     data_set: str | None
     loss: str | None
+    table: tables.TableModel | None = None
 
 
 def open_model(path: str) -> SavedModel:
     """Return the model in a file, in evaluation mode."""
     model: nn.Module = storage.load(path).eval()
     notes = storage.load_notes(path)
+    if tables.is_table_model(notes):
+        return _open_table_model(path, notes.get("data set"))
     shape, names = notes.get("input shape"), notes.get("class names")
     if shape is not None and not (isinstance(shape, list) and all(isinstance(n, int) for n in shape)):
         raise ModelFileError(f"{path} is damaged: its note of the input shape is {str(shape)[:40]}")
     return SavedModel(
         model,
-        [_printable(name) for name in names] if isinstance(names, list) else [],
+        [printable(name) for name in names] if isinstance(names, list) else [],
         None if shape is None else tuple(shape),
-        None if notes.get("data set") is None else _printable(notes["data set"]),
+        None if notes.get("data set") is None else printable(notes["data set"]),
         notes.get("loss"),
     )
 
 
-def _printable(text: Any) -> str:
-    """Return text from a file without what would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+def _open_table_model(path: str, data_set: Any) -> SavedModel:
+    table = tables.load(path)
+    return SavedModel(
+        table.network,
+        [printable(name) for name in table.target.classes],
+        (table.preprocessor.width,),
+        None if data_set is None else printable(data_set),
+        None,
+        table,
+    )
 
 
 CLASS_LOSSES = (
@@ -75,3 +86,10 @@ def probabilities(saved: SavedModel, outputs: npt.NDArray[Any], path: str) -> np
             p = ops.elementwise.sigmoid(Tensor(p)).numpy()
         return np.stack([1 - p, p], axis=1)
     return outputs if isinstance(last, nn.Softmax) else functional.softmax(Tensor(outputs)).numpy()
+
+
+def table_of(saved: SavedModel, path: str) -> tables.TableModel:
+    """Return the model of a table, or raise DataError if it is another."""
+    if saved.table is None:
+        raise DataError(f"{path} was not trained on a table, so it cannot tell what its columns mean")
+    return saved.table

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
 from nissl.errors import unknown_name
+from nissl.tables.reading import is_table_path
+from nissl.text import table as table
 
 
 class Name(click.ParamType[str]):
@@ -31,6 +34,21 @@ class Name(click.ParamType[str]):
         if value not in self.known:
             self.fail(str(unknown_name(self.kind, value, self.known)), param, ctx)
         return str(value)
+
+
+class DataSetOrTable(click.ParamType[str | Path]):
+    """The name of a data set, or the path of a table."""
+
+    name = "data set or table"
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self.data_set = Name("data set", known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Path:
+        """Return the name if it is known, or else the path."""
+        if value not in self.data_set.known and is_table_path(str(value)):
+            return Path(value)
+        return self.data_set.convert(value, param, ctx)
 
 
 class Number(click.FloatRange):
@@ -83,16 +101,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
-    """Return rows of text in aligned columns; `right` has an r for each column that is aligned to the right.
-
-    >>> print(table([("name", "count"), ("a", "10")], right="lr"))
-    name  count
-    a        10
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [">" if side == "r" else "<" for side in right.ljust(len(widths), "l")]
-    return "\n".join(
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        for row in rows
-    )
+def class_table(matrix: Any, names: list[str]) -> str:
+    """Return a table of precision and recall of each class, from a confusion matrix."""
+    rows: list[tuple[str, ...]] = [("class", "examples", "recall", "precision", "most often taken for")]
+    for i, name in enumerate(names):
+        count, claimed, right = matrix[i].sum(), matrix[:, i].sum(), matrix[i, i]
+        wrong = matrix[i].copy()
+        wrong[i] = 0
+        confused = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
+        recall = f"{right / count:.1%}" if count else "-"
+        precision = f"{right / claimed:.1%}" if claimed else "-"
+        rows.append((name, str(count), recall, precision, confused))
+    return table(rows, right="lrrrl")

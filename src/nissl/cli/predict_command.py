@@ -1,4 +1,4 @@
-"""`nissl predict`: the class and its probability for each row of a file, or for a picture."""
+"""`nissl predict`: the class and its probability for each row of a file, or for a picture; or the rows of a table."""
 
 from __future__ import annotations
 
@@ -19,10 +19,21 @@ from nissl.errors import DataError, ShapeError
 @click.command("predict")
 @model_argument
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the rows of a table.")
 @click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
-def command(model: str, file: Path, as_json: bool) -> None:
-    """Let MODEL name the class of each row in FILE: .npy, .npz (its x, or its only array), or a .png picture."""
+def command(model: str, file: Path, out: Path | None, as_json: bool) -> None:
+    """Let MODEL name the class of each row in FILE: .npy, .npz (its x, or its only array), or a .png picture.
+
+    If MODEL was trained on a table, FILE is one too, and its rows come back with the predictions beside them.
+    """
     saved = open_model(model)
+    if saved.table is not None:
+        from nissl.cli import predict_table
+
+        predict_table.run(saved.table, file, out, as_json)
+        return
+    if out is not None:
+        raise click.UsageError("--out is for tables; without it, results go to standard output")
     rows = as_rows(read_rows(file), saved, file)
     found = probabilities(saved, training.predict(saved.model, rows), model)
     names = saved.class_names if len(saved.class_names) == found.shape[1] else [str(i) for i in range(found.shape[1])]

@@ -1,12 +1,7 @@
-"""`nissl train`: train a multilayer perceptron on a data set, and leave a folder with all that came out."""
+"""`nissl train`: train a multilayer perceptron on a data set or a table, and leave a folder with all that came out."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import itertools
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +9,14 @@ from typing import Any
 import click
 import numpy as np
 
-from nissl import files, nn, optim, plots, random, storage, training
-from nissl.cli.options import Name, Number, Sizes, table, write_json
+from nissl import nn, optim, plots, random, storage, training
+from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
+from nissl.cli.train_run import INTERRUPTED, MODEL_FILE, Settings, perceptron, run_folder
 from nissl.compiler import ENGINES
 from nissl.data import Dataset, datasets, split
-from nissl.errors import OptionError
 from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
-
-MODEL_FILE = "model.safetensors"
-INTERRUPTED = 130
+from nissl.tables.columns import TASKS
 
 
 @dataclass(frozen=True)
@@ -37,11 +30,19 @@ class Recipe:
 RECIPES = {"digits": Recipe(epochs=60), "mnist": Recipe(), "fashion-mnist": Recipe()}
 TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100)
 
-LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3}
-
 
 @click.command("train")
-@click.argument("dataset", type=Name("data set", datasets.names()), default="digits", metavar="[DATASET]")
+@click.argument("dataset", type=DataSetOrTable(datasets.names()), default="digits", metavar="[DATASET|TABLE]")
+@click.option("--target", help="Column of a TABLE to predict; a table needs it.")
+@click.option("--task", type=Name("task", TASKS), help="What the target of a TABLE is, if its values do not tell.")
+@click.option("--number", multiple=True, metavar="COLUMN", help="Take a column for numbers; may come again.")
+@click.option("--category", multiple=True, metavar="COLUMN", help="Take a column for categories; may come again.")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave a column out; may come again.")
+@click.option(
+    "--test-fraction",
+    type=Number(0, 1, min_open=True, max_open=True),
+    help="Share of the rows of a TABLE kept for the test; 0.2 by default.",
+)
 @click.option("--hidden", type=Sizes(), help="Sizes of the hidden layers, as in 128,64; 0 for none.")
 @click.option("--activation", type=Name("activation", ACTIVATIONS), default="relu", show_default=True)
 @click.option(
@@ -55,21 +56,23 @@ LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "a
 @click.option("--lr", type=Number(min=0, min_open=True), help="Learning rate at the start.")
 @click.option("--schedule", type=Name("schedule", optim.schedules.NAMED), default="cosine", show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), help="Times through the training data.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Examples a step; 32, more for large tables.")
 @click.option(
     "--dropout",
     type=Number(0, 1, max_open=True),
-    default=0.0,
-    show_default=True,
-    help="Share of hidden units left out in each step.",
+    help="Share of hidden units left out in each step; 0.2 for a TABLE, else 0 by default.",
 )
 @click.option("--weight-decay", type=Number(min=0))
 @click.option(
     "--validation-fraction",
     type=Number(0, 1, min_open=False, max_open=True),
-    help="Share of the training data kept for validation; 0.1 with --patience, else 0 by default.",
+    help="Share of the training data kept for validation; 0.1 with --patience, 0.2 for a TABLE, else 0 by default.",
 )
-@click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better one.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    help="Stop after so many epochs without a better one; by default a tenth of all for a TABLE.",
+)
 @click.option("--clip-norm", type=Number(min=0, min_open=True), help="Largest norm of the gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--engine", type=Name("engine", ENGINES), default="native", show_default=True)
@@ -77,70 +80,63 @@ LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "a
 @click.option("--resume", is_flag=True, help="Go on where the run in --out was ended.")
 @click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
 def command(
-    dataset: str,
-    hidden: tuple[int, ...] | None,
-    activation: str,
-    init: str,
-    optimizer: str,
-    lr: float | None,
-    schedule: str,
-    epochs: int | None,
-    batch_size: int,
-    dropout: float,
-    weight_decay: float | None,
-    validation_fraction: float | None,
-    patience: int | None,
-    clip_norm: float | None,
-    seed: int,
-    engine: str,
-    out: Path | None,
-    resume: bool,
-    as_json: bool,
+    dataset: str | Path,
+    target: str | None,
+    task: str | None,
+    number: tuple[str, ...],
+    category: tuple[str, ...],
+    drop: tuple[str, ...],
+    test_fraction: float | None,
+    **options: Any,
 ) -> int:
     """Train a network on DATASET: the digits that scikit-learn carries, unless another is named.
 
+    Or on TABLE, a file of comma-separated values (.csv, .tsv, .txt, .gz) of which --target is the column to predict.
+
     Prints accuracies, time and a table of the classes, and leaves the model, its history and pictures in a folder.
     """
-    if resume and out is None:
+    if options["resume"] and options["out"] is None:
         raise click.UsageError("--resume needs --out, the folder of the run to go on with")
-    recipe = RECIPES.get(dataset, TOY_RECIPE)
-    hidden = recipe.hidden if hidden is None else hidden
-    if lr is None:
-        # A rate that falls to 0 may start higher: measured on Fashion-MNIST with Adam, 0.002 is better than 0.001.
-        lr = LEARNING_RATES[optimizer] * (1 if schedule == "constant" else 2)
-    if validation_fraction is None:
-        validation_fraction = 0.1 if patience else 0.0
-    if patience and validation_fraction == 0:
+    if options["patience"] and options["validation_fraction"] == 0:
         raise click.UsageError("--patience looks at validation data; give --validation-fraction too")
+    of_tables = {"target": target, "task": task, "number": number, "category": category, "drop": drop}
+    if isinstance(dataset, Path):
+        from nissl.cli import train_table
 
+        return train_table.run(dataset, of_tables, 0.2 if test_fraction is None else test_fraction, options)
+    given = [name for name, value in (of_tables | {"test-fraction": test_fraction}).items() if value not in (None, ())]
+    if given:
+        raise click.UsageError(f"--{given[0]} is for tables, such as a file data.csv; {dataset} is a data set")
+    return train_dataset(dataset, options)
+
+
+def train_dataset(dataset: str, options: dict[str, Any]) -> int:
+    """Train on a data set that nissl knows."""
+    recipe = RECIPES.get(dataset, TOY_RECIPE)
+    defaults = {
+        "hidden": recipe.hidden,
+        "epochs": recipe.epochs,
+        "batch_size": 32,
+        "dropout": 0.0,
+        "validation_fraction": 0.1 if options["patience"] else 0.0,
+    }
+    settings = Settings.of(options, defaults)
     train, test = datasets.load(dataset)
-    random.manual_seed(seed)
+    random.manual_seed(settings.seed)
     validation = None
-    if validation_fraction:
-        train, validation = split(train, validation_fraction, seed)
-    model = perceptron(train.x.shape[1:], hidden, len(test.class_names or ()), activation, init, dropout)
-    decay: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
-    rule = optim.OPTIMIZERS[optimizer](model.parameters(), lr=lr, **decay)
-    with run_folder(out, dataset, resume) as folder:
-        started = time.perf_counter()
-        history = training.fit(
-            model,
-            train,
-            loss=nn.cross_entropy,
-            optimizer=rule,
-            epochs=recipe.epochs if epochs is None else epochs,
-            batch_size=batch_size,
-            validation=validation,
-            engine=engine,
-            seed=seed,
-            checkpoint=folder,
-            progress=True,
-            clip_norm=clip_norm,
-            patience=patience,
-            schedule=schedule,
-        )
-        seconds = time.perf_counter() - started
-        model.eval()
+    if settings.validation_fraction:
+        train, validation = split(train, settings.validation_fraction, settings.seed)
+    model = perceptron(
+        train.x.shape[1:],
+        settings.hidden,
+        len(test.class_names or ()),
+        settings.activation,
+        settings.init,
+        settings.dropout,
+    )
+    rule = settings.make_optimizer(model)
+    with run_folder(settings.out, dataset, settings.resume) as folder:
+        history, seconds = settings.fit(model, train, validation, nn.cross_entropy, rule, folder)
         notes = {
             "data set": dataset,
             "class names": list(test.class_names or ()),
@@ -148,62 +144,10 @@ def command(
             "loss": "cross_entropy",
         }
         storage.save(model, folder / MODEL_FILE, optimizer=rule, notes=notes)
-        files.write_text(folder / "history.csv", history.to_csv())
         if history.interrupted:
-            click.echo(
-                f"interrupted after {len(history)} epochs; what was learned is in {folder}. "
-                "To go on, give the same command with --out and --resume",
-                err=True,
-            )
             return INTERRUPTED
-        report(dataset, model, history, train, test, seconds, folder, as_json)
+        report(dataset, model, history, train, test, seconds, folder, settings.as_json)
     return 0
-
-
-@contextlib.contextmanager
-def run_folder(out: Path | None, dataset: str, resume: bool) -> Iterator[Path]:
-    """Give a folder for this run, which no other run has meanwhile: a new one, or the one that is gone on with."""
-    folder = _new_folder(dataset) if out is None else out
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with files.claimed(folder):
-            there = {path.name for path in folder.iterdir()} - {files.LOCK_FILE}
-            if there and not resume:
-                raise OptionError(
-                    f"{folder} is not empty; add --resume to go on with the run in it, or choose another --out"
-                )
-            if there and training.CHECKPOINT_FILE not in there:
-                raise OptionError(f"{folder} holds no run to go on with: {training.CHECKPOINT_FILE} is missing there")
-            if resume and not there:
-                click.echo(f"{folder} is empty, so there is nothing to go on with; this run starts anew", err=True)
-            yield folder
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # if nothing came of it
-
-
-def _new_folder(dataset: str) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    for count in itertools.count(1):
-        folder = Path("runs") / (f"{dataset}-{stamp}" if count == 1 else f"{dataset}-{stamp}-{count}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
-    raise AssertionError("there is always another number")
-
-
-def perceptron(
-    shape: tuple[int, ...], hidden: tuple[int, ...], classes: int, activation: str, init: str, dropout: float
-) -> nn.Sequential:
-    """Return a multilayer perceptron for rows of `shape`."""
-    layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
-    size = int(np.prod(shape))
-    for width in hidden:
-        layers += [nn.Linear(size, width, weight_init=init), ACTIVATIONS[activation]()]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
-        size = width
-    return nn.Sequential(*layers, nn.Linear(size, classes, weight_init=init))
 
 
 def report(
@@ -223,7 +167,7 @@ def report(
     assert matrix is not None
     names = list(test.class_names or map(str, range(len(matrix))))
     title = f"Learning curves: {dataset}"
-    plots.save(plots.learning_curves(curves_to_draw(history), title=title), folder / "learning-curves.png")
+    plots.save(plots.learning_curves(history, title=title), folder / "learning-curves.png")
     plots.save(plots.confusion_matrix(matrix, names), folder / "confusion-matrix.png")
     pictures = ["learning-curves.png", "confusion-matrix.png"]
     if test.x.ndim == 3:
@@ -245,25 +189,6 @@ def report(
     click.echo(f"time            {seconds:.1f} s for {len(history)} epochs of {len(train):,} examples\n")
     click.echo(class_table(matrix, names))
     click.echo(f"\n{folder}: {MODEL_FILE}, history.csv, {', '.join(pictures)}")
-
-
-def curves_to_draw(history: training.History) -> dict[str, Any]:
-    """Return the curves that belong in the picture."""
-    return {name: curve for name, curve in history.curves.items() if name != "seconds"}
-
-
-def class_table(matrix: Any, names: list[str]) -> str:
-    """Return a table of precision and recall of each class, from a confusion matrix."""
-    rows: list[tuple[str, ...]] = [("class", "examples", "recall", "precision", "most often taken for")]
-    for i, name in enumerate(names):
-        count, claimed, right = matrix[i].sum(), matrix[:, i].sum(), matrix[i, i]
-        wrong = matrix[i].copy()
-        wrong[i] = 0
-        confused = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        recall = f"{right / count:.1%}" if count else "-"
-        precision = f"{right / claimed:.1%}" if claimed else "-"
-        rows.append((name, str(count), recall, precision, confused))
-    return table(rows, right="lrrrl")
 
 
 def draw_mistakes(model: nn.Module, test: Dataset, names: list[str]) -> Any:

@@ -6,6 +6,7 @@ or any global state: a notebook shows one that ends a cell, `save` writes it to 
 garbage like any other object.
 """
 
+from nissl.plots.bars import importances
 from nissl.plots.classification import confusion_matrix, mistakes
 from nissl.plots.curves import learning_curves, lines
 from nissl.plots.graphs import computational_graph
@@ -14,6 +15,7 @@ from nissl.plots.images import weight_images
 from nissl.plots.neurons import network, neuron
 from nissl.plots.planes import contour_paths, decision_regions, vector_field
 from nissl.plots.points import scatter
+from nissl.plots.regression import predictions
 from nissl.plots.style import save
 
 __all__ = [
@@ -22,11 +24,13 @@ __all__ = [
     "contour_paths",
     "decision_regions",
     "histograms",
+    "importances",
     "learning_curves",
     "lines",
     "mistakes",
     "network",
     "neuron",
+    "predictions",
     "save",
     "scatter",
     "vector_field",

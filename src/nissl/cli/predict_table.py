@@ -1,0 +1,115 @@
+"""`nissl predict MODEL TABLE`: the rows of a file as they came, with predictions beside them.
+
+A file is read, and its rows are written, a part at a time, so that its size does not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from nissl.cli.options import write_json
+from nissl.errors import DataError, OptionError
+from nissl.files import write_atomically
+from nissl.tables import TableModel, Unlike
+from nissl.tables.columns import check_there
+from nissl.tables.reading import Layout, find_layout, read_parts, with_points
+from nissl.text import some
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ROWS_AT_A_TIME = 50_000
+PREDICTION = "prediction"
+PROBABILITY = "probability of "
+
+
+def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
+    """Write the rows of a file with predictions to `out`, or to standard output; or the predictions alone, as JSON."""
+    layout = find_layout(file)
+    check_there([column.name for column in model.preprocessor.columns], layout.names, str(file))
+    unlike = Unlike()
+    if as_json:
+        if out is not None:
+            raise click.UsageError("--json writes to standard output, --out to a file; choose one")
+        write_json(as_document(model, layout, unlike))
+    else:
+        _check_new_names(model, layout)
+        with _opened(out, file, layout) as written:
+            for number, (rows, answers) in enumerate(answered(model, layout, unlike)):
+                complete = rows.assign(**named_answers(model, answers, layout.decimal))
+                complete.to_csv(written, index=False, header=number == 0, sep=layout.separator, lineterminator="\n")
+    for remark in unlike.remarks(model.preprocessor, layout.names):
+        click.echo(f"{file.name}: {remark}", err=True)
+
+
+def answered(model: TableModel, layout: Layout, unlike: Unlike) -> Iterator[tuple[DataFrame, npt.NDArray[Any]]]:
+    """Yield rows as they are written, with the answers to them; count in `unlike` what training did not have."""
+    for rows in read_parts(layout, ROWS_AT_A_TIME):
+        frame = with_points(rows, layout).copy(deep=False)
+        for column in model.preprocessor.columns:
+            if column.kind == "number":
+                frame[column.name] = column.numbers(frame[column.name])[:, 0]
+        unlike.count(model.preprocessor, frame)
+        yield rows, model.predict_proba(frame) if model.target.classes else model.predict(frame)
+
+
+def answer_names(model: TableModel) -> list[str]:
+    """Return the names of the columns that are written beside the rows."""
+    return [PREDICTION, *(f"{PROBABILITY}{name}" for name in model.target.classes)]
+
+
+def named_answers(model: TableModel, answers: npt.NDArray[Any], decimal: str) -> dict[str, list[str]]:
+    """Return answers as columns of text: numbers with seven digits, which is what float32 holds; or the classes."""
+    names = answer_names(model)
+    if not model.target.classes:
+        return {names[0]: [f"{number:.7g}".replace(".", decimal) for number in answers]}
+    columns = [[f"{p:.6f}".replace(".", decimal) for p in column] for column in answers.T]
+    written = [
+        text.replace(".", decimal) if isinstance(value, float) else text
+        for text, value in zip(model.target.classes, model.target.class_values, strict=True)
+    ]
+    chosen = [written[i] for i in answers.argmax(axis=1)]
+    return dict(zip(names, [chosen, *columns], strict=True))
+
+
+def as_document(model: TableModel, layout: Layout, unlike: Unlike) -> dict[str, Any]:
+    """Return the answers to all rows, for JSON."""
+    answers = np.concatenate([answers for _, answers in answered(model, layout, unlike)])
+    if not model.target.classes:
+        return {"predictions": answers}
+    chosen = [model.target.classes[i] for i in answers.argmax(axis=1)]
+    return {"classes": chosen, "class_names": list(model.target.classes), "probabilities": answers}
+
+
+def _check_new_names(model: TableModel, layout: Layout) -> None:
+    taken = [name for name in answer_names(model) if name in layout.names]
+    if taken:
+        raise DataError(
+            f"{layout.path} has {some(taken)} already, where the predictions would be written; rename or remove that"
+        )
+
+
+@contextlib.contextmanager
+def _opened(out: Path | None, file: Path, layout: Layout) -> Iterator[TextIO]:
+    """Give what the rows are written to: standard output, or a file that is there whole or not at all."""
+    if out is None:
+        yield sys.stdout
+        return
+    if out.exists() and os.path.samefile(out, file):
+        raise OptionError(f"--out {out} is the file that is read; choose another")
+    # Excel takes a file for UTF-8 only if it has the mark, so one that had it keeps it.
+    encoding = "utf-8-sig" if layout.encoding == "utf-8-sig" else "utf-8"
+    with write_atomically(out) as temporary:
+        opener: Any = gzip.open if temporary.suffix.lower() == ".gz" else open
+        with opener(temporary, "wt", encoding=encoding) as opened:
+            yield opened

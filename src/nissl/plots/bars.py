@@ -1,0 +1,64 @@
+"""Bars: a number for each of some names, such as how important the columns of a table are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.errors import DataError, ShapeError
+from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, new_figure, plain, text_width, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_BARS = 30
+
+
+def importances(
+    names: Sequence[str],
+    values: npt.ArrayLike,
+    errors: npt.ArrayLike,
+    *,
+    label: str = "importance",
+    title: str | None = None,
+) -> Figure:
+    """Draw a bar for each name, the longest first, with its error as a thin line; the 30 largest of more.
+
+    `values` and `errors` have shape (names,); an error is drawn to both sides. `label` says what the values are.
+
+    >>> figure = importances(["age", "class"], [0.02, 0.2], [0.01, 0.02], label="loss of accuracy")
+    >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    ['class', 'age']
+    """
+    lengths, widths = np.asarray(values, float), np.asarray(errors, float)
+    if not len(names) or not (lengths.shape == widths.shape == (len(names),)):
+        raise ShapeError(
+            f"importances got {len(names)} names, values of shape {lengths.shape} and errors of shape {widths.shape}; "
+            "expected one of each a name"
+        )
+    if not (np.isfinite(lengths).all() and np.isfinite(widths).all()):
+        raise DataError("importances got values or errors that are NaN or infinite; leave those names out")
+    order = np.argsort(-lengths, kind="stable")[:MOST_BARS]
+    shown = [plain(names[i], 32) for i in order]
+    margin = max(text_width(name, TEXT) for name in shown) / POINTS
+    figure = new_figure(margin + 6.5, 0.36 * len(order) + 1.6)
+    axes = figure.add_subplot()
+    tidy(axes)
+    axes.grid(visible=False, axis="y")
+    places = np.arange(len(order))
+    axes.barh(places, lengths[order], xerr=widths[order], color=BLUE, error_kw={"linewidth": 1, "ecolor": BLACK})
+    axes.axvline(0, color=BLACK, linewidth=1)
+    axes.set_yticks(places, shown, fontsize=TEXT)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(order) - 0.4, -0.6)  # the first on top
+    axes.set_xlabel(plain(label, 60), fontsize=TEXT)
+    what = title or "Importance of each name"
+    axes.set_title(
+        plain(f"{what}, the {MOST_BARS} largest of {len(names)}" if len(names) > MOST_BARS else what, 70),
+        fontsize=TITLE,
+        pad=12,
+    )
+    return figure

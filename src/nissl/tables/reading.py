@@ -1,0 +1,305 @@
+"""Text files of rows: how a file is written is found out first, then pandas reads it.
+
+Encoding, separator, decimal point and names of the columns are found here, because a wrong guess of any of them gives a
+table that is wrong without an error. Files too large for memory are read in parts.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import os
+import re
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from nissl.errors import DataError
+from nissl.files import PathLike
+from nissl.text import some
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".gz")
+SEPARATORS = (",", ";", "\t", "|")
+
+# Cells that say that a value is missing: those of pandas.read_csv but for ones of old Windows compilers,
+# and the ? of the UCI repository.
+MISSING = frozenset(
+    ["", "?", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None"]
+)
+
+HEAD = 1 << 18  # bytes in which the separator is looked for
+BLOCK = 1 << 20
+RECORDS = 500
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark its own begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+NOT_TEXT = {
+    b"PK\x03\x04": "an Excel workbook or a ZIP archive; save it as CSV",
+    b"\x1f\x8b": "compressed; give it a name that ends in .gz",
+    b"PAR1": "a Parquet file; save it as CSV",
+}
+CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
+COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$")
+COMMA_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
+POINT_DECIMAL = re.compile(r"\s*[+-]?\d+\.\d+\s*")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file of rows is written."""
+
+    path: Path
+    encoding: str
+    separator: str
+    decimal: str
+    names: tuple[str, ...]
+
+    @property
+    def says(self) -> str:
+        """What is unusual about it, in words; nothing for commas, points and UTF-8."""
+        names = {";": "semicolons", "\t": "tabs", "|": "bars"}
+        unusual = [f"separated by {names[self.separator]}"] if self.separator in names else []
+        unusual += ["decimal commas"] if self.decimal == "," else []
+        unusual += [f"encoded in {self.encoding}"] if not self.encoding.startswith("utf-8") else []
+        return ", ".join(unusual)
+
+
+def find_layout(path: PathLike) -> Layout:
+    """Return how a file of rows is written.
+
+    Raises DataError if it is none: missing, empty, not text, without a line of different names or without a second
+    column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} {'is a folder, not a file of rows' if path.is_dir() else 'does not exist'}")
+    with _said_plainly(path):
+        encoding = _encoding(path)
+        with _open_text(path, encoding) as file:
+            head = file.read(HEAD)
+        whole = len(head) < HEAD
+        if not head.strip():
+            raise DataError(f"{path} is empty")
+        separator, records = _separator(path, head, whole)
+    names = tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(records[0]))
+    _check_names(path, names)
+    cells = [cell for record in records[1:] for cell in record] if separator != "," else []
+    commas, points = (sum(bool(kind.fullmatch(cell)) for cell in cells) for kind in (COMMA_DECIMAL, POINT_DECIMAL))
+    return Layout(path, encoding, separator, "," if commas > points else ".", names)
+
+
+def _check_names(path: Path, names: tuple[str, ...]) -> None:
+    if len(names) < 2:
+        raise DataError(
+            f"{path} has one column, {names[0][:40]!r}, as far as can be seen; columns are separated by comma, "
+            "semicolon, tab or |, and there must be one to predict and one to predict it from"
+        )
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        raise DataError(f"{path} has more than one column named {some(double)}; give each a name of its own")
+    if all(_is_number(name) for name in names):
+        raise DataError(f"{path} begins with numbers ({some(names, 3)}); its first line must name the columns")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _encoding(path: Path) -> str:
+    """Return the encoding of a text file: by its mark, UTF-8 if it is that throughout, else that of old Windows."""
+    with _open_bytes(path) as file:
+        head = file.read(4096)
+        for start, what in NOT_TEXT.items():
+            if head.startswith(start):
+                raise DataError(f"{path} is {what}")
+        for mark, encoding in BYTE_ORDER_MARKS.items():
+            if head.startswith(mark):
+                return encoding
+        zeros = [head[side::2].count(0) / max(len(head[side::2]), 1) for side in (0, 1)]
+        if max(zeros) > 0.4 and min(zeros) < 0.1:  # letters of two bytes, one of which is mostly 0
+            return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+        decoders = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "cp1252")}
+        while head:
+            if len(head) - len(head.translate(None, CONTROL)) > len(head) // 100 or 0 in head:
+                raise DataError(f"{path} is not a text file: it holds bytes that no text has")
+            following = file.read(BLOCK)
+            for name, decoder in list(decoders.items()):
+                try:
+                    decoder.decode(head, final=not following)
+                except UnicodeDecodeError:
+                    del decoders[name]
+            head = following
+    return next(iter(decoders), "latin-1")
+
+
+def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]]:
+    """Return the separator that cuts most of the first records into as many cells as the line of names, and these.
+
+    csv.Sniffer counts letters of single lines, which fails on text in quotes and on short tables; csv.reader knows
+    quotes.
+    """
+    found = []
+    for separator in SEPARATORS:
+        reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+        records: list[list[str]] = []
+        try:
+            for record in reader:
+                if len(record) > 1 or any(cell.strip() for cell in record):  # pandas skips blank lines too
+                    records.append(record)
+                if len(records) > RECORDS:
+                    break
+            else:
+                if not whole and len(records) > 1:
+                    records.pop()  # cut off
+        except csv.Error:  # a cell of more than 100,000 letters: another separator may do
+            continue
+        if not records:
+            continue
+        width = len(records[0])
+        share = sum(len(record) == width for record in records) / len(records) if width > 1 else 0.0
+        found.append((share, width, separator, records))
+    if not found:
+        raise DataError(f"{path} does not begin with a line of names of columns")
+    _, _, separator, records = max(found, key=lambda one: one[:2])
+    return separator, records
+
+
+def read_frame(layout: Layout, text: Iterable[str] = ()) -> DataFrame:
+    """Return all rows of a file, counted from 1; the columns named in `text` as they are written.
+
+    Raises DataError for rows of different lengths, or if there are none.
+    """
+    import pandas as pd
+
+    with _said_plainly(layout.path):
+        frame = pd.read_csv(
+            layout.path,
+            low_memory=False,  # a column has one kind, not one for each part of the file
+            dtype=dict.fromkeys(text, str),
+            na_values=sorted(MISSING),
+            decimal=layout.decimal,
+            **_options(layout),
+        )
+        if not len(frame):
+            raise DataError(f"{layout.path} has names of columns, but no rows")
+        if frame.iloc[:, -1].isna().any():
+            _check_widths(layout)
+    frame.index = pd.RangeIndex(1, len(frame) + 1)
+    return with_points(frame, layout)
+
+
+def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
+    """Yield the rows of a file as text, exactly as they are written, `rows` at a time and counted from 1."""
+    import pandas as pd
+
+    checked = False
+    count = 0
+    with _said_plainly(layout.path):
+        with pd.read_csv(layout.path, dtype=str, na_filter=False, chunksize=rows, **_options(layout)) as parts:
+            for part in parts:
+                if not checked and (part.iloc[:, -1] == "").any():
+                    _check_widths(layout)
+                    checked = True
+                part.index = pd.RangeIndex(count + 1, count + len(part) + 1)
+                count += len(part)
+                if len(part):
+                    yield part
+        if not count:
+            raise DataError(f"{layout.path} has names of columns, but no rows")
+
+
+def with_points(frame: DataFrame, layout: Layout) -> DataFrame:
+    """Return rows in which cells of text that are nothing but a number have a decimal point, whatever the file has."""
+    import pandas as pd
+
+    if layout.decimal == ".":
+        return frame
+    frame = frame.copy(deep=False)
+    for name in frame.columns:
+        if pd.api.types.is_string_dtype(frame[name]):
+            frame[name] = frame[name].str.replace(COMMA, r"\1.\2", regex=True)
+    return frame
+
+
+def _options(layout: Layout) -> dict[str, Any]:
+    """Return what pandas must know of a file in any case."""
+    return {
+        "sep": layout.separator,
+        "encoding": layout.encoding,
+        "compression": "gzip" if layout.path.suffix.lower() == ".gz" else None,
+        "names": list(layout.names),
+        "header": 0,
+        "index_col": False,  # else a row with one cell too many would shift all
+        "skipinitialspace": layout.separator != "\t",
+        "keep_default_na": False,
+    }
+
+
+def _check_widths(layout: Layout) -> None:
+    """Raise if a row has fewer cells than there are names: pandas would fill in missing values."""
+    width = len(layout.names)
+    with _open_text(layout.path, layout.encoding) as file:
+        reader = csv.reader(file, delimiter=layout.separator, skipinitialspace=layout.separator != "\t")
+        for record in reader:
+            if len(record) < width and any(cell.strip() for cell in record):
+                raise DataError(
+                    f"{layout.path} is ragged: line {reader.line_num} has {len(record)} cells, the first line {width}"
+                )
+
+
+@contextmanager
+def _said_plainly(path: Path) -> Iterator[None]:
+    """Turn what pandas, csv and gzip raise for a damaged file into a DataError of one line."""
+    import pandas as pd
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            yield
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path} is ragged: its rows have more cells than the first line has names") from None
+    except pd.errors.ParserError as error:
+        counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if counts:
+            width, line, found = counts.groups()
+            raise DataError(f"{path} is ragged: line {line} has {found} cells, the first line {width}") from None
+        if "inside string" in str(error):
+            raise DataError(f"{path} has a cell that begins with a quote and never ends") from None
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    except (UnicodeError, EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else open(path, "rb")
+
+
+def _open_text(path: Path, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
+
+
+def is_table_path(text: str) -> bool:
+    """Return whether a text means a file of rows: by its ending, or because such a file is there.
+
+    >>> is_table_path("houses.csv"), is_table_path("digits")
+    (True, False)
+    """
+    return Path(text).suffix.lower() in SUFFIXES or os.sep in text or os.path.isfile(text)

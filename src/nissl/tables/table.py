@@ -1,0 +1,201 @@
+"""Table: rows with a target, and the columns to predict it from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl.errors import DataError, OptionError, unknown_name
+from nissl.files import PathLike
+from nissl.tables.columns import TASKS, Column, Finding, Target, check_there, examine, find_target
+from nissl.tables.reading import find_layout, read_frame
+from nissl.text import counted, printable, some, table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FEWEST_ROWS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of a DataFrame whose `target` is known, with the `columns` to predict it from.
+
+    `y` holds the numbers of the classes, or the numbers to predict. `findings` says what was found in each column,
+    `remarks` what else is worth knowing.
+    """
+
+    frame: DataFrame
+    columns: tuple[Column, ...]
+    target: Target
+    y: npt.NDArray[Any]
+    name: str
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __str__(self) -> str:
+        lines = [("column", "kind", "values", "missing")]
+        lines += [
+            (printable(found.name), found.kind, found.values, str(found.missing or "")) for found in self.findings
+        ]
+        head = f"{self.name}: {len(self):,} rows"
+        return "\n".join([head, table(lines, right="lllr"), self.about_target, *self.remarks])
+
+    @property
+    def about_target(self) -> str:
+        """What is predicted, in words."""
+        name = printable(self.target.name)
+        if self.target.task == "regression":
+            return f"target '{name}': a number, {self.y.min():g} to {self.y.max():g}"
+        counts = np.bincount(self.y, minlength=len(self.target.classes))
+        pairs = [f"{printable(text)} ({count:,})" for text, count in zip(self.target.classes, counts, strict=True)]
+        more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
+        return f"target '{name}': {len(pairs)} classes, {', '.join(pairs[:8])}{more}"
+
+    def rows(self, chosen: npt.NDArray[np.bool_]) -> Table:
+        """Return the rows where `chosen`, an array of bools, is True."""
+        return replace(self, frame=self.frame[chosen], y=self.y[chosen])
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[Table, Table]:
+        """Return two parts: what remains, and `fraction` of the rows, drawn at random so that targets are spread alike.
+
+        The rows are put side by side by their target, at random among equals, and every so many-th is taken: each class
+        is held out by its share, to a row, and so are high and low numbers. The only row of a class is never held out.
+        """
+        if not 0 < fraction < 1:
+            raise OptionError(f"split takes a fraction between 0 and 1, got {fraction}")
+        random = np.random.default_rng(seed)
+        shuffled = random.permutation(len(self))
+        order = shuffled[np.argsort(self.y[shuffled], kind="stable")]
+        count = max(1, round(fraction * len(self)))
+        places = ((np.arange(count) + random.random()) * len(self) / count).astype(int)
+        held = np.zeros(len(self), bool)
+        held[order[places]] = True
+        if self.target.task == "classification":
+            held &= np.bincount(self.y)[self.y] > 1
+        if held.all() or not held.any():
+            raise DataError(f"{self.name}: a fraction of {fraction} of {len(self)} rows leaves one part empty")
+        return self.rows(~held), self.rows(held)
+
+
+def read(
+    path: PathLike,
+    target: str,
+    *,
+    task: str | None = None,
+    category: Collection[str] = (),
+    number: Collection[str] = (),
+    drop: Collection[str] = (),
+) -> Table:
+    """Return the table in a file of comma-separated values, or of semicolons, tabs or bars, also compressed (.gz).
+
+    `target` is the column to predict. What kinds the columns are is found out; `category`, `number` and `drop` name
+    those of which you know better. `task` is "classification" or "regression", else it follows from the target. Rows
+    without a target are left out.
+
+    Raises DataError for a file that is no table, and for columns that a network cannot learn from, such as names.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "pets.csv"
+    >>> _ = path.write_text("kind;kilos\\n" + 6 * "cat;4,5\\n" + 6 * "dog;20,1\\n")
+    >>> print(read(path, target="kind"))
+    pets.csv: 12 rows
+    column  kind    values       missing
+    kilos   number  4.5 to 20.1
+    target 'kind': 2 classes, cat (6), dog (6)
+    separated by semicolons, decimal commas
+    """
+    layout = find_layout(path)
+    where = Path(path).name
+    lists = {"category": category, "number": number, "drop": drop}
+    _check_names(where, layout.names, target, lists)
+    frame = read_frame(layout, text=[target, *category] if task != "regression" else category)
+    return _examined(frame, target, task, lists, where, [layout.says] if layout.says else [])
+
+
+def from_frame(
+    frame: DataFrame,
+    target: str,
+    *,
+    task: str | None = None,
+    category: Collection[str] = (),
+    number: Collection[str] = (),
+    drop: Collection[str] = (),
+    name: str = "the table",
+) -> Table:
+    """Return the table in a DataFrame; see `read`."""
+    lists = {"category": category, "number": number, "drop": drop}
+    frame = frame.rename(columns=str)
+    double = sorted({str(column) for column in frame.columns[frame.columns.duplicated()]})
+    if double:
+        raise DataError(f"{name} has more than one column named {some(double)}; give each a name of its own")
+    _check_names(name, tuple(frame.columns), target, lists)
+    return _examined(frame, target, task, lists, name, [])
+
+
+def _check_names(where: str, names: tuple[str, ...], target: str, lists: dict[str, Collection[str]]) -> None:
+    """Raise if a column that is named is not there, or is named for two things."""
+    chosen: dict[str, str] = {}
+    for use, columns in {"target": [target], **lists}.items():
+        if isinstance(columns, str):
+            raise OptionError(f"{use} takes a list of names of columns, got the text {columns!r}")
+        check_there(columns, names, where)
+        for column in columns:
+            if chosen.setdefault(column, use) != use:
+                raise OptionError(
+                    f"column '{printable(column)}' is named for {chosen[column]} and for {use}; choose one"
+                )
+
+
+def _examined(
+    frame: DataFrame,
+    target_name: str,
+    task: str | None,
+    lists: dict[str, Collection[str]],
+    where: str,
+    remarks: list[str],
+) -> Table:
+    """Return the table of the rows of a frame that have a target."""
+    if task is not None and task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    target, reason = find_target(frame[target_name], target_name, task)
+    y = target.values(frame[target_name])
+    known = ~np.isnan(y) if target.task == "regression" else y >= 0
+    if not known.all():
+        remarks.append(f"{counted(int(np.sum(~known)), 'row')} without a target left out")
+        frame, y = frame[known], y[known]
+    if len(frame) < FEWEST_ROWS:
+        raise DataError(
+            f"{where} has {len(frame)} rows with a target; a network needs {FEWEST_ROWS} at the very least, to learn "
+            "from some and be tested on others"
+        )
+    if reason not in ("as told", "text"):
+        other = "regression" if target.task == "classification" else "classification"
+        remarks.append(f"{target.task}, since the target holds {reason}; --task {other} overrules that")
+    findings = []
+    for name in frame.columns.drop([target_name, *lists["drop"]]):
+        wanted = next((kind for kind in ("category", "number") if name in lists[kind]), None)
+        findings.append(examine(frame[name], name, wanted))
+    unusable = [finding for finding in findings if finding.advice]
+    if unusable:
+        advice = printable("; ".join(finding.advice for finding in unusable))
+        names = [finding.name for finding in unusable]
+        options = " ".join(f"--drop {shlex.quote(printable(name))}" for name in names)
+        raise DataError(
+            f"{where} has columns that a network cannot learn from: {advice}. Leave them out: {options} "
+            f"(drop={names} in Python)"
+        )
+    columns = tuple(finding.column for finding in findings if finding.column is not None)
+    if not columns:
+        raise DataError(f"{where} has no column left to predict '{printable(target_name)}' from")
+    remarks += [printable(finding.remark) for finding in findings if finding.remark]
+    return Table(frame, columns, target, y, where, tuple(findings), tuple(remarks))

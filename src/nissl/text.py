@@ -1,0 +1,61 @@
+"""Text in columns, and names that are nearly right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
+    """Return rows of text in aligned columns; `right` has an r for each column that is aligned to the right.
+
+    >>> print(table([("name", "count"), ("a", "10")], right="lr"))
+    name  count
+    a        10
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [">" if side == "r" else "<" for side in right.ljust(len(widths), "l")]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def printable(text: object) -> str:
+    """Return text from a file without what would steer a terminal.
+
+    >>> printable("red\\x1b[2J")
+    'red?[2J'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """Return names in quotes, fit for a terminal, and how many more there are.
+
+    >>> some(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    listed = list(names)
+    shown = ", ".join(f"'{printable(name)}'" for name in listed[:most])
+    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of what a noun says.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question for the known name that is most like `name`, or nothing if none is.
+
+    >>> nearest("pric", ["Price", "rooms"])
+    "; did you mean 'Price'?"
+    """
+    lower = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
+    return f"; did you mean '{printable(lower[near[0]])}'?" if near else ""

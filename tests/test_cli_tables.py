@@ -1,0 +1,389 @@
+"""The command line on tables: training, prediction and evaluation of CSV files, and one clear line for each mistake."""
+
+import dataclasses
+import gzip
+import io
+import json
+import os
+import re
+import signal
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn import datasets as sklearn_datasets
+
+import nissl as ns
+from nissl import nn, tables, training
+from nissl.cli import run
+
+RUN_FILES = {"model.safetensors", "history.csv", "learning-curves.png", "importances.png", "checkpoint.safetensors"}
+QUICK = ("--hidden", "8", "--epochs", "3", "--engine", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        assert (self.status, self.out.count("\n")) == (0, 1), self
+        return json.loads(self.out)
+
+    @property
+    def frame(self):
+        assert self.status == 0, self
+        return pd.read_csv(io.StringIO(self.out))
+
+
+def call(*arguments):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        status = run([str(argument) for argument in arguments])
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def fails(status, message, *arguments):
+    result = call(*arguments)
+    *usage, line = result.err.splitlines() or [""]
+    assert (result.status, result.out, line[:7]) == (status, "", "Error: "), result
+    assert not usage or (status == 2 and usage[0].startswith("Usage: nissl")), result.err
+    assert re.search(message, line), line
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    monkeypatch.setattr("nissl.plots.save", lambda figure, path: None)
+
+
+def pets(rows=60):
+    """Return a table of pets: kilos and coat tell the kind, years are sometimes missing."""
+    random = np.random.default_rng(0)
+    kind = random.choice(["cat", "dog"], rows)
+    return pd.DataFrame(
+        {
+            "kilos": np.where(kind == "cat", random.normal(4, 1, rows), random.normal(20, 5, rows)).round(2),
+            "coat": random.choice(["black", "white", "brown"], rows),
+            "born": [f"20{10 + i % 9}-0{1 + i % 8}-15" for i in range(rows)],
+            "years": np.where(random.random(rows) < 0.1, np.nan, random.integers(0, 15, rows)),
+            "kind": kind,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the path of a model of pets, trained a little."""
+    folder = tmp_path_factory.mktemp("trained")
+    pets().to_csv(folder / "pets.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nissl.plots.save", lambda figure, path: None)
+        call("train", folder / "pets.csv", "--target", "kind", *QUICK, "--out", folder / "run")
+    return folder / "run" / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def trained_on_numbers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("numbers")
+    pets().to_csv(folder / "pets.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nissl.plots.save", lambda figure, path: None)
+        call("train", folder / "pets.csv", "--target", "kilos", *QUICK, "--out", folder / "run")
+    return folder / "run" / "model.safetensors"
+
+
+# Training
+
+
+def test_train_on_classes_says_what_it_found_and_leaves_a_folder():
+    pets(120).assign(same="x").to_csv("pets.csv", index=False)
+    said = call("train", "pets.csv", "--target", "kind", "--epochs", 9, "--hidden", 8, "--out", "run")
+    assert said.status == 0
+    assert set(os.listdir("run")) == RUN_FILES | {"confusion-matrix.png"}
+    for path in Path("run").glob("*.png"):
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+    assert re.search(r"^kilos +number +[\d.]+ to [\d.]+$", said.out, re.MULTILINE)
+    assert re.search(r"^coat +category +3: ", said.out, re.MULTILINE)
+    assert re.search(r"^born +date +2010-01-15 to", said.out, re.MULTILINE)
+    assert re.search(r"^same +left out +only 'x'", said.out, re.MULTILINE)
+    assert "target 'kind': 2 classes, cat (" in said.out
+    assert "77 rows to train on, 19 to tell when to stop, 24 for the test" in said.out
+    assert re.search(r"^balanced accuracy +\d+\.\d % +50\.0 %", said.out, re.MULTILINE)
+    assert re.search("accuracy lost when a column is shuffled: kilos", said.out)
+    assert all(line.startswith("epoch") for line in said.err.splitlines())
+
+
+def test_train_on_numbers_leaves_their_scatter():
+    pets().to_csv("pets.csv", index=False)
+    said = call("train", "pets.csv", "--target", "kilos", *QUICK, "--out", "run")
+    assert set(os.listdir("run")) == RUN_FILES | {"predictions.png"}
+    assert "target 'kilos': a number, " in said.out
+    assert "regression, since the target holds numbers" in said.out
+    assert re.search(r"^RMSE +[\d.]+ +[\d.]+$", said.out, re.MULTILINE)
+
+
+def test_json_has_the_keys_that_all_trainings_have(no_pictures):
+    pets().to_csv("pets.csv", index=False)
+    found = call("train", "pets.csv", "--target", "kind", *QUICK, "--json").json
+    assert {"test_accuracy", "train_accuracy", "seconds", "epochs", "run", "task", "test", "baseline"} < set(found)
+    assert found["test"]["accuracy"] == found["test_accuracy"]
+    assert Path(found["run"]).match("runs/pets-*")
+    assert set(found["importances"]) == {"kilos", "coat", "born", "years"}
+    found = call("train", "pets.csv", "--target", "kilos", *QUICK, "--json").json
+    assert {"test_r2", "train_r2", "seconds", "epochs", "run"} < set(found)
+
+
+@pytest.mark.parametrize(("name", "least"), [("iris", 0.8), ("breast_cancer", 0.93), ("diabetes", 0.35)])
+def test_known_tables_are_learned(no_pictures, name, least):
+    data = getattr(sklearn_datasets, f"load_{name}")(as_frame=True)
+    frame = data.frame.rename(columns={"target": "answer"})
+    if name != "diabetes":
+        frame["answer"] = np.array(data.target_names)[frame["answer"]]
+    frame.to_csv(f"{name}.csv", index=False)
+    found = call("train", f"{name}.csv", "--target", "answer", "--engine", "numpy", "--json").json
+    assert found.get("test_accuracy", found.get("test_r2")) >= least
+    assert found["epochs"] < 200
+
+
+def test_options_of_columns_and_task(no_pictures):
+    pets().assign(name=[f"Pet {i}" for i in range(60)]).to_csv("pets.csv", index=False)
+    command = ["train", "pets.csv", "--target", "years", *QUICK, "--json"]
+    fails(1, "'name' .identifier: 52 different.*--drop name", *command)
+    options = ["--drop", "name", "--drop", "born", "--category", "kind", "--task", "regression", "--test-fraction", 0.5]
+    found = call(*command, *options).json
+    assert found["task"] == "regression"
+    assert set(found["importances"]) == {"kilos", "coat", "kind"}
+
+
+def test_a_small_table_is_trained_on_and_a_tiny_one_refused(no_pictures):
+    pets(12).to_csv("small.csv", index=False)
+    pets(9).to_csv("tiny.csv", index=False)
+    said = call("train", "small.csv", "--target", "kind", *QUICK)
+    assert said.status == 0, said.err
+    assert "so few that the numbers below say little" in said.out
+    fails(1, "9 rows with a target; a network needs 10", "train", "tiny.csv", "--target", "kind", *QUICK)
+
+
+def test_without_validation_all_epochs_are_run(no_pictures):
+    pets().to_csv("pets.csv", index=False)
+    command = ["train", "pets.csv", "--target", "kind", *QUICK, "--validation-fraction", 0]
+    assert "48 rows to train on, 12 for the test" in call(*command).out
+    assert call(*command, "--json").json["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("pets.csv", 2, "a table needs --target, the column to predict; pets.csv has 'kilos', 'coat'"),
+        ("pets.csv --target kid", 1, "no column 'kid'; did you mean 'kind'"),
+        ("gone.csv --target kind", 1, "gone.csv does not exist"),
+        ("gone.csv", 1, "gone.csv does not exist"),
+        ("./folder --target kind", 1, "folder is a folder"),
+        ("pets.csv --target kind --task sorting", 2, "unknown task 'sorting'"),
+        ("pets.csv --target kind --drop kind", 1, "'kind' is named for target and for drop"),
+        ("pets.csv --target kind --number coat", 1, "'coat' is no column of numbers"),
+        ("pets.csv --target kind --test-fraction 1", 2, "--test-fraction"),
+        ("pets.csv --target kind --patience 3 --validation-fraction 0", 2, "--patience looks at validation data"),
+        ("one.csv --target kind", 1, "'kind' is 'cat' in every row"),
+        ("xor --target kind", 2, "--target is for tables"),
+        ("xor --drop kind", 2, "--drop is for tables"),
+        ("xor --test-fraction 0.1", 2, "--test-fraction is for tables"),
+        ("petz", 2, "unknown data set 'petz'"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, status, message):
+    pets().to_csv("pets.csv", index=False)
+    pets().assign(kind="cat").to_csv("one.csv", index=False)
+    Path("folder").mkdir()
+    fails(status, message, "train", *arguments.split())
+    assert set(os.listdir()) == {"pets.csv", "one.csv", "folder"}
+
+
+def test_resume_goes_on_as_if_nothing_had_happened(no_pictures, monkeypatch):
+    def stop(event):
+        if isinstance(event, ns.EpochDone) and event.epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    pets().to_csv("pets.csv", index=False)
+    options = ["--epochs", 6, "--dropout", 0.3, "--hidden", 8, "--engine", "numpy", "--json"]
+    command = ["train", "pets.csv", "--target", "kind", *options]
+    call(*command, "--out", "whole")
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda *data, **options: fit(*data, **options, callbacks=[stop]))
+    result = call(*command, "--out", "run")
+    assert (result.status, result.out) == (130, "")
+    assert "interrupted after 3 epochs" in result.err
+    assert tables.load("run/model.safetensors")
+    monkeypatch.setattr(training, "fit", fit)
+    fails(1, "of another training", *command[:-1], "--out", "run", "--resume", "--seed", 1, "--json")
+    assert call(*command, "--out", "run", "--resume").json["epochs"] == 6
+    whole, gone_on = (ns.load(f"{name}/model.safetensors").state_dict() for name in ("whole", "run"))
+    assert all(np.array_equal(whole[name], gone_on[name]) for name in whole)
+
+
+# Prediction
+
+
+def test_predict_writes_the_rows_as_they_came_with_predictions_beside_them(trained):
+    frame = pets()[["born", "years", "kilos", "coat"]].assign(note='says "a, b"')
+    frame["kilos"] = [f"{kilos:.3f}" for kilos in frame["kilos"]]
+    frame.to_csv("new.csv", index=False)
+    found = call("predict", trained, "new.csv")
+    text = pd.read_csv(io.StringIO(found.out), dtype=str, keep_default_na=False)
+    came = pd.read_csv("new.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(text[list(came)], came)
+    assert list(text.columns[5:]) == ["prediction", "probability of cat", "probability of dog"]
+    wanted = tables.load(trained).predict_proba(pets())
+    np.testing.assert_allclose(text[["probability of cat", "probability of dog"]].astype(float), wanted, atol=1e-6)
+    assert (text["prediction"] == np.where(wanted[:, 0] > 0.5, "cat", "dog")).all()
+    assert "new.csv: column not used: 'note'" in found.err
+    document = call("predict", trained, "new.csv", "--json").json
+    assert document["classes"] == list(text["prediction"])
+    assert document["class_names"] == ["cat", "dog"]
+
+
+def test_predict_ignores_the_target_and_counts_what_is_strange(trained):
+    frame = pets().assign(kind="?", coat=["pink"] * 3 + ["black"] * 57)
+    frame.to_csv("new.csv", index=False)
+    found = call("predict", trained, "new.csv")
+    assert list(found.frame["prediction"].unique()) != ["?"]
+    missing = pets()["years"].isna().sum()
+    assert f"'years' is missing in {missing} rows" in found.err
+    assert "'coat' has values never seen in training in 3 rows, such as 'pink'" in found.err
+    assert "not used" not in found.err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "encoding"),
+    [
+        ("new.csv", {"sep": ";", "decimal": ","}, "utf-8"),
+        ("new.tsv", {"sep": "\t"}, "utf-16"),
+        ("new.csv", {}, "utf-8-sig"),
+        ("new.csv.gz", {}, "latin-1"),
+    ],
+)
+def test_predict_keeps_separator_and_decimal_comma_in_a_file(trained_on_numbers, name, options, encoding):
+    frame = pets().assign(coat="weiß")
+    frame.drop(columns="kilos").to_csv(name, index=False, encoding=encoding, **options)
+    out = f"out{''.join(Path(name).suffixes)}"
+    found = call("predict", trained_on_numbers, name, "--out", out)
+    assert (found.status, found.out) == (0, "")
+    written = pd.read_csv(out, **options)
+    np.testing.assert_allclose(written["prediction"], tables.load(trained_on_numbers).predict(frame), rtol=1e-6)
+    assert set(written["coat"]) == {"weiß"}
+    content = gzip.decompress(Path(out).read_bytes()) if name.endswith("gz") else Path(out).read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf") == (encoding == "utf-8-sig")
+    assert len(call("predict", trained_on_numbers, name, "--json").json["predictions"]) == 60
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_target_with_decimal_commas_is_read_by_all_commands(no_pictures, task):
+    frame = pets().assign(size=np.where(pets()["kind"] == "cat", "1,5", "2,5"), kilos=pets()["kilos"].astype(str))
+    frame["kilos"] = frame["kilos"].str.replace(".", ",")
+    frame.to_csv("pets.csv", index=False, sep=";")
+    command = ["train", "pets.csv", "--target", "size", "--task", task, "--category", "years", *QUICK, "--out", "run"]
+    assert call(*command, "--json").json["task"] == task
+    assert call("evaluate", "run/model.safetensors", "pets.csv", "--json").json["rows"] == 60
+    said = call("predict", "run/model.safetensors", "pets.csv")
+    assert "never seen" not in said.err
+    written = pd.read_csv(io.StringIO(said.out), sep=";", decimal=",")
+    assert written["prediction"].dtype == float
+    assert task == "regression" or set(written["prediction"]) <= {1.5, 2.5}
+    assert set(written["size"]) == {1.5, 2.5}
+
+
+def test_predict_takes_a_file_part_by_part(trained, monkeypatch):
+    pets().to_csv("new.csv", index=False)
+    whole = call("predict", trained, "new.csv")
+    monkeypatch.setattr("nissl.cli.predict_table.ROWS_AT_A_TIME", 7)
+    parts = call("predict", trained, "new.csv")
+    assert parts.err == whole.err
+    pd.testing.assert_frame_equal(parts.frame, whole.frame, atol=2e-6)  # products of other sizes round otherwise
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.rename(columns={"coat": "Coat"}), "new.csv has no column 'coat'; did you mean 'Coat'"),
+        (lambda f: f.drop(columns=["coat", "born"]), "new.csv lacks the columns 'coat', 'born'"),
+        (lambda f: f.assign(prediction=1), "has 'prediction' already"),
+        (lambda f: f.assign(kilos="heavy"), "'kilos' holds numbers, but row 1 says 'heavy'"),
+        (lambda f: f.assign(born="May"), "'born' holds dates such as 2024-12-31, but row 1 says 'May'"),
+        (lambda f: f[:0], "no rows"),
+    ],
+)
+def test_predict_names_what_is_wrong_and_leaves_no_file(trained, change, message):
+    change(pets()).to_csv("new.csv", index=False)
+    fails(1, message, "predict", trained, "new.csv", "--out", "out.csv")
+    assert os.listdir() == ["new.csv"]
+
+
+def test_predict_does_not_overwrite_what_it_reads(trained):
+    pets().to_csv("new.csv", index=False)
+    before = Path("new.csv").read_bytes()
+    fails(1, "is the file that is read", "predict", trained, "new.csv", "--out", "new.csv")
+    fails(2, "choose one", "predict", trained, "new.csv", "--out", "out.csv", "--json")
+    assert Path("new.csv").read_bytes() == before
+    assert os.listdir() == ["new.csv"]
+
+
+# Evaluation and information
+
+
+def test_evaluate_and_info_know_models_of_tables(trained):
+    pets().to_csv("pets.csv", index=False)
+    found = call("evaluate", trained, "pets.csv", "--json").json
+    wanted = tables.load(trained).evaluate(pets())
+    assert found["accuracy"] == wanted.metrics["accuracy"]
+    assert found["rows"] == 60
+    assert np.sum(found["confusion_matrix"]) == 60
+    said = call("evaluate", trained, "pets.csv")
+    assert re.search("^log loss +0", said.out, re.MULTILINE)
+    assert "'years' is missing in" in said.err
+    info = call("info", trained, "--json").json
+    assert info["table"] == {
+        "target": "kind",
+        "task": "classification",
+        "columns": {"kilos": "number", "coat": "category", "born": "date", "years": "number"},
+    }
+    assert info["data_set"] == "pets.csv"
+    assert re.search(r"^coat +category +3$", call("info", trained).out, re.MULTILINE)
+
+
+def test_evaluate_leaves_out_rows_without_a_target(trained_on_numbers):
+    pets().assign(kilos=[None] * 10 + [5.0] * 50).to_csv("pets.csv", index=False)
+    said = call("evaluate", trained_on_numbers, "pets.csv")
+    assert "10 rows without a target left out" in said.err
+    assert said.out.startswith("50 rows")
+
+
+def test_models_and_data_that_do_not_belong_together(trained):
+    pets().drop(columns="kind").to_csv("pets.csv", index=False)
+    ns.save(nn.Sequential(nn.Linear(2, 2)), "other.safetensors")
+    np.save("rows.npy", np.zeros((2, 4)))
+    fails(1, "no column 'kind'", "evaluate", trained, "pets.csv")
+    fails(1, "takes a table, such as a file data.csv; digits is a data set", "evaluate", trained, "digits")
+    fails(1, "was not trained on a table", "evaluate", "other.safetensors", "pets.csv")
+    fails(1, r"not a text file", "predict", trained, "rows.npy")
+    fails(1, r"reads \.npy", "predict", "other.safetensors", "pets.csv")
+    fails(2, "--out is for tables", "predict", "other.safetensors", "rows.npy", "--out", "x.csv")
+
+
+def test_a_damaged_model_of_a_table_is_one_line(trained):
+    pets().to_csv("pets.csv", index=False)
+    arrays, document = ns.storage.read_arrays(trained)
+    document["notes"]["table"]["columns"][0]["kind"] = "\x1b[2J"
+    ns.storage.write_arrays("bad.safetensors", arrays, document)
+    for command, *rest in (["info"], ["predict", "pets.csv"], ["evaluate", "pets.csv"]):
+        fails(1, "does not describe the columns", command, "bad.safetensors", *rest)
+        assert "\x1b" not in call(command, "bad.safetensors", *rest).err

@@ -1,0 +1,60 @@
+"""Pictures of models of tables: what is drawn where, and what is refused."""
+
+import numpy as np
+import pytest
+
+from nissl import plots
+from nissl.errors import DataError, ShapeError
+
+
+def test_bars_are_sorted_and_the_largest_of_many_are_kept(tmp_path):
+    values = np.arange(40) / 100 - 0.05
+    figure = plots.importances([f"column {i} {'long ' * 20}" for i in range(40)], values, values * 0 + 0.01)
+    axes = figure.axes[0]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(names) == 30
+    assert names[0].startswith("column 39")
+    assert max(map(len, names)) <= 32
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], values[::-1][:30])
+    assert "30 largest of 40" in axes.get_title()
+    low, high = axes.get_ylim()
+    assert low > high  # the first on top
+    plots.save(figure, tmp_path / "picture.png")
+
+
+def test_names_are_no_formulas(tmp_path):
+    figure = plots.importances(["cost in $", "$x^"], [0.0, 0.0], [0.0, 0.0], title="$")
+    plots.save(figure, tmp_path / "picture.png")
+    plots.save(plots.predictions([1.0], [2.0], label="$"), tmp_path / "scatter.png")
+
+
+def test_predictions_stand_on_equal_axes_with_a_line():
+    figure = plots.predictions([0.0, 10.0], [2.0, 5.0], label="price")
+    axes = figure.axes[0]
+    assert axes.get_xlim() == axes.get_ylim()
+    assert axes.get_xlim()[0] < 0 < 10 < axes.get_xlim()[1]
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), [[0, 2], [10, 5]])
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), axes.lines[0].get_ydata())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("true price", "predicted price")
+
+
+def test_of_many_points_some_are_drawn_and_that_is_said():
+    axes = plots.predictions(np.arange(20_000.0), np.arange(20_000.0)).axes[0]
+    assert len(axes.collections[0].get_offsets()) == 5_000
+    assert axes.texts[0].get_text() == "5,000 of 20,000 points"
+
+
+@pytest.mark.parametrize(
+    ("draw", "kind", "message"),
+    [
+        (lambda: plots.importances([], [], []), ShapeError, "0 names"),
+        (lambda: plots.importances(["a"], [1, 2], [1, 2]), ShapeError, r"1 names, values of shape \(2,\)"),
+        (lambda: plots.importances(["a"], [np.nan], [0]), DataError, "NaN or infinite"),
+        (lambda: plots.predictions([1, 2], [1]), ShapeError, r"\(2,\) and \(1,\)"),
+        (lambda: plots.predictions([], []), ShapeError, r"\(0,\)"),
+        (lambda: plots.predictions([1], [np.inf]), DataError, "NaN or infinite"),
+    ],
+)
+def test_what_cannot_be_drawn_is_explained(draw, kind, message):
+    with pytest.raises(kind, match=message):
+        draw()
