@@ -21,6 +21,7 @@ LAYERS = [
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
     ["divergence", "training", "inspect"],
+    ["sklearn"],
     ["experiments"],
     ["cli"],
 ]

@@ -498,7 +498,8 @@ class Compiled:
         self.latest = traced = self._find(structure, arguments)
         if traced.can_scan:
             return traced.scan(arrays, count)
-        return joined([self(*(array[i] for array in arrays)) for i in range(count)])
+        # As Tensors, which are recognized at once; what they hold cannot leave, since the results are joined.
+        return joined([self(*(wrap(np.asarray(array[i])) for array in arrays)) for i in range(count)])
 
     def _find(self, structure: Any, arguments: list[Tensor]) -> Traced:
         order = {id(argument): i for i, argument in reversed(list(enumerate(arguments)))}
