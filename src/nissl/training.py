@@ -16,7 +16,7 @@ import operator
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -475,7 +475,7 @@ class Training:
         x, is_bytes = x.astype(self.inputs.dtype), x.dtype == np.uint8
         return x * (1 / 255) if is_bytes else x
 
-    def run(self, stepwise: bool = True) -> Iterator[Event]:
+    def run(self, stepwise: bool = True) -> Generator[Event, None, None]:
         """Train from where `progress` stands to the end, and yield what happens.
 
         Without `stepwise`, many steps are taken at a time, in slices of a few hundredths of a second, and only the

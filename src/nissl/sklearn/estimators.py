@@ -6,6 +6,7 @@ network is built, and its training put together, by `fitting`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import math
@@ -43,6 +44,9 @@ Array = npt.NDArray[Any]
 # A sparse X is made dense to train on, if it takes no more than this; to predict, batch by batch.
 BYTES_OF_DENSE_ROWS = 1 << 31
 BATCH_OF_AUTO = 200
+# To predict, as many rows are taken at a time as the widest layer has so many numbers for: few calls for BLAS to share
+# among threads, little memory.
+NUMBERS_AT_ONCE = 1 << 20
 
 Part = tuple[Array, Array, Array | None]  # rows, targets, weights
 
@@ -413,8 +417,11 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         # A warm start goes on from the best weights of before, which may stay the best.
         best = self.module_.state_dict() if self.early_stopping and self.validation_scores_ else {}
         stops = False
-        with deferred_interrupt() as interrupted, reporter(bool(self.verbose), training.epochs) as report:
-            events = training.run(stepwise=False)
+        with (
+            deferred_interrupt() as interrupted,
+            reporter(bool(self.verbose), training.epochs) as report,
+            contextlib.closing(training.run(stepwise=False)) as events,
+        ):
             while not stops and training.progress.epoch < training.epochs:
                 if task is not None:
                     task.epoch_begins()
@@ -481,7 +488,9 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_parameters(self) -> None:
         for name, (kind, low, high, bounds) in NUMBERS.items():
-            check_scalar(getattr(self, name), name, kind, min_val=low, max_val=high, include_boundaries=bounds)
+            value = check_scalar(getattr(self, name), name, kind, min_val=low, max_val=high, include_boundaries=bounds)
+            if not math.isfinite(value):
+                raise ValueError(f"{name} == {value}, must be finite")
         if not isinstance(self.batch_size, str):
             check_scalar(self.batch_size, "batch_size", INTEGER, min_val=1)
         elif self.batch_size != "auto":
@@ -512,10 +521,12 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         X = validate_data(  # noqa: N806
             self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False
         )
+        widest = max(p.shape[-1] for p in self.module_.named_parameters().values())
+        size = max(EVALUATION_BATCH, NUMBERS_AT_ONCE // (max(widest, X.shape[1]) if sparse.issparse(X) else widest))
         if not sparse.issparse(X):
-            return outputs_of(self.module_, X)
-        batches = range(0, X.shape[0], EVALUATION_BATCH)
-        return np.concatenate([outputs_of(self.module_, X[i : i + EVALUATION_BATCH].toarray()) for i in batches])
+            return outputs_of(self.module_, X, size)
+        batches = range(0, X.shape[0], size)
+        return np.concatenate([outputs_of(self.module_, X[i : i + size].toarray(), size) for i in batches])
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """Return the prediction for each row of X."""
@@ -792,7 +803,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
             else:
                 self.classes_ = np.unique(y if classes is None else classes)
             if len(self.classes_) < 2 and not self._is_multilabel:
-                raise ValueError(f"y has one class only, {self.classes_[0]!r}: there is nothing to tell apart")
+                raise ValueError(f"y has one class only, '{self.classes_[0]}': there is nothing to tell apart")
             self._choose_outputs()
         elif self.warm_start and not incremental and len(np.setdiff1d(self.classes_, np.unique(y))):
             raise ValueError(
@@ -809,7 +820,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
             predicted = self._numbers(outputs_of(self.module_, x))
         if len(np.unique(predicted)) == 1:
             warnings.warn(
-                f"all {len(x)} rows get the class {self.classes_[predicted[0]]!r}, so nothing was learned that tells "
+                f"all {len(x)} rows get the class '{self.classes_[predicted[0]]}', so nothing was learned that tells "
                 "classes apart. Are the columns of X scaled alike, as by StandardScaler? Else try more epochs, another "
                 'learning_rate_init or activation, or class_weight="balanced" where one class is rare',
                 ConvergenceWarning,
