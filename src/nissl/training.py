@@ -624,11 +624,7 @@ class Training:
             "loss": self._mean_loss,
             self.objective.metric_name: self.objective.finish(p.metric_sum, scale),
         }
-        if self.validation is not None:
-            inputs, targets, weights = self.validation
-            found, outputs = _score(self.model, self.objective, inputs, targets, weights)
-            found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
-            values |= {f"validation_{name}": value for name, value in found.items()}
+        values |= self.validate()
         values["seconds"] = seconds
         p.rows.append(values)
         p.epoch, p.step, p.loss_sum, p.weight_sum, p.metric_sum = p.epoch + 1, 0, 0.0, 0.0, 0.0
@@ -638,6 +634,15 @@ class Training:
             if self.patience is not None:
                 p.best = self.model.state_dict()
         return EpochDone(p.epoch, self.epochs, values, improved)
+
+    def validate(self) -> dict[str, float]:
+        """Return loss and metrics on the validation data as they stand in a row of the History, or nothing."""
+        if self.validation is None:
+            return {}
+        inputs, targets, weights = self.validation
+        found, outputs = _score(self.model, self.objective, inputs, targets, weights)
+        found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
+        return {f"validation_{name}": value for name, value in found.items()}
 
     def _is_best(self) -> bool:
         if self.validation is None:

@@ -23,12 +23,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, check_scalar, column_or_1d
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nissl import nn, optim
 from nissl.engines.base import recording
-from nissl.errors import unknown_name
+from nissl.errors import DivergenceError, unknown_name
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Schedule
 from nissl.progress import reporter
@@ -61,6 +62,7 @@ NUMBERS: Mapping[str, tuple[type, float, float | None, str]] = {
     "tol": (REAL, 0, None, "left"),
     "momentum": (REAL, 0, 1, "left"),
     "validation_fraction": (REAL, 0, 1, "left"),
+    "max_fun": (INTEGER, 1, None, "left"),
     "beta_1": (REAL, 0, 1, "left"),
     "beta_2": (REAL, 0, 1, "left"),
     "epsilon": (REAL, 0, None, "neither"),
@@ -72,6 +74,12 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "engine": ("auto", "native", "numpy"),
     "dtype": (None, "float32", "float64", np.float32, np.float64),
 }
+
+
+def _takes_parts(estimator: Any) -> bool:
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is not there with solver='lbfgs', which takes all rows at once")
+    return True
 
 
 class Weights(list[Array]):
@@ -118,6 +126,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     beta_2: float
     epsilon: float
     n_iter_no_change: float
+    max_fun: int
     dropout: float | Sequence[float]
     batch_norm: bool
     layers: Module | Callable[[int, int], Module] | None
@@ -360,7 +369,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             validation = parts[1], parts[3], None if weights is None else parts[5]
             if len(validation[0]) < 2:
                 raise ValueError(
-                    "the validation set is too small: increase validation_fraction, or give X_val and y_val"
+                    "The validation set is too small: increase validation_fraction, or give X_val and y_val"
                 )
         return (x, targets, weights), validation
 
@@ -406,14 +415,18 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 sample_weight=weights,
                 **options,
             )
-            self._run(training, rows, validation is not None, task)
+            if validation is not None and self.validation_scores_ is None:
+                self.validation_scores_, self.validation_loss_curve_, self.best_validation_score_ = [], [], -math.inf
+            if self.solver == "lbfgs":
+                assert task is not None
+                self._run_lbfgs(training, task)
+            else:
+                self._run(training, rows, task)
 
-    def _run(self, training: fitting.PenalizedTraining, rows: int, validates: bool, task: FitTask | None) -> None:
+    def _run(self, training: fitting.PenalizedTraining, rows: int, task: FitTask | None) -> None:
         """Train epoch by epoch, until one is the last."""
         self.n_iter_ = 0
-        rounds = History() if task is not None or not hasattr(self, "history_") else self.history_
-        if validates and self.validation_scores_ is None:
-            self.validation_scores_, self.validation_loss_curve_, self.best_validation_score_ = [], [], -math.inf
+        rounds = History() if task is not None else self._history_of_parts()
         # A warm start goes on from the best weights of before, which may stay the best.
         best = self.module_.state_dict() if self.early_stopping and self.validation_scores_ else {}
         stops = False
@@ -452,28 +465,62 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 stacklevel=6,
             )
 
+    def _history_of_parts(self) -> History:
+        """Return the History that `partial_fit` goes on with: it validates nothing, so it has no such curves."""
+        rows = self.history_.rows if hasattr(self, "history_") else []
+        if rows and "validation_loss" not in rows[0]:
+            return self.history_
+        return History([{name: row[name] for name in row if not name.startswith("validation")} for row in rows])
+
+    def _run_lbfgs(self, training: fitting.PenalizedTraining, task: FitTask) -> None:
+        """Train on all rows at once, by SciPy's L-BFGS."""
+        if any(isinstance(part, nn.Dropout | nn.BatchNorm) for part in self.module_.named_modules().values()):
+            raise ValueError("solver='lbfgs' needs the same loss for the same weights: no dropout, no batch_norm")
+        self.n_iter_, self.history_ = 0, History()
+
+        def told(loss: float) -> bool:
+            values = {"loss": loss, **training.validate()}
+            self.history_.rows.append(values)
+            self.n_iter_ += 1
+            self._note(values)
+            self.best_loss_ = loss
+            report(EpochDone(self.n_iter_, int(self.max_iter), values, improved=False))
+            stops = task.epoch_ends()
+            if self.n_iter_ < self.max_iter:
+                task.epoch_begins()
+            return stops or interrupted.is_set()
+
+        task.epoch_begins()
+        options = {"maxiter": int(self.max_iter), "maxfun": int(self.max_fun), "gtol": float(self.tol)}
+        with deferred_interrupt() as interrupted, reporter(bool(self.verbose), training.epochs) as report:
+            found = fitting.minimize(training, told, options)
+        self.loss_ = float(found.fun)
+        self.module_.eval()
+        if interrupted.is_set():
+            raise KeyboardInterrupt(f"fit was interrupted after {self.n_iter_} iterations; what was learned is kept")
+        if not math.isfinite(self.loss_):
+            raise DivergenceError(f"lbfgs ended at a loss of {self.loss_}. Are the columns of X scaled alike?")
+        if found.status == 1:
+            warnings.warn(
+                f"lbfgs failed to converge after {found.nit} iterations and {found.nfev} evaluations: raise max_iter "
+                "or max_fun, or scale the columns of X",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+
     def _epoch_done(self, values: Mapping[str, float], best: dict[str, Array]) -> bool:
         """Note how an epoch went, keep the best weights, change the learning rate; return whether to stop."""
-        self.loss_ = values["loss"]
-        self.loss_curve_.append(self.loss_)
         least, most = self.best_loss_, self.best_validation_score_
-        if not self.early_stopping:
+        self._note(values)
+        if self.early_stopping:
+            assert most is not None
+            no_better = values["validation_score"] < most + self.tol
+            if self.best_validation_score_ != most:
+                best.update(self.module_.state_dict())
+        else:
             least = math.inf if least is None else least
             no_better = self.loss_ > least - self.tol
             self.best_loss_ = min(self.loss_, least)
-        if "validation_score" in values:
-            assert self.validation_scores_ is not None
-            assert self.validation_loss_curve_ is not None
-            assert most is not None
-            score = values["validation_score"]
-            self.validation_scores_.append(score)
-            self.validation_loss_curve_.append(values["validation_loss"])
-            if self.early_stopping:
-                no_better = score < most + self.tol
-            if score > most:
-                self.best_validation_score_ = score
-                if self.early_stopping:
-                    best.update(self.module_.state_dict())
         self._no_improvement_count = self._no_improvement_count + 1 if no_better else 0
         if self.learning_rate == "invscaling":
             fitting.change_rate(self.optimizer_, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
@@ -485,6 +532,18 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         fitting.change_rate(self.optimizer_, rate / 5)
         self._no_improvement_count = 0
         return False
+
+    def _note(self, values: Mapping[str, float]) -> None:
+        """Add the loss of an epoch to the curves, and what the validation rows say."""
+        self.loss_ = values["loss"]
+        self.loss_curve_.append(self.loss_)
+        if self.validation_scores_ is not None and "validation_score" in values:
+            assert self.validation_loss_curve_ is not None
+            assert self.best_validation_score_ is not None
+            self.validation_scores_.append(values["validation_score"])
+            self.validation_loss_curve_.append(values["validation_loss"])
+            if values["validation_score"] > self.best_validation_score_:
+                self.best_validation_score_ = values["validation_score"]
 
     def _check_parameters(self) -> None:
         for name, (kind, low, high, bounds) in NUMBERS.items():
@@ -502,8 +561,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise TypeError(f"{name} is True or False, got {getattr(self, name)!r}")
-        if self.solver in ("lbfgs", "adamw"):
-            raise ValueError(WHY_NOT[self.solver])
+        if self.solver == "adamw":
+            raise ValueError("solver='adamw' is not there: alpha is a penalty in the loss here; use 'adam'")
+        if self.solver == "lbfgs" and (self.early_stopping or self.schedule or self.clip_norm):
+            raise ValueError("solver='lbfgs' has no early_stopping, schedule or clip_norm: it takes all rows at once")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), map(str, known))
@@ -593,13 +654,6 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-WHY_NOT = {
-    "lbfgs": "solver='lbfgs' is not there: networks are trained batch by batch here. Use 'adam', or 'sgd'; for a small "
-    "table in few steps, batch_size=len(X) and a larger learning_rate_init",
-    "adamw": "solver='adamw' is not there: alpha is a penalty in the loss, as in scikit-learn; use 'adam'",
-}
-
-
 def _dtype_of(module: Module) -> np.dtype[Any]:
     return next(iter(module.named_parameters().values())).dtype
 
@@ -663,7 +717,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     the same bits, whatever the number of threads. `random_state=None` draws anew; no global state is touched.
 
     Parameters that `MLPClassifier` has mean the same, but: `activation` may be a list, one for each hidden layer, and
-    any of nissl's; `solver` is "sgd", "adam", "rmsprop" (`beta_2` is its memory) or "adagrad", not "lbfgs";
+    any of nissl's; `solver` may also be "rmsprop" (`beta_2` is its memory) or "adagrad";
     `learning_rate` works with each; `verbose` tells on standard error.
 
     dropout, batch_norm: share of units dropped after each hidden layer (a number, or one for each); whether each hidden
@@ -714,6 +768,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool = False,
         layers: Module | Callable[[int, int], Module] | None = None,
@@ -746,6 +801,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
         self.dropout = dropout
         self.batch_norm = batch_norm
         self.layers = layers
@@ -756,6 +812,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         self.engine = engine
         self.dtype = dtype
 
+    @available_if(_takes_parts)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:  # noqa: N803
         """Go once over these rows; `classes` names all that may come, and is needed in the first call."""
         return self._partial_fit(X, y, sample_weight, classes)
@@ -936,6 +993,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
+        max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool = False,
         layers: Module | Callable[[int, int], Module] | None = None,
@@ -967,6 +1025,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
         self.dropout = dropout
         self.batch_norm = batch_norm
         self.layers = layers
@@ -975,6 +1034,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         self.engine = engine
         self.dtype = dtype
 
+    @available_if(_takes_parts)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:  # noqa: N803
         """Go once over these rows."""
         return self._partial_fit(X, y, sample_weight)

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize as scipy_minimize
 
 from nissl import nn, optim
+from nissl.compiler import compile
 from nissl.nn.activations import ACTIVATIONS as LAYERS
 from nissl.nn.module import Module
 from nissl.objective import Objective, class_hits, hits_above, squared_error
@@ -85,6 +87,8 @@ class Adam(optim.Adam):
 def optimizer(solver: str, module: Module, rate: float | Schedule, given: Mapping[str, Any]) -> Optimizer:
     """Return the optimizer of that name, with what `given`, the parameters of the estimator, has for it."""
     parameters = module.parameters()
+    if solver == "lbfgs":
+        return optim.SGD(parameters, rate)  # which takes no step: see `minimize`
     if solver == "sgd":
         momentum = float(given["momentum"])
         return optim.SGD(parameters, rate, momentum, nesterov=bool(given["nesterovs_momentum"]) and momentum > 0)
@@ -95,7 +99,7 @@ def optimizer(solver: str, module: Module, rate: float | Schedule, given: Mappin
     return optim.AdaGrad(parameters, rate, float(given["epsilon"]))
 
 
-SOLVERS = ("sgd", "adam", "rmsprop", "adagrad")
+SOLVERS = ("sgd", "adam", "rmsprop", "adagrad", "lbfgs")
 
 
 def change_rate(optimizer: Optimizer, rate: float) -> None:
@@ -200,3 +204,42 @@ class PenalizedTraining(Training):
             squares = squares + sum(square(weight))
         amount = len(outputs) if weights is None else sum(weights)
         return loss + (0.5 * self.alpha / amount) * squares
+
+
+def minimize(training: PenalizedTraining, told: Callable[[float], bool], options: Mapping[str, float]) -> Any:
+    """Train on all rows at once by L-BFGS-B, which is SciPy's; return what SciPy tells of it.
+
+    `told` hears the loss after each iteration, and may end the training by returning True.
+    """
+    parameters = [p for p in training.model.named_parameters().values() if p.requires_grad]
+
+    @compile(engine=training.engine)
+    def loss_and_gradients() -> tuple[Tensor, list[Tensor]]:
+        outputs = training.model(training.rows_x)
+        loss = training.loss_of(outputs, training.rows_y, training.rows_weights)
+        loss.backward()
+        gradients = [p.grad for p in parameters]
+        for p in parameters:
+            p.grad = None
+        return loss, [g for g in gradients if g is not None]
+
+    def take(vector: Array) -> None:
+        ends = np.cumsum([p.size for p in parameters])
+        for p, part in zip(parameters, np.split(vector, ends[:-1]), strict=True):
+            p.assign(Tensor(part.reshape(p.shape), p.dtype))
+
+    def at(vector: Array) -> tuple[float, Array]:
+        take(vector)
+        with np.errstate(all="ignore"):
+            loss, gradients = loss_and_gradients()
+        return float(loss.item()), np.concatenate([g.numpy().ravel() for g in gradients], dtype=np.float64)
+
+    def after_iteration(intermediate_result: Any) -> None:
+        take(intermediate_result.x)
+        if told(float(intermediate_result.fun)):
+            raise StopIteration
+
+    start = np.concatenate([p.numpy().ravel() for p in parameters], dtype=np.float64)
+    found = scipy_minimize(at, start, method="L-BFGS-B", jac=True, callback=after_iteration, options=dict(options))
+    take(found.x)
+    return found
