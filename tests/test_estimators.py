@@ -72,7 +72,7 @@ SETTINGS = {
 TARGETS = {"three classes": CLASSES, "two classes": PAIR, "labels": LABELS, "number": NUMBER, "numbers": NUMBERS}
 
 
-# With several numbers scikit-learn's L-BFGS gets a loss, the mean over the outputs, that is not that of its gradient.
+# With several numbers scikit-learn's L-BFGS gets a loss, their mean, that is not the one of its gradient.
 CASES = [
     (settings, target) for settings in SETTINGS for target in TARGETS if (settings, target) != ("lbfgs", "numbers")
 ]

@@ -493,11 +493,12 @@ class Compiled:
         (count,) = lengths
         if current.watch is not None:
             return current.watch.scan(self, arrays, count)
-        arguments: list[Tensor] = []
-        structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
-        self.latest = traced = self._find(structure, arguments)
-        if traced.can_scan:
-            return traced.scan(arrays, count)
+        if self.latest is None or self.latest.can_scan:  # else each call finds its trace, at less cost
+            arguments: list[Tensor] = []
+            structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
+            self.latest = traced = self._find(structure, arguments)
+            if traced.can_scan:
+                return traced.scan(arrays, count)
         # As Tensors, which are recognized at once; what they hold cannot leave, since the results are joined.
         return joined([self(*(wrap(np.asarray(array[i])) for array in arrays)) for i in range(count)])
 

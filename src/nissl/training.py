@@ -49,6 +49,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 EVALUATION_BATCH = 1000
 SECONDS_OF_A_SLICE = 0.05
+ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
 ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
 
 
@@ -454,6 +455,7 @@ class Training:
         self.rows_x, self.rows_y = wrap(self.inputs.x), wrap(self.targets)
         self.rows_weights = None if self.weights is None else wrap(self.weights)
         self.compiled = compile(self._step, engine=self.engine)
+        self.ahead: tuple[int, Array] = (0, np.empty((0, count), np.int64))  # an epoch, the orders from it on
 
     def _step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step on the rows of these numbers: forward, backward, update. This is what is compiled."""
@@ -488,7 +490,7 @@ class Training:
                 if several > 1 and p.step == 0:
                     yield from self._take_epochs(min(several, self.epochs - p.epoch))
                     continue
-                order = self._orders(1)[0]
+                order = self._order()
                 started = time.perf_counter()
                 while p.step < self.steps:
                     self._take_steps(order, 1 if stepwise else self.slice_steps)
@@ -496,6 +498,14 @@ class Training:
                 yield self._finish_epoch(order, time.perf_counter() - started)
 
     slice_steps = 1  # as many steps as take SECONDS_OF_A_SLICE, as far as is known
+
+    def _order(self) -> Array:
+        """Return the order of the rows of data in the epoch at hand."""
+        epoch, (first, orders) = self.progress.epoch, self.ahead
+        if not first <= epoch < first + len(orders):
+            several = max(min(ROWS_AHEAD // len(self.inputs), self.epochs - epoch), 1)
+            self.ahead = first, orders = epoch, self._orders(several)
+        return orders[epoch - first]
 
     def _orders(self, epochs: int) -> Array:
         """Return the order of the rows of data in each of the next epochs."""

@@ -729,7 +729,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     class_weight: a dict from class to weight, or "balanced": rows of each class then weigh as much together.
     clip_norm: the most that the norm of the gradient may be.
     engine: "native", "numpy", or "auto": machine code where by the size of network, data and `max_iter` NumPy would
-        take two seconds or more (see `nissl.sklearn.fitting.choose_engine`).
+        take a second or more (see `nissl.sklearn.fitting.choose_engine`).
     dtype: "float32" or "float64", whatever X has.
 
     Fitted attributes are those of `MLPClassifier`, and `validation_loss_curve_` (without the penalty), `history_`,
