@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_sp
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 import nissl as ns
 from nissl import nn
@@ -346,6 +347,21 @@ def test_the_number_of_threads_changes_no_bit():
     finally:
         ns.set_num_threads(before)
     same_weights(*found, atol=0)
+
+
+def test_where_blas_may_use_one_thread_so_does_machine_code(monkeypatch):
+    seen, before = [], ns.threads.number_of_threads()
+    run = fitting.PenalizedTraining.run
+    monkeypatch.setattr(
+        fitting.PenalizedTraining,
+        "run",
+        lambda *arguments, **options: seen.append(ns.threads.number_of_threads()) or run(*arguments, **options),
+    )
+    with threadpool_limits(1):
+        quick(engine="native").fit(*IRIS)
+    quick(engine="native").fit(*IRIS)
+    assert seen == [1, before]
+    assert ns.threads.number_of_threads() == before
 
 
 def test_engines_agree():

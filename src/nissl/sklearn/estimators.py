@@ -37,6 +37,7 @@ from nissl.random import seeded
 from nissl.sklearn import fitting
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from nissl.tensor import wrap
+from nissl.threads import at_most
 from nissl.training import EVALUATION_BATCH, EpochDone, History, deferred_interrupt
 from nissl.training import predict as outputs_of
 
@@ -398,7 +399,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             options["metrics"] = {"score": lambda y, t: self._score_of(held_targets, y, held_weights)}
         # Examples seen so far are part of the seed: the same data give new orders and masks in each partial_fit.
         seed = int(np.random.SeedSequence([seed, self.t_]).generate_state(1, np.uint64)[0])
-        with seeded(seed):
+        engine = fitting.choose_engine(self.engine, self.module_, rows, math.ceil(rows / batch), epochs)
+        # Processes side by side, each with a thread for every core, would wait for each other most of the time.
+        share = at_most(fitting.threads_of_blas()) if engine == "native" else contextlib.nullcontext()
+        with seeded(seed), share:
             training = fitting.PenalizedTraining(
                 self.module_,
                 (x, targets),
@@ -407,7 +411,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 optimizer=self.optimizer_,
                 epochs=epochs,
                 batch_size=batch,
-                engine=fitting.choose_engine(self.engine, self.module_, rows, math.ceil(rows / batch), epochs),
+                engine=engine,
                 seed=seed,
                 clip_norm=self.clip_norm,
                 shuffle=bool(self.shuffle),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize as scipy_minimize
+from threadpoolctl import threadpool_info
 
 from nissl import nn, optim
 from nissl.compiler import compile
@@ -179,6 +180,11 @@ def choose_engine(engine: str, module: Module, rows: int, steps: int, epochs: in
     weights = math.fsum(p.size for p in module.named_parameters().values())
     seconds = epochs * (steps * SECONDS_OF_A_STEP + 6 * weights * rows / OPERATIONS_A_SECOND)
     return "native" if seconds >= SECONDS_WORTH_COMPILING else "numpy"
+
+
+def threads_of_blas() -> int:
+    """Return how many threads BLAS may use: as many as there are cores, or the share that joblib gives a worker."""
+    return min((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1 << 30)
 
 
 class PenalizedTraining(Training):
