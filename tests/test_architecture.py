@@ -21,7 +21,7 @@ LAYERS = [
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
     ["divergence", "training", "inspect"],
-    ["tables"],
+    ["tables", "sklearn"],
     ["exchange"],
     ["experiments"],
     ["cli"],

@@ -493,12 +493,14 @@ class Compiled:
         (count,) = lengths
         if current.watch is not None:
             return current.watch.scan(self, arrays, count)
-        arguments: list[Tensor] = []
-        structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
-        self.latest = traced = self._find(structure, arguments)
-        if traced.can_scan:
-            return traced.scan(arrays, count)
-        return joined([self(*(array[i] for array in arrays)) for i in range(count)])
+        if self.latest is None or self.latest.can_scan:  # else each call finds its trace, at less cost
+            arguments: list[Tensor] = []
+            structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
+            self.latest = traced = self._find(structure, arguments)
+            if traced.can_scan:
+                return traced.scan(arrays, count)
+        # As Tensors, which are recognized at once; what they hold cannot leave, since the results are joined.
+        return joined([self(*(wrap(np.asarray(array[i])) for array in arrays)) for i in range(count)])
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
         """Return the trace that holds for these arguments, or None if there is none yet."""

@@ -6,6 +6,7 @@ outputs.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,22 +22,23 @@ from nissl.nn.module import Module
 from nissl.ops.reduce import argmax, sum
 from nissl.tensor import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]  # of outputs and targets, and, where examples have weights, of `weights`
 Array = npt.NDArray[Any]
 
 
-def _class_hits(outputs: Tensor, labels: Tensor) -> Tensor:
+def class_hits(outputs: Tensor, labels: Tensor) -> Tensor:
     """Count the rows whose largest output is at their class."""
     classes = labels if labels.ndim < outputs.ndim else argmax(labels, -1)
     return sum(argmax(outputs, -1) == classes)
 
 
-def _hits_above(threshold: float) -> Loss:
+def hits_above(threshold: float) -> Loss:
     """Return a count of the outputs that lie on the side of `threshold` on which their label, 0 or 1, is."""
     return lambda outputs, labels: sum((outputs > threshold) == (labels > 0.5))
 
 
-def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return Σ(y - t)²."""
     return sum((outputs - targets) ** 2)
 
 
@@ -57,6 +59,12 @@ class Objective:
         return getattr(self.loss, "__name__", type(self.loss).__name__)
 
     @property
+    def takes_weights(self) -> bool:
+        """Whether the loss can give some examples more weight than others."""
+        parameters = inspect.signature(self.loss).parameters
+        return "weights" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    @property
     def classifies(self) -> bool:
         """Whether the targets are classes."""
         return self.metric_name == "accuracy"
@@ -75,12 +83,12 @@ class Objective:
 
     def answers(self, targets: Array) -> int:
         """Return how many answers there are to be right or wrong: one for each label, or for each one-hot row."""
-        one_hot = self.metric_sum is _class_hits and targets.dtype.kind == "f"
+        one_hot = self.metric_sum is class_hits and targets.dtype.kind == "f"
         return math.prod(targets.shape[:-1]) if one_hot else targets.size
 
     def classes_of(self, outputs: Array) -> Array:
         """Return the class that each row of outputs stands for."""
-        if self.metric_sum is _class_hits:
+        if self.metric_sum is class_hits:
             return outputs.argmax(axis=-1)
         threshold = 0.5 if self.loss is nn.binary_cross_entropy else 0.0
         return (outputs > threshold).astype(np.int64)
@@ -93,12 +101,14 @@ def last_layer(model: Module) -> Module:
     return model
 
 
-def choose(loss: Loss | None, model: Module, outputs: tuple[int, ...], targets: Array) -> Objective:
+def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...], targets: Array) -> Objective:
     """Return the objective for a model whose output has shape `outputs`, and these targets.
 
     Without a loss: cross-entropy for integer or bool labels and two or more outputs, binary cross-entropy for one
     output, the mean squared error for real targets.
     """
+    if isinstance(loss, Objective):
+        return loss
     if loss is not None and not callable(loss):
         raise OptionError(f"a loss is a function of outputs and targets, such as nn.cross_entropy; got {loss!r}")
     labels = targets.dtype.kind in "biu"
@@ -123,19 +133,19 @@ def choose(loss: Loss | None, model: Module, outputs: tuple[int, ...], targets: 
             "remove the final Softmax, or train with loss=nn.cross_entropy_error"
         )
     if loss in (nn.cross_entropy, nn.cross_entropy_error):
-        return Objective(loss, "accuracy", _class_hits)
+        return Objective(loss, "accuracy", class_hits)
     if loss is nn.binary_cross_entropy:
-        return Objective(loss, "accuracy", _hits_above(0.5))
+        return Objective(loss, "accuracy", hits_above(0.5))
     if loss is nn.binary_cross_entropy_with_logits:
-        return Objective(loss, "accuracy", _hits_above(0.0))
+        return Objective(loss, "accuracy", hits_above(0.0))
     if labels and targets.ndim == len(outputs) - 1 and width > 1:
-        return Objective(loss, "accuracy", _class_hits)
-    return Objective(loss, "r2", _squared_error)
+        return Objective(loss, "accuracy", class_hits)
+    return Objective(loss, "r2", squared_error)
 
 
 def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, dtype: Any) -> Array:
     """Return the targets as the loss wants them, or raise: labels within the classes, numbers of the outputs' shape."""
-    if objective.metric_sum is _class_hits and targets.ndim == len(outputs) - 1:
+    if objective.metric_sum is class_hits and targets.ndim == len(outputs) - 1:
         classes = outputs[-1]
         if targets.dtype.kind == "f" and (targets != np.floor(targets)).any():
             raise DataError(

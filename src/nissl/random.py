@@ -12,8 +12,9 @@ dropout layer does not change the initial weights. `ns.manual_seed` starts all s
 True
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +111,19 @@ def manual_seed(seed: int) -> None:
     """Start all streams of random numbers again from `seed`, an integer from 0 to 2⁶⁴ - 1."""
     for generator in streams.values():
         generator.seed(seed)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Start all streams from `seed` inside a block; after it they go on as if it had not been."""
+    tensors = [tensor for generator in streams.values() for tensor in (generator.key, generator.draws)]
+    before = [Tensor(np.array(tensor.numpy())) for tensor in tensors]
+    manual_seed(seed)
+    try:
+        yield
+    finally:
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.assign(value)
 
 
 def permutation_indices(seed: int, draw: npt.ArrayLike, size: int) -> npt.NDArray[np.int64]:

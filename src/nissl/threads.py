@@ -11,11 +11,12 @@ a function that is written in C.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from nissl.errors import OptionError
 
@@ -140,6 +141,17 @@ def set_num_threads(threads: int) -> None:
 
     _state.chosen = threads
     threadpoolctl.threadpool_limits(threads, user_api="blas")
+
+
+@contextlib.contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Let large programs use no more than so many threads inside a block; NumPy keeps its own."""
+    before = number_of_threads()
+    _state.chosen = max(1, min(before, threads))
+    try:
+        yield
+    finally:
+        _state.chosen = before
 
 
 def run_together(parts: Sequence[Work]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import math
@@ -15,7 +16,7 @@ import operator
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ from nissl.tensor import Tensor, wrap
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
 Data = Dataset | tuple[Any, Any]
+WeightedData = Data | tuple[Any, Any, Any]  # with a weight for each example
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 EVALUATION_BATCH = 1000
 SECONDS_OF_A_SLICE = 0.05
+ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
 ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
 
 
@@ -276,21 +279,51 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
 
 
 def _score(
-    model: Module, objective: Objective, inputs: Inputs, targets: Array, batch_size: int = EVALUATION_BATCH
+    model: Module,
+    objective: Objective,
+    inputs: Inputs,
+    targets: Array,
+    weights: Array | None = None,
+    batch_size: int = EVALUATION_BATCH,
 ) -> tuple[dict[str, float], Array]:
     """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
-    loss = metric = 0.0
+    loss = metric = amount = 0.0
     outputs = []
     for i in range(0, len(inputs), batch_size):
         rows = slice(i, i + batch_size)
         batch = _forward(model, inputs.take(rows))
         with recording(False), np.errstate(all="ignore"):
             y, t = wrap(batch), wrap(targets[rows])
-            loss += objective.loss(y, t).item() * len(batch)
+            w = None if weights is None else weights[rows]
+            part = len(batch) if w is None else float(w.sum(dtype=np.float64))
+            loss += _loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
             metric += objective.metric_sum(y, t).item()
+            amount += part
         outputs.append(batch)
-    values = {"loss": loss / len(inputs), objective.metric_name: objective.finish(metric, objective.scale(targets))}
+    values = {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
     return values, np.concatenate(outputs)
+
+
+def _loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the loss of a batch; one that knows of no weights is only asked where there are none."""
+    return objective.loss(outputs, targets) if weights is None else objective.loss(outputs, targets, weights=weights)
+
+
+def _checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:
+    """Return the weights of so many examples in the dtype of the loss, or None; raise if they cannot be used."""
+    if weights is None:
+        return None
+    if not objective.takes_weights:
+        raise OptionError(
+            f"the loss {objective.name} takes no weights, so it cannot heed {name}; give it a third parameter, "
+            "`weights`, of shape (batch,), and average by them"
+        )
+    array = to_dtype(as_array_of_rows(weights, name), dtype, name)
+    if array.shape != (rows,):
+        raise ShapeError(f"{name} has shape {array.shape}; there is one number for each example, in shape ({rows},)")
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise DataError(f"{name} must hold finite numbers of 0 or more, not all of them 0")
+    return array
 
 
 def evaluate(
@@ -300,10 +333,12 @@ def evaluate(
     loss: Loss | None = None,
     metrics: Mapping[str, Metric] | None = None,
     batch_size: int = EVALUATION_BATCH,
+    sample_weight: Any = None,
 ) -> Evaluation:
     """Return how well `model` does on `data`, a Dataset or a pair (x, y), in evaluation mode.
 
     Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
+    With `sample_weight`, of shape (examples,), the loss is the weighted mean; all else counts each example once.
     """
     _checked_model("evaluate", model)
     dataset = as_dataset(data, "data")
@@ -313,7 +348,9 @@ def evaluate(
         loss = nn.cross_entropy_error  # the outputs are probabilities
     objective = choose(loss, model, example.shape, dataset.y)
     targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
-    values, outputs = _score(model, objective, inputs, targets, _positive_integer("batch_size", batch_size))
+    weights = _checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
+    size = _positive_integer("batch_size", batch_size)
+    values, outputs = _score(model, objective, inputs, targets, weights, size)
     extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
     if not objective.classifies:
         return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
@@ -351,7 +388,8 @@ class Progress:
 
     epoch: int = 0  # epochs that are done
     step: int = 0  # steps that are done in the epoch after them
-    loss_sum: float = 0.0  # over the examples of these steps
+    loss_sum: float = 0.0  # over the examples of these steps, by their weights
+    weight_sum: float = 0.0  # of these examples: how many there are, if none has a weight
     metric_sum: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -366,11 +404,11 @@ class Training:
         model: Module,
         data: Data,
         *,
-        loss: Loss | None = None,
+        loss: Loss | Objective | None = None,
         optimizer: Optimizer | None = None,
         epochs: int = 5,
         batch_size: int = 32,
-        validation: Data | None = None,
+        validation: WeightedData | None = None,
         engine: str = "native",
         seed: int | None = None,
         metrics: Mapping[str, Metric] | None = None,
@@ -379,6 +417,7 @@ class Training:
         schedule: str | Schedule | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        sample_weight: Any = None,
     ) -> None:
         self.model = _checked_model("fit", model)
         self.epochs = _positive_integer("epochs", epochs)
@@ -397,13 +436,20 @@ class Training:
         outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
-        self.validation: tuple[Inputs, Array] | None = None
+        weigh = functools.partial(_checked_weights, objective=self.objective, dtype=self.inputs.dtype)
+        self.weights = weigh(sample_weight, len(self.inputs), name="sample_weight")
+        self.validation: tuple[Inputs, Array, Array | None] | None = None
         if validation is not None:
+            held_weights = None
+            if isinstance(validation, tuple) and len(validation) == 3:
+                *pair, held_weights = validation
+                validation = (pair[0], pair[1])
             held = as_dataset(validation, "validation")
             if held.x.shape[1:] != dataset.x.shape[1:]:
                 raise ShapeError(f"validation rows have shape {held.x.shape[1:]}, training rows {dataset.x.shape[1:]}")
             targets = fit_targets(self.objective, outputs, held.y, self.inputs.dtype)
-            self.validation = Inputs(held.x, self.inputs.dtype), targets
+            held_weights = weigh(held_weights, len(held), name="the weights of the validation data")
+            self.validation = Inputs(held.x, self.inputs.dtype), targets, held_weights
 
         count = len(self.inputs)
         self.steps = count // self.batch_size if drop_last else math.ceil(count / self.batch_size)
@@ -427,25 +473,31 @@ class Training:
         self.progress = Progress()
         self.scale = self.objective.scale(self.targets)
         self.rows_x, self.rows_y = wrap(self.inputs.x), wrap(self.targets)
+        self.rows_weights = None if self.weights is None else wrap(self.weights)
         self.compiled = compile(self._step, engine=self.engine)
+        self.ahead: tuple[int, Array] = (0, np.empty((0, count), np.int64))  # an epoch, the orders from it on
 
     def _step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step on the rows of these numbers: forward, backward, update. This is what is compiled."""
         x, targets = self._as_numbers(self.rows_x[rows]), self.rows_y[rows]
         outputs = self.model(x)
-        loss = self.objective.loss(outputs, targets)
+        loss = self.loss_of(outputs, targets, None if self.rows_weights is None else self.rows_weights[rows])
         loss.backward()
         if self.clip_norm is not None:
             optim.clip_grad_norm(self.optimizer.parameters.values(), self.clip_norm)
         self.optimizer.step()
         return loss, self.objective.metric_sum(outputs, targets)
 
+    def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Return what a step makes smaller; a subclass may add to the loss of the batch."""
+        return _loss_of(self.objective, outputs, targets, weights)
+
     def _as_numbers(self, x: Tensor) -> Tensor:
         """Return rows in the dtype in which the model computes, bytes scaled into [0, 1]."""
         x, is_bytes = x.astype(self.inputs.dtype), x.dtype == np.uint8
         return x * (1 / 255) if is_bytes else x
 
-    def run(self, stepwise: bool = True) -> Iterator[Event]:
+    def run(self, stepwise: bool = True) -> Generator[Event, None, None]:
         """Train from where `progress` stands to the end, and yield what happens.
 
         Without `stepwise`, many steps are taken at a time, in slices of a few hundredths of a second, and only the
@@ -454,11 +506,11 @@ class Training:
         p = self.progress
         with in_mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
-                several = self.slice_steps // self.steps if self._can_join_epochs and not stepwise else 1
+                several = self.slice_steps // self.steps if self.can_join_epochs and not stepwise else 1
                 if several > 1 and p.step == 0:
                     yield from self._take_epochs(min(several, self.epochs - p.epoch))
                     continue
-                order = self._orders(1)[0]
+                order = self._order()
                 started = time.perf_counter()
                 while p.step < self.steps:
                     self._take_steps(order, 1 if stepwise else self.slice_steps)
@@ -466,6 +518,14 @@ class Training:
                 yield self._finish_epoch(order, time.perf_counter() - started)
 
     slice_steps = 1  # as many steps as take SECONDS_OF_A_SLICE, as far as is known
+
+    def _order(self) -> Array:
+        """Return the order of the rows of data in the epoch at hand."""
+        epoch, (first, orders) = self.progress.epoch, self.ahead
+        if not first <= epoch < first + len(orders):
+            several = max(min(ROWS_AHEAD // len(self.inputs), self.epochs - epoch), 1)
+            self.ahead = first, orders = epoch, self._orders(several)
+        return orders[epoch - first]
 
     def _orders(self, epochs: int) -> Array:
         """Return the order of the rows of data in each of the next epochs."""
@@ -475,7 +535,7 @@ class Training:
         return np.broadcast_to(np.arange(count), (epochs, count))
 
     @property
-    def _can_join_epochs(self) -> bool:
+    def can_join_epochs(self) -> bool:
         """Whether epochs can follow each other in one slice: nothing is done between them, all batches are alike."""
         count = len(self.inputs)
         return self.validation is None and (count == self.steps * self.batch_size or count < self.batch_size)
@@ -489,8 +549,9 @@ class Training:
         losses, metrics = (found.reshape(count, self.steps).tolist() for found in sums)
         seconds = (time.perf_counter() - started) / count
         told: list[EpochDone] = []
+        amounts = self._amounts(orders.reshape(count * self.steps, -1)).reshape(count, self.steps)
         for epoch in range(count):
-            self._count(losses[epoch], metrics[epoch], len(self.inputs) // self.steps)
+            self._count(losses[epoch], metrics[epoch], amounts[epoch])
             if epoch == count - 1:
                 yield from told
                 yield self._step_done()
@@ -507,15 +568,28 @@ class Training:
             else order[None, p.step * size :]
         )
         losses, metrics = self._scan(rows, started)
-        self._count(losses.tolist(), metrics.tolist(), rows.shape[1])
+        self._count(losses.tolist(), metrics.tolist(), self._amounts(rows))
 
-    def _count(self, losses: Sequence[float], metrics: Sequence[float], size: int) -> None:
-        """Add up what the steps of one epoch gave on batches of some size."""
+    def _amounts(self, rows: Array) -> Array:
+        """Return how much the examples of each batch weigh together."""
+        if self.weights is None:
+            return np.full(len(rows), float(rows.shape[1]))
+        return self.weights[rows].sum(axis=1, dtype=np.float64)
+
+    def _count(self, losses: Sequence[float], metrics: Sequence[float], amounts: Array) -> None:
+        """Add up what the steps of one epoch gave on batches whose examples weigh so much."""
         p = self.progress
-        for loss, metric in zip(losses, metrics, strict=True):
+        for loss, metric, amount in zip(losses, metrics, amounts.tolist(), strict=True):
             p.step += 1
-            p.loss_sum += loss * size
+            p.loss_sum += loss * amount
+            p.weight_sum += amount
             p.metric_sum += metric
+
+    @property
+    def _mean_loss(self) -> float:
+        """The mean loss of the epoch so far, 0 while no example has counted."""
+        p = self.progress
+        return p.loss_sum / p.weight_sum if p.weight_sum else 0.0
 
     def _scan(self, rows: Array, started: float) -> tuple[Array, Array]:
         """Take a step on the rows with the numbers in each line; return losses and metrics, all finite."""
@@ -567,7 +641,7 @@ class Training:
     def _step_done(self) -> StepDone:
         p = self.progress
         examples = min(p.step * self.batch_size, len(self.inputs))
-        values = {"loss": p.loss_sum / examples}
+        values = {"loss": self._mean_loss}
         if self.objective.classifies:
             values["accuracy"] = p.metric_sum / (examples * self.objective.answers(self.targets[:1]))
         return StepDone(p.epoch + 1, self.epochs, p.step, self.steps, examples, values)
@@ -577,23 +651,28 @@ class Training:
         seen = min(p.step * self.batch_size, len(order))
         scale = self.scale if seen == len(order) else self.objective.scale(self.targets[order[:seen]])
         values = {
-            "loss": p.loss_sum / seen,
+            "loss": self._mean_loss,
             self.objective.metric_name: self.objective.finish(p.metric_sum, scale),
         }
-        if self.validation is not None:
-            inputs, targets = self.validation
-            found, outputs = _score(self.model, self.objective, inputs, targets)
-            found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
-            values |= {f"validation_{name}": value for name, value in found.items()}
+        values |= self.validate()
         values["seconds"] = seconds
         p.rows.append(values)
-        p.epoch, p.step, p.loss_sum, p.metric_sum = p.epoch + 1, 0, 0.0, 0.0
+        p.epoch, p.step, p.loss_sum, p.weight_sum, p.metric_sum = p.epoch + 1, 0, 0.0, 0.0, 0.0
         improved = self._is_best()
         if improved:
             p.best_epoch = p.epoch
             if self.patience is not None:
                 p.best = self.model.state_dict()
         return EpochDone(p.epoch, self.epochs, values, improved)
+
+    def validate(self) -> dict[str, float]:
+        """Return loss and metrics on the validation data as they stand in a row of the History, or nothing."""
+        if self.validation is None:
+            return {}
+        inputs, targets, weights = self.validation
+        found, outputs = _score(self.model, self.objective, inputs, targets, weights)
+        found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
+        return {f"validation_{name}": value for name, value in found.items()}
 
     def _is_best(self) -> bool:
         if self.validation is None:
@@ -614,8 +693,11 @@ class Training:
         """Return the settings that a checkpoint must share with the training that goes on from it."""
         parameters = {name: describe(tensor) for name, tensor in self.model._state().items()}
         digests = {"data": _digest(self.inputs.x, self.targets)}
+        if self.weights is not None:
+            digests["sample_weight"] = _digest(self.weights)
         if self.validation is not None:
-            digests["validation data"] = _digest(self.validation[0].x, self.validation[1])
+            held, targets, weights = self.validation
+            digests["validation data"] = _digest(held.x, targets, *([] if weights is None else [weights]))
         return {
             "model": repr(self.model),
             "parameters": parameters,
@@ -650,6 +732,7 @@ class Training:
             "epoch": p.epoch,
             "step": p.step,
             "loss_sum": p.loss_sum,
+            "weight_sum": p.weight_sum,
             "metric_sum": p.metric_sum,
             "rows": p.rows,
             "best_epoch": p.best_epoch,
@@ -684,6 +767,7 @@ class Training:
                 _expect(document, "epoch", int),
                 _expect(document, "step", int),
                 _expect(document, "loss_sum", float),
+                _expect(document, "weight_sum", float),
                 _expect(document, "metric_sum", float),
                 [{name: _expect(row, name, float) for name in row} for row in _expect(document, "rows", list)],
                 _expect(document, "best_epoch", int),
@@ -723,7 +807,7 @@ def _check_trains(optimizer: Optimizer, model: Module) -> None:
 
 
 @contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
+def deferred_interrupt() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C inside the block into an Event, so that no step is cut in half; a second one interrupts.
 
     A handler of the caller's own hears of it when the block has ended in order.
@@ -759,7 +843,7 @@ def fit(
     optimizer: Optimizer | None = None,
     epochs: int = 5,
     batch_size: int = 32,
-    validation: Data | None = None,
+    validation: WeightedData | None = None,
     engine: str = "native",
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -771,6 +855,7 @@ def fit(
     schedule: str | Schedule | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
+    sample_weight: Any = None,
 ) -> History:
     """Train `model` on `data`, a Dataset or a pair of arrays (x, y), and return the curves.
 
@@ -781,6 +866,10 @@ def fit(
     `validation` is looked at after each epoch; with `patience`, training ends when the validation loss has not improved
     for so many epochs, and the weights of the best epoch come back. `metrics` are functions of (outputs, targets) on
     the validation data. `callbacks` are called with each StepDone and EpochDone, and may raise StopTraining.
+
+    `sample_weight`, of shape (examples,), says how much each example counts: the loss of a batch, and that of the
+    History, is Σ wᵢ lᵢ / Σ wᵢ. The accuracy and R² count each example once. Validation data may bring weights of its
+    own: (x, y, weights).
 
     `checkpoint` is a folder: what is learned is kept there, and the same call goes on where an earlier one was ended.
     Ctrl-C ends the training after the step at hand; the model keeps what it learned, and `History.interrupted` is True.
@@ -806,6 +895,7 @@ def fit(
         schedule=schedule,
         shuffle=shuffle,
         drop_last=drop_last,
+        sample_weight=sample_weight,
     )
     if callable(callbacks):
         raise OptionError("callbacks is a list of functions; put the one into a list")
@@ -818,7 +908,7 @@ def fit(
         if (folder / CHECKPOINT_FILE).exists():
             training.load_checkpoint(folder, identity, seed)
     saved = -math.inf
-    with _deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
+    with deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
         try:
             for event in training.run(stepwise=bool(callbacks)):
                 report(event)

@@ -11,6 +11,7 @@ from nissl.nn.losses import (
     huber_loss,
     l1_loss,
     mse_loss,
+    poisson_loss,
     sum_squared_error,
 )
 from nissl.nn.module import Buffer, Module, Parameter, Parameters, Sequential
@@ -46,5 +47,6 @@ __all__ = [
     "init",
     "l1_loss",
     "mse_loss",
+    "poisson_loss",
     "sum_squared_error",
 ]
