@@ -11,8 +11,9 @@ from nissl import nn, storage
 from nissl.cli.model_files import CLASS_LOSSES, SavedModel, model_argument, open_model
 from nissl.cli.options import Name, write_json
 from nissl.errors import DataError
-from nissl.exchange.onnx import OPSET, make_onnx, write_onnx
+from nissl.exchange.onnx import OPSET, followed_by, make_onnx, make_table_onnx, write_onnx
 from nissl.objective import last_layer
+from nissl.tables.model import NOTE
 from nissl.tensor import Tensor
 
 
@@ -53,15 +54,28 @@ def command(
     An ONNX model takes x of shape (batch, ...), the batch of any size, as numbers: bytes from 0 to 255, as pictures
     have them, must be scaled into [0, 1] first, as nissl predict does. It gives y, what the model gives: for a
     classifier logits, or with --probabilities a probability for each class (for one output, that of the second class).
+    The model of a table takes its columns, each of shape (batch, 1): numbers (NaN where missing), texts ('' where
+    missing), dates as days since 1970-01-01. It gives probabilities, or numbers in their own units, in any case.
+
     What was noted about the model, such as the names of its classes, is in the metadata.
     """
     saved = open_model(model)
     path = out or Path(model).with_suffix(f".{to}")
     if path.exists() and path.samefile(model):
         raise click.UsageError(f"--out is MODEL itself, which would be lost; choose another file than {path}")
-    exported = with_probabilities(saved, model) if probabilities else saved.model
     notes = storage.load_notes(model)
-    document = make_onnx(exported, input_shape=input_shape or saved.input_shape, opset=opset, notes=notes)
+    if saved.table is not None:
+        if input_shape is not None:
+            raise click.UsageError(
+                "MODEL was trained on a table, whose columns are the inputs; leave out --input-shape"
+            )
+        if probabilities and saved.table.target.task == "regression":
+            raise click.UsageError("--probabilities is for classes, but MODEL predicts numbers")
+        del notes[NOTE]  # what the nodes do
+        document = make_table_onnx(saved.table, opset=opset, notes=notes)
+    else:
+        exported = with_probabilities(saved, model) if probabilities else saved.model
+        document = make_onnx(exported, input_shape=input_shape or saved.input_shape, opset=opset, notes=notes)
     write_onnx(document, path)
     inputs, outputs = map(_kind, document.graph.input), map(_kind, document.graph.output)
     size = path.stat().st_size
@@ -80,8 +94,7 @@ def with_probabilities(saved: SavedModel, path: str) -> nn.Module:
         raise DataError(f"{path} was trained with {saved.loss}: its outputs are numbers, not classes")
     if isinstance(last_layer(saved.model), nn.Softmax | nn.Sigmoid):
         return saved.model
-    layers = saved.model if isinstance(saved.model, nn.Sequential) else [saved.model]  # keeps the parameters' paths
-    return nn.Sequential(*layers, nn.Sigmoid() if "binary" in str(saved.loss) else _Probabilities())
+    return followed_by(saved.model, nn.Sigmoid() if "binary" in str(saved.loss) else _Probabilities())
 
 
 class _Probabilities(nn.Module):
@@ -97,7 +110,8 @@ def _kind(value: Any) -> dict[str, Any]:
 
     kind = value.type.tensor_type
     shape = [n.dim_value if n.HasField("dim_value") else n.dim_param or None for n in kind.shape.dim]
-    return {"name": value.name, "dtype": helper.tensor_dtype_to_np_dtype(kind.elem_type).name, "shape": shape}
+    dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    return {"name": value.name, "dtype": "text" if dtype == "object" else dtype, "shape": shape}
 
 
 def _in_words(kind: dict[str, Any]) -> str:

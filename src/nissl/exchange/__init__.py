@@ -1,1 +1,1 @@
-"""Models leave: ONNX, which other programs run (onnx, written with the nodes of onnx_nodes)."""
+"""Models leave: ONNX, which other programs run (onnx; nodes in onnx_nodes, columns of tables in onnx_tables)."""

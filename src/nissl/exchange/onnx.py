@@ -23,6 +23,7 @@ from nissl.graph.passes import without_dead_code
 from nissl.graph.trace import Trace
 from nissl.nn.module import Module
 from nissl.storage import as_json
+from nissl.tables import TableModel
 from nissl.tensor import Tensor, wrap
 from nissl.training import in_mode, model_dtype
 from nissl.version import __version__
@@ -38,24 +39,30 @@ OPSET = 18
 # Traced for each of these. 1 is where broadcasting and squeezing could go another way.
 BATCH_SIZES = (1, 2, 3, 5)
 
+ML = ("ai.onnx.ml", 3)  # operators on texts, for tables; its version in ONNX 1.13
+
 LARGEST = 2**31 - 1  # bytes that a protobuf message, which an ONNX file is, can have
 
 
 def export_onnx(
-    model: Module,
+    model: Module | TableModel,
     path: PathLike,
     *,
     input_shape: Sequence[int] | None = None,
     opset: int = OPSET,
-    input_name: str = "x",
-    output_name: str = "y",
+    input_name: str | None = None,
+    output_name: str | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the model, as it computes in evaluation mode, to an ONNX file.
 
-    It has one input of shape (batch, *input_shape), in the dtype of the model's parameters, and one output; the batch
-    may have any size. `input_shape` is the shape of one row, and need not be given where the first layer says it. The
-    parameters keep their paths as names. `notes`, anything JSON can hold, goes into the file's metadata.
+    It has one input, "x", of shape (batch, *input_shape), in the dtype of the model's parameters, and one output, "y";
+    the batch may have any size. `input_shape` is the shape of one row, and need not be given where the first layer says
+    it. The parameters keep their paths as names. `notes`, anything JSON can hold, goes into the file's metadata.
+
+    The model of a table has an input of shape (batch, 1) for each column, and its preprocessing is in the file: numbers
+    are float64, NaN where they are missing; categories are text; dates are days since 1970-01-01. Its output, named as
+    the target, holds probabilities, or numbers in their own units.
 
     What stands outside of the model is not in the file: bytes, which `ns.predict` scales into [0, 1], must be scaled by
     who runs it. For probabilities from a classifier that gives logits, export `nn.Sequential(model, nn.Softmax())`.
@@ -72,14 +79,21 @@ def export_onnx(
     ...     os.listdir(folder)
     ['iris.onnx']
     """
-    document = make_onnx(
-        model,
-        input_shape=input_shape,
-        opset=opset,
-        input_name=input_name,
-        output_name=output_name,
-        notes=notes,
-    )
+    if isinstance(model, TableModel):
+        if input_shape is not None or input_name is not None:
+            raise OptionError(
+                "export_onnx: the inputs of a model of a table are its columns; leave out input_shape and input_name"
+            )
+        document = make_table_onnx(model, opset=opset, output_name=output_name, notes=notes)
+    else:
+        document = make_onnx(
+            model,
+            input_shape=input_shape,
+            opset=opset,
+            input_name="x" if input_name is None else input_name,
+            output_name="y" if output_name is None else output_name,
+            notes=notes,
+        )
     write_onnx(document, path)
 
 
@@ -110,10 +124,9 @@ def make_onnx(
     """
     if not isinstance(model, Module):
         raise OptionError(f"export_onnx takes a Module first, got {type(model).__name__}")
-    try:
-        import onnx
-    except ImportError:
-        raise missing_package("onnx", "ONNX files are written") from None
+    _require_onnx()
+    import onnx
+
     from nissl.exchange.onnx_nodes import BATCH, Nodes
 
     newest = onnx.defs.onnx_opset_version()
@@ -131,7 +144,9 @@ def make_onnx(
     nodes.rows = before(nodes) if before else nodes.input(input_name, dtype, (BATCH, *shape))
     result = add_function(nodes, forwards, [nodes.rows], paths)
     nodes.output(result, output_name)
-    opset_ids = [onnx.helper.make_opsetid("", opset)]
+    opset_ids = [
+        onnx.helper.make_opsetid(name, version) for name, version in (("", opset), ML) if name in nodes.domains
+    ]
     document = onnx.helper.make_model(
         nodes.graph(type(model).__name__),
         opset_imports=opset_ids,
@@ -146,6 +161,41 @@ def make_onnx(
 
 def _as_text(note: Any) -> str:
     return note if isinstance(note, str) else json.dumps(note, ensure_ascii=False, default=as_json)
+
+
+def make_table_onnx(
+    model: TableModel, *, opset: int = OPSET, output_name: str | None = None, notes: Mapping[str, Any] | None = None
+) -> ModelProto:
+    """Return the ONNX model of a model of a table, with its preprocessing.
+
+    Each column is an input of shape (batch, 1): numbers as float64, NaN where they are missing; categories as text, as
+    in the file without blanks around them; dates as days since 1970-01-01. The output, named as the target unless told
+    otherwise, has shape (batch, classes), the probabilities, or (batch, 1), the number in its own units as float64.
+    """
+    _require_onnx()
+    from nissl.exchange.onnx_tables import add_preprocessing, answer_layer
+
+    prepare = model.preprocessor
+    return make_onnx(
+        followed_by(model.network, answer_layer(prepare)),
+        input_shape=(prepare.width,),
+        opset=opset,
+        output_name=prepare.target.name if output_name is None else output_name,
+        notes={"class names": list(prepare.target.classes)} | dict(notes or {}),
+        before=lambda nodes: add_preprocessing(nodes, prepare),
+    )
+
+
+def followed_by(model: Module, layer: Module) -> nn.Sequential:
+    """Return the model with a layer behind it; the paths of a Sequential's parameters stay what they are."""
+    return nn.Sequential(*(model if isinstance(model, nn.Sequential) else [model]), layer)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise missing_package("onnx", "ONNX files are written") from None
 
 
 def row_shape(model: Module, given: Sequence[int] | None = None) -> tuple[int, ...]:

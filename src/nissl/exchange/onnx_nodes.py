@@ -65,6 +65,7 @@ class Nodes:
         self.inputs: list[onnx.ValueInfoProto] = []
         self.outputs: list[onnx.ValueInfoProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.domains = {""}  # of operators: those of ONNX itself; others are kept beside them
         self.scope = ""
         self.taken = set(taken)
         self.known: dict[Any, str] = {}  # what was made already, to be used again
@@ -90,6 +91,7 @@ class Nodes:
         operands = [x.name if isinstance(x, Value) else x for x in inputs]
         number = name.rpartition("_")[2]
         path = f"{self.scope}/{kind}_{number}".removeprefix("/")
+        self.domains.add(attributes.get("domain", ""))
         self.nodes.append(helper.make_node(kind, operands, [name], name=path, **attributes))
         return name
 
