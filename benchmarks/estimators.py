@@ -1,0 +1,73 @@
+"""`NeuralNetClassifier` beside scikit-learn's `MLPClassifier`, with the same settings, on pictures and on a table."""
+
+import statistics
+import time
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+
+from benchmarks.results import Row, duration
+from nissl import datasets
+from nissl.sklearn import NeuralNetClassifier
+
+REPETITIONS, EPOCHS = 3, 10
+MOST_OF_FIT, MOST_OF_PREDICT = 1 / 4, 1.0
+# All else is scikit-learn's default; the last two let both go through all epochs.
+SETTINGS = {"max_iter": EPOCHS, "tol": 0.0, "n_iter_no_change": EPOCHS}
+
+
+def pictures() -> tuple[np.ndarray, ...]:
+    train, test = datasets.load("fashion-mnist")
+    rows = (part.x.reshape(len(part), -1) for part in (train, test))
+    return *rows, train.y, test.y
+
+
+def table() -> tuple[np.ndarray, ...]:
+    x, y = make_classification(100_000, 20, n_informative=12, n_redundant=4, n_clusters_per_class=4, random_state=0)
+    return tuple(train_test_split(x.astype(np.float32), y, test_size=0.2, random_state=0))
+
+
+def measure() -> Iterator[Row]:
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    for title, data in (("Fashion-MNIST", pictures()), ("a table of 100,000 × 20", table())):
+        x, x_test, y, y_test = data
+        found: dict[type, list[tuple[float, float, float]]] = {NeuralNetClassifier: [], MLPClassifier: []}
+        for seed in range(REPETITIONS + 1):  # the first is slow, as all is compiled in it
+            for kind, times in found.items():
+                estimator = kind(random_state=seed, **SETTINGS)
+                start = time.perf_counter()
+                estimator.fit(x, y)
+                middle = time.perf_counter()
+                right = estimator.predict(x_test) == y_test
+                times.append((middle - start, time.perf_counter() - middle, right.mean()))
+        ours, theirs = (np.array(times) for times in found.values())
+        first = ours[0, 0]
+        (fit, predict, score), (their_fit, their_predict, their_score) = (
+            np.median(times[1:], axis=0) for times in (ours, theirs)
+        )
+        fits, predictions = (statistics.median(ours[1:, i] / theirs[1:, i]) for i in (0, 1))
+        yield Row(
+            f"fit, {EPOCHS} epochs of {title}",
+            f"{duration(fit)} (first {duration(first)}), MLPClassifier {duration(their_fit)}",
+            f"≤ {MOST_OF_FIT} ×",
+            fits <= MOST_OF_FIT,
+            f"{fits:.3f} ×",
+        )
+        yield Row(
+            f"test score on {title}",
+            f"{score:.4f}, MLPClassifier {their_score:.4f}",
+            "≥ its score",
+            score >= their_score,
+        )
+        yield Row(
+            f"predict, {len(x_test):,} rows of {title}",
+            f"{duration(predict)}, MLPClassifier {duration(their_predict)}",
+            f"≤ {MOST_OF_PREDICT:g} ×",
+            predictions <= MOST_OF_PREDICT,
+            f"{predictions:.3f} ×",
+        )
