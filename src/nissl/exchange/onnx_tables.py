@@ -47,7 +47,8 @@ def add_preprocessing(nodes: Nodes, prepare: Preprocessor) -> str:
     nodes.scope = "Preprocessing"
     numbers: list[str] = []
     codes: list[str] = []
-    levels = zip(prepare.levels, prepare.others, strict=True)
+    shared = [bool(others) for others in prepare.others]  # whether the rare categories have a column
+    levels = zip(prepare.levels, shared, strict=True)
     for column in prepare.columns:
         if column.kind == "number":
             numbers.append(nodes.input(column.name, np.float64, (BATCH, 1), "a number, NaN where it is missing"))
@@ -61,7 +62,7 @@ def add_preprocessing(nodes: Nodes, prepare: Preprocessor) -> str:
             text = nodes.input(column.name, np.str_, (BATCH, 1), f"{column.kind}, as text; '' where it is missing")
             codes.append(_code_of_text(nodes, text, column, *next(levels)))
     parts_of_rows = _numbers(nodes, numbers, prepare) if numbers else []
-    for code, known, other in zip(codes, prepare.levels, prepare.others, strict=True):
+    for code, known, other in zip(codes, prepare.levels, shared, strict=True):
         hit = nodes.add("Equal", code, nodes.constant(np.arange(len(known) + other)))
         parts_of_rows.append(nodes.add("Cast", hit, to=element_type(np.float32)))
     return nodes.add("Concat", *parts_of_rows, axis=1)
