@@ -23,6 +23,7 @@ LAYERS = [
     ["divergence", "training", "inspect"],
     ["experiments"],
     ["cli"],
+    ["__main__"],
 ]
 
 

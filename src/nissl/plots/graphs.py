@@ -73,6 +73,8 @@ def computational_graph(
     if not isinstance(tensor, Tensor):
         raise OptionError(f"computational_graph got {said(tensor)}; expected a Tensor, the result of operations")
     names = mapping("computational_graph", "names", names, "{name: Tensor}") if names else {}
+    if not all(isinstance(named, Tensor) for named in names.values()):
+        raise DataError(f"computational_graph got names = {said(names)}; expected {{name: Tensor}}")
     edges = gradient_flow(tensor)
     operations = len({id(edge.target) for edge in edges})
     if not 0 < operations <= MOST_OPERATIONS:
