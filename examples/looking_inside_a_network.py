@@ -12,7 +12,7 @@ from nissl import datasets, nn, optim, plots
 x, w, b = (ns.tensor(value, requires_grad=True) for value in (2.0, 0.5, -0.3))
 y = ns.tanh(w * x + b)
 y.backward()
-plots.save(plots.computational_graph(y, names={x: "x", w: "w", b: "b"}), "neuron.png")
+plots.save(plots.computational_graph(y, names={"x": x, "w": w, "b": b}), "neuron.png")
 print(f"y = {y.item():.4f}, dy/dw = {w.grad.item():.4f}")
 
 # Are the gradients right? Compare them with differences, in float64.

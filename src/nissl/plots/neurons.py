@@ -228,7 +228,8 @@ def network(
     axes.set_aspect("equal")
     places = [[(APART * i, 1.9 * ((n - 1) / 2 - j)) for j in range(n)] for i, n in enumerate(sizes)]
     for i, name in enumerate(names):
-        written = wrapped(plain(name, 30), TEXT, (APART - 0.2) * UNIT)
+        room = 2 if i in (0, len(names) - 1) else APART - 0.4  # the border is one unit from the first and the last
+        written = wrapped(plain(name, 30), TEXT, room * UNIT)
         axes.text(APART * i, tall / 2 + 1.0, written, ha="center", va="center", fontsize=TEXT)
     thickest = max(np.abs(matrix, where=np.isfinite(matrix), out=np.zeros(matrix.shape)).max() for matrix in matrices)
     for i, matrix in enumerate(matrices):
