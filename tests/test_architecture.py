@@ -25,6 +25,7 @@ LAYERS = [
     ["exchange"],
     ["experiments"],
     ["cli"],
+    ["__main__"],
 ]
 
 

@@ -395,3 +395,12 @@ def test_10_000_eager_steps_leave_nothing_behind():
         gc.enable()
     assert garbage == 0, "what a step makes goes at once, without a collection of garbage"
     assert grown < 100  # one object left behind in each step would be 10,000
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_step_that_vanishes_beside_an_element_is_refused(dtype):
+    x = np.array([0.0, 1.0], dtype)
+    message = f"step h = 1e-30, which vanishes beside the element 1 in {dtype}; take a larger one"
+    with pytest.raises(OptionError, match=message):
+        ns.numerical_gradient(lambda x: (x**2).sum(), x, 1e-30)
+    np.testing.assert_array_equal(x, [0, 1])

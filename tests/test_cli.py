@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tomllib
 import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from io import BytesIO, StringIO
@@ -237,6 +238,26 @@ def test_ctrl_c_before_and_after_the_training(monkeypatch, place):
     result = call("train", "xor", "--epochs", 1, "--out", "run")
     assert (result.status, result.out, result.err.splitlines()[-1]) == (130, "", "interrupted")
     assert os.path.exists("run/model.safetensors") == ("plots" in place)
+
+
+@pytest.mark.parametrize("module", ["nissl", "numpy", "nissl.cli", "nissl.cli.run_command"])
+def test_ctrl_c_while_modules_are_imported_is_one_word(module):
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    entry, main = project["scripts"]["nissl"].split(":")
+    code = f"""
+import sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+from {entry} import {main}
+{main}()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "run", "losses"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "interrupted")
 
 
 # Prediction

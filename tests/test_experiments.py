@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -208,3 +209,49 @@ def test_a_report_keeps_what_came_out():
 def test_the_package_holds_nothing_but_experiments_and_what_runs_them():
     names = {path.stem for path in Path(experiments.__file__).parent.glob("*.py")}
     assert names == {*catalog(), "__init__", "catalog", "pages", "report"}
+
+
+@pytest.mark.parametrize("place", ["file/below", "x" * 300, "new/" + "x" * 300])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(capsys, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(find("losses").module, "run", lambda report: pytest.fail("the experiment was run"))
+    status, out, err = run(capsys, "run", "losses", "--json", "--out", str(tmp_path / place))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert place.split("/")[-1] in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_was_there_stays(capsys, tmp_path, monkeypatch):
+    def fail(report):
+        raise OptionError("no such luck")
+
+    monkeypatch.setattr(find("losses").module, "run", fail)
+    (tmp_path / "old").mkdir()
+    assert run(capsys, "run", "losses", "--out", str(tmp_path / "old" / "new"))[0] == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["old"]
+
+
+def test_what_came_out_before_a_failure_is_one_json_document(capsys, tmp_path, monkeypatch):
+    def fail(report):
+        raise OptionError("no such luck")
+
+    monkeypatch.setattr("nissl.cli.run_command.catalog", lambda: {name: find(name) for name in ("descent", "losses")})
+    monkeypatch.setattr(find("losses").module, "run", fail)
+    status, out, err = run(capsys, "run", "all", "--json", "--out", str(tmp_path / "out"))
+    assert (status, err) == (1, "Error: no such luck\n")
+    assert [document["experiment"] for document in json.loads(out)["experiments"]] == ["descent"]
+    assert (tmp_path / "out" / "descent.png").exists()
+
+
+def test_a_softmax_that_overflows_in_part_is_not_what_is_expected():
+    assert find("softmax").run().rows[0].holds
+    assert not find("softmax").run({"spread": 50.0}).rows[0].holds
+
+
+@pytest.mark.parametrize("how", [["-m", "nissl"], ["-c", "import nissl.cli; nissl.cli.main()"]])
+def test_a_display_that_matplotlib_does_not_know_is_no_reason_to_fail(tmp_path, how):
+    environment = {**os.environ, "MPLBACKEND": "nonsense"}
+    command = [sys.executable, *how, "run", "losses", "--out", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "losses.png").exists()

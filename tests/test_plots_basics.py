@@ -78,11 +78,15 @@ def test_points_in_one_line_or_one_class_are_a_picture_too(tmp_path):
         (
             ({"f": lambda x: x}, SQUARE, [0, 1, 1, 0]),
             ShapeError,
-            r"'f' returned shape \(40401, 2\).*expected \(40401,\)",
+            r"'f' returned of shape \(40401, 2\).*expected \(40401,\)",
         ),
         (({"f": lambda x: x[:, 0] * 9}, SQUARE, [0, 1, 1, 0]), DataError, "scores outside 0 to 1"),
         (({"f": lambda x: x[:, 0] * np.nan}, SQUARE, [0, 1, 1, 0]), DataError, "scores outside 0 to 1"),
-        (({"f": lambda x: np.full(len(x), -1)}, SQUARE, [0, 1, 1, 0]), DataError, "below 0"),
+        (
+            ({"f": lambda x: np.full(len(x), -1)}, SQUARE, [0, 1, 1, 0]),
+            DataError,
+            "from -1 to -1.*whole numbers from 0",
+        ),
         (({"f": len}, SQUARE, [0, 1, 1]), ShapeError, r"classes of shape \(3,\) for 4 points"),
         (({"f": len}, SQUARE, [0, 0.5, 1, 1]), DataError, "whole numbers from 0"),
         (({"f": len}, SQUARE, {"g": [0, 0, 1, 1]}), DataError, "no classes for the panel 'f', only for g"),

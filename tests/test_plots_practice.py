@@ -52,7 +52,7 @@ def test_scatter_marks_the_highest_and_says_what_the_colour_is():
         (lambda: plots.weight_images(np.full((1, 2, 2), np.nan)), DataError, "diverge"),
         (lambda: plots.scatter([1], [1, 2], [1]), ShapeError, r"\(1,\), \(2,\), \(1,\)"),
         (lambda: plots.scatter([], [], []), ShapeError, r"\(0,\)"),
-        (lambda: plots.scatter([1], [1], [np.nan]), DataError, "no colour"),
+        (lambda: plots.scatter([1], [1], [np.nan]), DataError, "no place or colour"),
     ],
 )
 def test_what_cannot_be_drawn_is_explained(draw, kind, message):

@@ -280,7 +280,7 @@ def numerical_gradient(
     `f` is given what `x` is: a Tensor if `x` is one, else an array. Arrays and Tensors that `f` reads elsewhere, such
     as the weights of a layer, work too if they are passed as `x`: the elements are changed in place one by one, and are
     as they were when this returns, also if `f` raises. Each difference is divided by the step that was really taken,
-    which in float32 differs from 2h.
+    which in float32 differs from 2h. Raises OptionError if h vanishes beside an element, so that no step is taken.
 
     >>> numerical_gradient(lambda x: (x**2).sum(), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
@@ -295,10 +295,16 @@ def numerical_gradient(
     result = np.zeros(values.shape)
     for place in np.ndindex(values.shape):
         before = values[place]
+        above, below = values.dtype.type(before + h), values.dtype.type(before - h)
+        if above == below:
+            raise OptionError(
+                f"numerical_gradient got a step h = {h:g}, which vanishes beside the element {before:g} "
+                f"in {values.dtype}; take a larger one, such as 1e-4"
+            )
         try:
-            values[place] = above = values.dtype.type(before + h)
+            values[place] = above
             f_above = _number(f(values))
-            values[place] = below = values.dtype.type(before - h)
+            values[place] = below
             f_below = _number(f(values))
         finally:
             values[place] = before

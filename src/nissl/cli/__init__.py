@@ -52,6 +52,8 @@ def commands() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    # Pictures are written to files; matplotlib would fail over the name of a display that it does not know.
+    os.environ.pop("MPLBACKEND", None)
     sys.exit(run(arguments))
 
 

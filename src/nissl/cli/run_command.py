@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +61,8 @@ def _command(experiment: Experiment) -> click.Command:
     ]
 
     def callback(out: Path, as_json: bool, **chosen: Any) -> None:
-        document = _run(experiment, out, chosen, quiet=as_json)
+        with _folder(out):
+            document = _run(experiment, out, chosen, quiet=as_json)
         if as_json:
             write_json(document)
 
@@ -67,12 +72,32 @@ def _command(experiment: Experiment) -> click.Command:
 
 def _run_all(out: Path, as_json: bool) -> None:
     documents = []
-    for experiment in catalog().values():
-        documents.append(_run(experiment, out, {}, quiet=as_json))
-        if not as_json:
-            click.echo()
-    if as_json:
-        write_json({"experiments": documents})
+    try:
+        with _folder(out):
+            for experiment in catalog().values():
+                documents.append(_run(experiment, out, {}, quiet=as_json))
+                if not as_json:
+                    click.echo()
+    finally:  # if one fails, what came out of those before it is not lost
+        if as_json and documents:
+            write_json({"experiments": documents})
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make a folder and see that it can be written to, before the work; take it away again if nothing came into it."""
+    new = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            tempfile.TemporaryFile(dir=path).close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        yield
+    finally:
+        for folder in new:  # asked by os.path, for which a name that is too long is no error
+            if os.path.isdir(folder) and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _run(experiment: Experiment, out: Path, options: dict[str, Any], quiet: bool) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, OptionError, ShapeError
+from nissl.plots.checks import Array, check_shape, names, numbers, real_numbers
 from nissl.plots.style import (
     POINTS,
+    SKY,
     SMALL,
     TEXT,
     TITLE,
     VERMILLION,
-    Array,
     message,
     new_figure,
     plain,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_MISTAKES = 25
+MOST_EXAMPLES = 2**53  # which float64 counts exactly
 
 
 def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
@@ -41,12 +43,11 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     >>> figure.axes[0].get_title()
     'Confusion matrix: 93 of 100 right (93.0 %)'
     """
-    counts = _checked_counts(matrix, class_names)
-    names = [plain(name, 24) for name in class_names]
-    classes = len(names)
+    counts, written = _checked_counts(matrix, class_names)
+    classes = len(written)
     side = min(max(8, 0.45 * classes), 13.5)  # of the matrix, in inches
     cell = POINTS * side / classes
-    longest = max(text_width(name, TEXT) for name in names)
+    longest = max(text_width(name, TEXT) for name in written)
     rotated = longest > 0.9 * cell
     below = longest * sin(np.pi / 4) if rotated else TEXT
     figure = new_figure(side + longest / POINTS + 2, side + below / POINTS + 1.2)
@@ -56,7 +57,7 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     _draw_cells(figure, axes, shares)
     _write_counts(axes, counts, shares, cell)
     ticks = np.arange(0, classes, ceil(1.3 * TEXT / cell))  # every class, unless the names would touch
-    shown = [names[tick] for tick in ticks]
+    shown = [written[tick] for tick in ticks]
     slant: dict[str, Any] = {"rotation": 45, "horizontalalignment": "right", "rotation_mode": "anchor"}
     axes.set_xticks(ticks, shown, fontsize=TEXT, **(slant if rotated else {}))
     axes.set_yticks(ticks, shown, fontsize=TEXT)
@@ -68,22 +69,24 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     return figure
 
 
-def _checked_counts(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Array:
-    counts = np.asarray(matrix)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.size == 0:
+def _checked_counts(matrix: npt.ArrayLike, class_names: Sequence[str]) -> tuple[Array, list[str]]:
+    hint = ", true classes down, predicted ones across"
+    counts = numbers("confusion_matrix", "a matrix", matrix, ("classes", "classes"), hint=hint)
+    if counts.shape[0] != counts.shape[1]:
+        raise ShapeError(f"confusion_matrix got a matrix of shape {counts.shape}; expected (classes, classes){hint}")
+    written = [plain(name, 24) for name in names("confusion_matrix", "class_names", class_names)]
+    if len(written) != len(counts):
         raise ShapeError(
-            f"confusion_matrix got a matrix of shape {counts.shape}; expected (classes, classes), "
-            "true classes down, predicted ones across"
-        )
-    if len(class_names) != len(counts):
-        raise ShapeError(
-            f"confusion_matrix got {len(class_names)} class names for a matrix of shape {counts.shape}; "
+            f"confusion_matrix got {len(written)} class names for a matrix of shape {counts.shape}; "
             "it needs one name a row"
         )
-    # NaN fails both comparisons too.
-    if not np.all((counts >= 0) & (counts == np.floor(counts))):
-        raise DataError("confusion_matrix needs counts, which are whole numbers from 0; it works out the shares itself")
-    return counts.astype(np.int64)
+    # NaN and infinity fail this too.
+    if not (np.all((counts >= 0) & (counts == np.floor(counts))) and counts.sum() <= MOST_EXAMPLES):
+        raise DataError(
+            "confusion_matrix needs counts, which are whole numbers from 0, of at most 2⁵³ examples; "
+            "it works out the shares itself"
+        )
+    return counts.astype(np.int64), written
 
 
 def _draw_cells(figure: Figure, axes: Axes, shares: Array) -> None:
@@ -132,30 +135,35 @@ def mistakes(
 
     `images` has shape (n, height, width); `true_names` and `predicted_names` say n class names, `confidences` n
     probabilities of the predicted classes. Right answers may be among them and are left out. One grey scale, from the
-    least to the greatest value, serves all images.
+    least to the greatest value, serves all images; pixels that are NaN or infinite are blue.
 
     >>> figure = mistakes(np.zeros((2, 8, 8)), ["3", "7"], ["8", "7"], [0.97, 0.99])
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['true 3', 'predicted 8, 97 %']
     """
-    pixels, certainty = _checked_answers(images, true_names, predicted_names, confidences)
-    wrong = [i for i in range(len(pixels)) if true_names[i] != predicted_names[i]]
+    from matplotlib import colormaps
+
+    pixels, true, predicted, certainty = _checked_answers(images, true_names, predicted_names, confidences)
+    wrong = [i for i in range(len(pixels)) if true[i] != predicted[i]]
     chosen = sorted(wrong, key=lambda i: -certainty[i])[:MOST_MISTAKES]
     if not chosen:
         return message("No mistakes were found.")
 
-    said = [f"true {plain(true_names[i], 20)}" for i in chosen]
-    answered = [f"predicted {plain(predicted_names[i], 20)}, {100 * certainty[i]:.0f} %" for i in chosen]
+    said = [f"true {plain(true[i], 20)}" for i in chosen]
+    answered = [f"predicted {plain(predicted[i], 20)}, {100 * certainty[i]:.0f} %" for i in chosen]
     width = max(1.5, max(text_width(text, SMALL) for text in said + answered) / POINTS + 0.25)
     columns = len(chosen) if len(chosen) <= 4 else ceil(sqrt(len(chosen)))
     rows = ceil(len(chosen) / columns)
     figure = new_figure(max(width * columns, 5.5), 2.1 * rows + 0.6)
     what = "The mistakes" if len(chosen) == len(wrong) else f"{len(chosen)} of {len(wrong):,} mistakes"
     figure.suptitle(f"{what}, the most confident first", fontsize=TITLE)
-    shown = pixels[chosen]
+    shown = numbers("mistakes", "images", pixels[chosen], ("n", "height", "width"))
+    shown = np.ma.masked_invalid(shown)
+    darkest, brightest = (0.0, 1.0) if shown.mask.all() else (shown.min(), shown.max())
+    greys = colormaps["gray"].with_extremes(bad=SKY)
     for position, image in enumerate(shown):
         axes = figure.add_subplot(rows, columns, position + 1)
-        axes.imshow(image, cmap="gray", vmin=shown.min(), vmax=shown.max(), interpolation="nearest")
+        axes.imshow(image, cmap=greys, vmin=darkest, vmax=brightest, interpolation="nearest")
         axes.set_axis_off()
         _write_above(axes, said[position], lines_up=1)
         _write_above(axes, answered[position], lines_up=0, color=VERMILLION)
@@ -164,27 +172,24 @@ def mistakes(
 
 def _checked_answers(
     images: npt.ArrayLike, true_names: Sequence[str], predicted_names: Sequence[str], confidences: npt.ArrayLike
-) -> tuple[Array, Array]:
-    pixels, certainty = np.asarray(images), np.asarray(confidences, float)
-    if pixels.ndim != 3:
+) -> tuple[Array, list[Any], list[Any], Array]:
+    pixels = real_numbers("mistakes", "images", images)  # which stay as they are, since only few are drawn
+    hint = ". Features that are no image cannot be drawn; flattened images have to be reshaped first"
+    no_images = pixels.ndim == 3 and len(pixels) == 0
+    check_shape("mistakes", "images", pixels, ("n", "height", "width"), empty=no_images, hint=hint)
+    true, predicted = names("mistakes", "true_names", true_names), names("mistakes", "predicted_names", predicted_names)
+    certainty = numbers("mistakes", "confidences", confidences, ("n",), empty=no_images)
+    if len({len(pixels), len(true), len(predicted), len(certainty)}) > 1:
         raise ShapeError(
-            f"mistakes got images of shape {pixels.shape}; expected (n, height, width). "
-            "Features that are no image cannot be drawn; flattened images have to be reshaped first"
-        )
-    lengths = (len(pixels), len(true_names), len(predicted_names), certainty.size)
-    if len(set(lengths)) > 1 or certainty.ndim != 1:
-        raise ShapeError(
-            "mistakes got {} images, {} true names, {} predicted names and confidences of shape {}; ".format(
-                *lengths[:3], certainty.shape
-            )
-            + "expected one of each an example"
+            f"mistakes got {len(pixels)} images, {len(true)} true names, {len(predicted)} predicted names and "
+            f"{len(certainty)} confidences; expected one of each an example"
         )
     if not np.all((certainty >= 0) & (certainty <= 1)):
         raise OptionError(
             f"mistakes got confidences from {certainty.min():g} to {certainty.max():g}; "
             "expected probabilities between 0 and 1"
         )
-    return pixels, certainty
+    return pixels, true, predicted, certainty
 
 
 def _write_above(axes: Axes, text: str, *, lines_up: int, **style: Any) -> None:

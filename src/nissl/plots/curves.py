@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError, ShapeError
+from nissl.errors import DataError, OptionError, ShapeError
+from nissl.plots.checks import Array, check_above_zero, log_axes, mapping, numbers, said
 from nissl.plots.style import (
     BLUE,
     COLOURS,
+    MOST_IN_LEGEND,
     POINTS,
+    SMALL,
     TEXT,
-    TITLE,
     VERMILLION,
-    Array,
+    add_legend,
+    add_title,
     new_figure,
     plain,
-    text_width,
     tidy,
     whole_numbers,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ LINES = {  # name: colour, marker
 }
 MOST_MARKERS = 30
 MARKERS = "osD^vP*"  # in the order in which lines take them
+DASHES = ("-", "--", ":", "-.")  # of the first lines, one for each colour, of the next, and so on
+PANEL_WIDTH, PANEL_HEIGHT = 4.4 * POINTS, 3.4 * POINTS  # which texts beside a panel may take
 
 
 class HasCurves(Protocol):
@@ -56,13 +61,11 @@ def learning_curves(curves: Mapping[str, npt.ArrayLike] | HasCurves, *, title: s
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['loss', 'accuracy (%)']
     """
-    if not isinstance(curves, Mapping):
-        curves = {name: curve for name, curve in curves.curves.items() if name != "seconds"}
-    panels = _panels(curves)
+    panels = _panels(_curves(curves))
     columns = min(2, len(panels))
     rows = ceil(len(panels) / columns)
     figure = new_figure(6.4 * columns, 4.2 * rows + 0.5)
-    figure.suptitle(plain(title or "Learning curves", 80), fontsize=TITLE)
+    add_title(figure, title or "Learning curves", 80)
     for position, (metric, lines) in enumerate(panels.items(), start=1):
         _draw_lines(figure.add_subplot(rows, columns, position), metric, lines)
     return figure
@@ -82,23 +85,24 @@ def lines(
     """Draw lines over a common x, a panel for each entry of `panels`, in which each line has its name and colour.
 
     `x` has shape (points,) and counts from 0 unless given; each line has shape (points,) too. A name has the same
-    colour in all panels, and one legend below explains them. `markers` marks the points. `log` says which axes
-    are logarithmic: "x", "y", "xy" or none. With `same_y` all panels have the y axis of the largest range, so that
-    their lines compare.
+    colour in all panels, and one legend below explains them, at most 28. `markers` marks the points. NaN and infinity
+    leave a gap, and a point between two gaps is marked in any case. `log` says which axes are logarithmic: "x", "y",
+    "xy" or none. With `same_y` all panels have the y axis of the largest range, so that their lines compare.
+
+    Raises DataError if nothing is finite, for numbers beyond ±1e300, and for 0 and less on a logarithmic axis.
 
     >>> figure = lines({"loss": {"SGD": [3.0, 2.0, 1.5], "Adam": [3.0, 1.0, 0.5]}})
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['SGD', 'Adam']
     """
-    arrays = {panel: {name: np.asarray(y, float) for name, y in curves.items()} for panel, curves in panels.items()}
-    lengths = {y.shape for curves in arrays.values() for y in curves.values()}
-    if len(lengths) != 1 or any(len(shape) != 1 for shape in lengths):
-        raise ShapeError(f"lines got arrays of shapes {sorted(lengths)}; expected (points,), the same for all lines")
-    ((points,),) = lengths
-    places = np.arange(points) if x is None else np.asarray(x, float)
-    if places.shape != (points,):
-        raise ShapeError(f"lines got x of shape {places.shape} for lines of {points} points")
+    log = log_axes("lines", log)
+    arrays = _line_arrays(panels)
+    points = len(next(iter(next(iter(arrays.values())).values())))
+    places = np.arange(points) if x is None else numbers("lines", "x", x, (points,))
+    _check_drawable(arrays, places, log)
     names = list(dict.fromkeys(name for curves in arrays.values() for name in curves))
+    if len(names) > MOST_IN_LEGEND:
+        raise OptionError(f"lines got {len(names)} names of lines; it can tell at most {MOST_IN_LEGEND} apart")
     columns = min(3, len(arrays))
     rows = ceil(len(arrays) / columns)
     figure = new_figure(max(4.6 * columns, 7), 3.8 * rows + 0.8)
@@ -110,13 +114,14 @@ def lines(
         first = first or axes
         for name, y in curves.items():
             number = names.index(name)
+            y = np.where(_drawn(places, y), y, np.nan)
             (handles[name],) = axes.plot(
                 places,
-                np.where(np.isfinite(y), y, np.nan),
-                "-" if number < len(COLOURS) else "--",
+                y,
+                DASHES[number // len(COLOURS)],
                 color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)] if markers else "",
                 linewidth=2,
+                **_marked(y, MARKERS[number % len(MARKERS)], everywhere=markers),
             )
         tidy(axes)
         if "x" in log:
@@ -127,22 +132,70 @@ def lines(
             axes.set_yscale("log")
         elif all(_are_whole(y) for y in curves.values()):
             axes.yaxis.set_major_locator(whole_numbers())
-        axes.set_title(plain(panel, 60), fontsize=TEXT)
-        axes.set_xlabel(x_label, fontsize=TEXT)
+        missing = [plain(name, 30) for name, y in curves.items() if not _drawn(places, y).any()]
+        if missing:
+            _say_in_corner(axes, f"not finite: {', '.join(missing)}")
+        axes.set_title(wrapped(plain(panel, 60), TEXT, PANEL_WIDTH), fontsize=TEXT)
+        axes.set_xlabel(wrapped(plain(x_label, 60), TEXT, PANEL_WIDTH), fontsize=TEXT)
         if (position - 1) % columns == 0:
-            axes.set_ylabel(y_label, fontsize=TEXT)
-    if title:
-        figure.suptitle(plain(title, 100), fontsize=TITLE)
+            axes.set_ylabel(wrapped(plain(y_label, 60), TEXT, PANEL_HEIGHT), fontsize=TEXT)
+    add_title(figure, title)
     if len(names) > 1:
-        figure.legend(
-            [handles[name] for name in names],
-            [plain(name, 30) for name in names],
-            loc="outside lower center",
-            ncols=_legend_columns([plain(name, 30) for name in names], POINTS * figure.get_figwidth()),
-            frameon=False,
-            fontsize=TEXT,
-        )
+        add_legend(figure, [handles[name] for name in names], names, most_columns=len(names))
     return figure
+
+
+def _line_arrays(panels: object) -> dict[Any, dict[Any, Array]]:
+    """Return the lines of each panel as arrays, all of one shape."""
+    arrays = {
+        panel: {
+            name: numbers("lines", f"the line {name!r} of {panel!r}", y, ("points",))
+            for name, y in mapping("lines", f"lines of {panel!r}", curves, "arrays by name").items()
+        }
+        for panel, curves in mapping("lines", "panels", panels, "{panel: {line: array}}").items()
+    }
+    shapes = {y.shape for curves in arrays.values() for y in curves.values()}
+    if len(shapes) > 1:
+        raise ShapeError(f"lines got arrays of shapes {sorted(shapes)}; expected (points,), the same for all lines")
+    return arrays
+
+
+def _check_drawable(panels: Mapping[Any, Mapping[Any, Array]], x: Array, log: str) -> None:
+    """Raise DataError if there is nothing to see, or something that has no place on a logarithmic axis."""
+    if "x" in log:
+        check_above_zero("lines", "x", x)
+    for panel, curves in panels.items():
+        for name, y in curves.items() if "y" in log else ():
+            check_above_zero("lines", f"the line {name!r} of {panel!r}", y)
+    if not any(_drawn(x, y).any() for curves in panels.values() for y in curves.values()):
+        raise DataError("lines got no point whose x and y are finite, so there is nothing to draw")
+
+
+def _drawn(x: Array, y: Array) -> npt.NDArray[np.bool_]:
+    """Return which points are drawn."""
+    there: npt.NDArray[np.bool_] = np.isfinite(x) & np.isfinite(y)
+    return there
+
+
+def _marked(y: Array, marker: str, *, everywhere: bool) -> dict[str, Any]:
+    """Return how the points of a line are marked: those without neighbours always, as no line leads there."""
+    there = np.isfinite(np.concatenate([[np.nan], y, [np.nan]]))
+    alone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:])
+    if everywhere or not alone.size:
+        return {"marker": marker if everywhere else ""}
+    return {"marker": marker, "markevery": alone.tolist()}
+
+
+def _say_in_corner(axes: Axes, text: str) -> None:
+    axes.text(
+        0.98,
+        0.97,
+        wrapped(text, SMALL, PANEL_WIDTH),
+        transform=axes.transAxes,
+        fontsize=SMALL,
+        horizontalalignment="right",
+        verticalalignment="top",
+    )
 
 
 def _are_whole(numbers: Array) -> bool:
@@ -151,21 +204,21 @@ def _are_whole(numbers: Array) -> bool:
     return bool(np.all(finite == np.round(finite)))
 
 
-def _legend_columns(names: Sequence[str], width: float) -> int:
-    """Return how many names fit side by side below a picture of a width in points.
-
-    >>> _legend_columns(["SGD", "Adam"], 500), _legend_columns(["a name of quite some length"] * 4, 300)
-    (2, 1)
-    """
-    column = max(text_width(name, TEXT) for name in names) + 5 * TEXT  # with the line before it and the gap after
-    return max(1, min(len(names), int((width + 2 * TEXT) / column)))
+def _curves(given: object) -> dict[str, npt.ArrayLike]:
+    """Return what a History or a mapping holds, by name."""
+    if not isinstance(given, Mapping) and isinstance(getattr(given, "curves", None), Mapping):
+        return {name: curve for name, curve in given.curves.items() if name != "seconds"}  # type: ignore[attr-defined]
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise DataError(f"learning_curves got {said(given)}; expected a History, or {{name: numbers of the epochs}}")
+    return dict(given)
 
 
 def _panels(curves: Mapping[str, npt.ArrayLike]) -> dict[str, dict[str, Array]]:
     """Return for each metric, the loss first and the accuracy second, its lines by name."""
-    arrays = {name: np.asarray(values, float) for name, values in curves.items()}
+    where = "learning_curves"
+    arrays = {name: numbers(where, f"the curve {name!r}", y, ("epochs",), empty=True) for name, y in curves.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
-    if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
+    if len(set(shapes.values())) > 1:
         raise ShapeError(f"learning_curves got shapes {shapes}; expected one number an epoch in each, all equally many")
     if not any(array.size for array in arrays.values()):
         raise DataError("learning_curves got no epochs, so there is nothing to draw; did the first epoch end?")
@@ -174,6 +227,9 @@ def _panels(curves: Mapping[str, npt.ArrayLike]) -> dict[str, dict[str, Array]]:
     for metric in sorted(metrics, key=lambda metric: (metric != "loss", metric != "accuracy")):
         twins = {"training": metric, "validation": f"validation_{metric}"}
         panels[metric] = {line: arrays[name] for line, name in twins.items() if name in arrays}
+    for share in panels.get("accuracy", {}).values():
+        if (np.abs(share - 0.5) > 0.5 + 1e-6)[np.isfinite(share)].any():
+            raise DataError("learning_curves got an accuracy outside 0 to 1; it comes as a share, not in percent")
     return panels
 
 
@@ -183,17 +239,17 @@ def _draw_lines(axes: Axes, metric: str, lines: Mapping[str, Array]) -> None:
     epochs = len(next(iter(drawn.values())))
     for name, y in drawn.items():
         colour, marker = LINES[name]
-        marker = marker if epochs <= MOST_MARKERS else ""
+        marks = _marked(y, marker, everywhere=epochs <= MOST_MARKERS)
         # A marker on the first or last epoch, or at 100 %, lies on the border: draw it whole.
-        axes.plot(np.arange(1, epochs + 1), y, color=colour, marker=marker, linewidth=2, label=name, clip_on=False)
+        axes.plot(np.arange(1, epochs + 1), y, color=colour, linewidth=2, label=name, clip_on=False, **marks)
 
     tidy(axes)
     axes.set_xlim((1, epochs) if epochs > 1 else (0.5, 1.5))
     axes.xaxis.set_major_locator(whole_numbers())
     axes.set_xlabel("epoch", fontsize=TEXT)
     scale = _set_y_scale(axes, metric, np.concatenate(list(drawn.values())))
-    label = {"accuracy": "accuracy (%)", "r2": "R²"}.get(metric, metric.replace("_", " "))
-    axes.set_ylabel(label + scale, fontsize=TEXT)
+    label = {"accuracy": "accuracy (%)", "r2": "R²"}.get(metric, plain(metric.replace("_", " "), 60))
+    axes.set_ylabel(wrapped(label + scale, TEXT, PANEL_HEIGHT), fontsize=TEXT)
     _label_line_ends(axes, drawn, "{:.1f} %" if in_percent else "{:.3g}")
 
 

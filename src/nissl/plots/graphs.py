@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nissl.autodiff import Edge, gradient_flow
-from nissl.errors import DataError
-from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, VERMILLION, Array, new_figure, plain, text_width
+from nissl.errors import DataError, OptionError
+from nissl.plots.checks import Array, mapping, said
+from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, VERMILLION, new_figure, plain, text_width
 from nissl.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ def computational_graph(
     >>> [text.get_text() for text in figure.axes[0].texts][:4]
     ['constant', 'x', '×', 'y']
     """
+    if not isinstance(tensor, Tensor):
+        raise OptionError(f"computational_graph got {said(tensor)}; expected a Tensor, the result of operations")
+    names = mapping("computational_graph", "names", names, "{name: Tensor}") if names else {}
+    if not all(isinstance(named, Tensor) for named in names.values()):
+        raise DataError(f"computational_graph got names = {said(names)}; expected {{name: Tensor}}")
     edges = gradient_flow(tensor)
     operations = len({id(edge.target) for edge in edges})
     if not 0 < operations <= MOST_OPERATIONS:
@@ -76,7 +82,7 @@ def computational_graph(
             f"computational_graph got a Tensor made by {operations} operations; it draws from 1 to {MOST_OPERATIONS}. "
             "Compiled functions print theirs: f.graph"
         )
-    layers = _layers(_places(tensor, edges, names or {}))
+    layers = _layers(_places(tensor, edges, names))
     for layer in layers:
         for place in layer:
             _measure(place)
@@ -131,7 +137,7 @@ def _places(result: Tensor, edges: Sequence[Edge], names: Mapping[str, Tensor]) 
 
     for edge in edges:
         join(edge.source, place_of(edge.target), "" if edge.gradient is None else _number(edge.gradient))
-    end = Place("result", (named.get(id(result), "y"),))
+    end = Place("result", (plain(named.get(id(result), "y"), 30),))
     named.pop(id(result), None)  # it stands in the last place, so the label need not say it again
     join(result, end, "1")
     return [*found.values(), end, *labels]

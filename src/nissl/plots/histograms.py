@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError, OptionError, unknown_name
-from nissl.plots.style import COLOURS, POINTS, SMALL, TEXT, TITLE, Array, new_figure, plain, text_width
+from nissl.errors import unknown_name
+from nissl.plots.checks import Array, Range, count, mapping, numbers, span
+from nissl.plots.style import COLOURS, POINTS, SMALL, TEXT, TITLE, new_figure, plain, text_width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Range = tuple[float, float]
 SHARED = ("all", "row", "none")
+MOST_BINS = 1000  # more than a panel has pixels
+PANEL = 2.2  # least width, in inches
 BAND = 0.04  # of its panel: how wide the bar of numbers is that are all equal
 
 
@@ -39,37 +41,48 @@ def histograms(
     >>> [axes.get_title() for axes in figure.axes]
     ['layer 1', 'layer 2']
     """
-    cells = {row: {name: np.asarray(values, float).ravel() for name, values in by.items()} for row, by in rows.items()}
-    if not any(by for by in cells.values()):
-        raise DataError("histograms got no arrays; expected {row: {column: array}}")
-    for row, by in cells.items():
-        for name, values in by.items():
-            if not values.size:
-                raise DataError(f"histograms got an array without numbers for {row!r}, {name!r}")
+    where = "histograms"
+    cells = {
+        row: {
+            name: numbers(where, f"the array {row!r}, {name!r}", values, None).ravel()
+            for name, values in mapping(where, f"arrays in the row {row!r}", by, "{column: array}").items()
+        }
+        for row, by in mapping(where, "arrays", rows, "{row: {column: array}}").items()
+    }
+    if x is not None:
+        x = span(where, "x", x)
     if shared not in SHARED:
         raise unknown_name("scale of histograms", shared, SHARED)
-    if bins < 1:
-        raise OptionError(f"histograms needs 1 bin or more, got {bins}")
+    bins = count(where, "bins", bins, most=MOST_BINS)
     columns = list(dict.fromkeys(name for by in cells.values() for name in by))
     everything = [values for by in cells.values() for values in by.values()]
-    figure, grid = _grid([plain(row, 24) for row in cells], [plain(name, 24) for name in columns], title)
-    for i, (by, colour) in enumerate(zip(cells.values(), cycle(COLOURS), strict=False)):
+    scales, corners = {}, {}
+    for row, by in cells.items():
+        for name, values in by.items():
+            together = {"all": everything, "row": list(by.values()), "none": [values]}[shared]
+            scales[row, name] = _scale(together) if x is None else x
+            corners[row, name] = _said(values, scales[row, name])
+    room = max(text_width(text, SMALL) for text in corners.values()) / POINTS + 0.2
+    figure, grid = _grid([plain(row, 24) for row in cells], [plain(name, 24) for name in columns], room, title)
+    for i, ((row, by), colour) in enumerate(zip(cells.items(), cycle(COLOURS), strict=False)):
         for j, name in enumerate(columns):
             if name not in by:
                 grid[i, j].set_visible(False)
                 continue
-            together = {"all": everything, "row": list(by.values()), "none": [by[name]]}[shared]
-            _draw(grid[i, j], by[name], x or _scale(together), bins, colour)
+            _draw(grid[i, j], by[name], scales[row, name], bins, colour, corners[row, name])
             if i == len(cells) - 1 or (x is None and shared != "all"):
-                _label_ends(grid[i, j], x or _scale(together))
+                _label_ends(grid[i, j], scales[row, name])
     return figure
 
 
-def _grid(rows: list[str], columns: list[str], title: str | None) -> tuple[Figure, Array]:
-    """Return a figure with a row and a column of panels for each name, and the panels."""
+def _grid(rows: list[str], columns: list[str], room: float, title: str | None) -> tuple[Figure, Array]:
+    """Return a figure with a row and a column of panels for each name, and the panels, of `room` inches or more."""
     left = max(text_width(name, TEXT) for name in rows) / POINTS + 0.3  # all in inches
-    top, bottom = (0.9 if title else 0.5), 0.4
-    width, height = left + 2.2 * len(columns), top + bottom + 1.15 * len(rows)
+    panel = max(PANEL, room, *(text_width(name, TEXT) / POINTS + 0.2 for name in columns))
+    width = left + panel * len(columns)
+    written = wrapped(plain(title, 100), TITLE, POINTS * width - 2 * TITLE) if title else ""
+    top, bottom = (0.9 + written.count("\n") * 1.2 * TITLE / POINTS if title else 0.5), 0.4
+    height = top + bottom + 1.15 * len(rows)
     figure = new_figure(width, height)
     # The usual layout engine tries each of many panels, which takes seconds; here all sizes are known.
     figure.set_layout_engine("none")
@@ -90,7 +103,7 @@ def _grid(rows: list[str], columns: list[str], title: str | None) -> tuple[Figur
             annotation_clip=False,
         )
     if title:
-        figure.suptitle(plain(title, 100), fontsize=TITLE, y=1 - 0.12 / height, verticalalignment="top")
+        figure.suptitle(written, fontsize=TITLE, y=1 - 0.12 / height, verticalalignment="top")
     return figure, grid
 
 
@@ -105,7 +118,7 @@ def _scale(arrays: list[Array]) -> Range:
     return (0.0 if 0 < low < BAND * high else low), high  # what begins almost at 0 begins there
 
 
-def _draw(axes: Axes, values: Array, x: Range, bins: int, colour: str) -> None:
+def _draw(axes: Axes, values: Array, x: Range, bins: int, colour: str, said: str) -> None:
     finite = values[np.isfinite(values)]
     low, high = x
     if finite.size and np.ptp(finite) <= BAND * (high - low) / 2:
@@ -118,11 +131,23 @@ def _draw(axes: Axes, values: Array, x: Range, bins: int, colour: str) -> None:
     room = 0.03 * (high - low)
     axes.set(xlim=(low - room, high + room), ylim=(0, 1.35), xticks=[], yticks=[])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    outside = len(finite) - int(((finite >= low) & (finite <= high)).sum())
-    said = [f"std {_short(float(finite.std()))}"] if finite.size else []
+    axes.text(0.98, 0.97, said, transform=axes.transAxes, fontsize=SMALL, ha="right", va="top")
+
+
+def _said(values: Array, x: Range) -> str:
+    """Return what the corner of a panel tells of its numbers."""
+    finite = values[np.isfinite(values)]
+    outside = len(finite) - int(((finite >= x[0]) & (finite <= x[1])).sum())
+    said = [f"std {_short(_deviation(finite))}"] if finite.size else []
     said += [f"{outside:,} outside"] if outside else []
     said += [f"{len(values) - len(finite):,} not finite"] if len(finite) < len(values) else []
-    axes.text(0.98, 0.97, ", ".join(said), transform=axes.transAxes, fontsize=SMALL, ha="right", va="top")
+    return ", ".join(said)
+
+
+def _deviation(values: Array) -> float:
+    """Return the standard deviation, also of numbers whose squares are too large for float64."""
+    largest = float(np.abs(values).max())
+    return largest * float((values / largest).std()) if largest > 1e100 else float(values.std())
 
 
 def _label_ends(axes: Axes, x: Range) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError, ShapeError
-from nissl.plots.style import SMALL, TEXT, TITLE, Array, new_figure, plain
+from nissl.plots.checks import Array, numbers
+from nissl.plots.style import POINTS, SMALL, TEXT, TITLE, new_figure, plain, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 GAP = 2  # pixels between two images
 SHARE_IN_SCALE = 99.5  # percent of the weights; a few extreme ones would make all others pale
+HINT = (
+    ". The weight of a Linear layer has a column for each unit: layer.weight.numpy().T.reshape(-1, height, width). "
+    "NaN comes from a training that diverged"
+)
 
 
 def weight_images(weights: npt.ArrayLike, *, title: str | None = None) -> Figure:
@@ -32,7 +36,7 @@ def weight_images(weights: npt.ArrayLike, *, title: str | None = None) -> Figure
     """
     from matplotlib import colormaps
 
-    images = _checked_images(weights)
+    images = numbers("weight_images", "weights", weights, ("units", "height", "width"), finite=True, hint=HINT)
     columns = min(ceil(sqrt(2 * len(images))), len(images))
     wall = _side_by_side(images, columns)
     largest = float(np.percentile(np.abs(images), SHARE_IN_SCALE)) or float(np.abs(images).max()) or 1.0
@@ -44,25 +48,14 @@ def weight_images(weights: npt.ArrayLike, *, title: str | None = None) -> Figure
     image = axes.imshow(wall, cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
     _draw_frames(axes, images.shape, columns)
     axes.set_axis_off()
-    axes.set_title(plain(title or f"Weights of {len(images)} units", 80), fontsize=TITLE)
+    said = plain(title or f"Weights of {len(images)} units", 80)
+    axes.set_title(wrapped(said, TITLE, POINTS * width), fontsize=TITLE)
     cut = "both" if np.abs(images).max() > largest else "neither"
     bar = figure.colorbar(image, ax=axes, extend=cut, shrink=0.8, aspect=25)
     bar.set_label("weight", fontsize=TEXT)
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
     return figure
-
-
-def _checked_images(weights: npt.ArrayLike) -> Array:
-    images = np.asarray(weights, float)
-    if images.ndim != 3 or images.size == 0:
-        raise ShapeError(
-            f"weight_images got weights of shape {images.shape}; expected (units, height, width). The weight of a "
-            "Linear layer has a column for each unit: layer.weight.numpy().T.reshape(-1, height, width)"
-        )
-    if not np.isfinite(images).all():
-        raise DataError("weight_images got weights that are NaN or infinite; did the training diverge?")
-    return images
 
 
 def _side_by_side(images: Array, columns: int) -> Array:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, ShapeError
-from nissl.plots.style import BLACK, BLUE, GREEN, PURPLE, SMALL, TEXT, TITLE, VERMILLION, Array, new_figure, plain
+from nissl.plots import checks
+from nissl.plots.checks import Array, numbers
+from nissl.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    POINTS,
+    PURPLE,
+    SMALL,
+    TEXT,
+    TITLE,
+    VERMILLION,
+    add_title,
+    new_figure,
+    plain,
+    text_width,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +35,8 @@ if TYPE_CHECKING:
 
 MOST_INPUTS = 6  # of a neuron whose dendrites keep apart
 MOST_UNITS = 12  # of a layer whose numbers can be read
+APART, RADIUS = 3.6, 0.55  # of a network, in its own unit: from layer to layer; of the circles
+UNIT = 0.9 * POINTS  # that unit, at least
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -38,15 +57,18 @@ def neuron(
     >>> [text.get_text() for text in figure.axes[0].texts][-2:]
     ['u = Σwx + b\\n= 0.3', 'z = f(u)\\n= 1']
     """
-    inputs, factors = np.asarray(x, float), np.asarray(weights, float)
-    if inputs.ndim != 1 or inputs.shape != factors.shape or not inputs.size:
+    inputs, factors = numbers("neuron", "x", x, ("inputs",)), numbers("neuron", "weights", weights, ("inputs",))
+    if inputs.shape != factors.shape:
         raise ShapeError(
             f"neuron got x of shape {inputs.shape} and weights of {factors.shape}; expected (inputs,) twice"
         )
     if len(inputs) > MOST_INPUTS:
         raise DataError(f"neuron got {len(inputs)} inputs; it draws at most {MOST_INPUTS}")
-    u = float(inputs @ factors) + bias
-    z = float(np.asarray(activation(u)).reshape(()))
+    bias = checks.number("neuron", "bias", bias)
+    with np.errstate(over="ignore", invalid="ignore"):  # what gets too large is drawn as inf
+        u = float(inputs @ factors) + bias
+    answer = checks.checked_function("neuron", "activation", activation)(u)
+    z = checks.number("neuron", "what its activation returned", answer)
 
     figure = new_figure(11, 7)
     axes = figure.add_subplot()
@@ -61,8 +83,7 @@ def neuron(
         axes.text(place, 4.3, part, ha="center", va="center", fontsize=TEXT, color="grey")
     axes.text(5.4, 0.05, f"u = Σwx + b\n= {_number(u)}", ha="center", va="bottom", fontsize=TITLE)
     axes.text(9.2, 0.05, f"z = f(u)\n= {_number(z)}", ha="center", va="bottom", fontsize=TITLE)
-    if title:
-        figure.suptitle(plain(title, 100), fontsize=TITLE)
+    add_title(figure, title)
     return figure
 
 
@@ -172,21 +193,22 @@ def network(
     """Draw a network of fully connected layers, with the value of each unit and the weight of each connection.
 
     `weights` are the matrices, of shape (units, units of the next layer); `values` has one array of shape (units,) more
-    than that: the inputs first. Blue connections have weights above 0, vermillion ones below; thick ones weigh more.
-    `biases`, of shape (units of the next layer,), are written below their units.
+    than that: the inputs first. Blue connections have weights above 0, vermillion ones below; thick ones weigh more,
+    and dotted grey ones are NaN. Between layers of so many units that the weights would cover each other, the lines
+    speak alone. `biases`, of shape (units of the next layer,), are written below their units.
 
     >>> figure = network([[[1.0], [-2.0]]], [[1.0, 0.5], [0.0]], layer_names=["input", "output"])
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['input', 'output', '1', '−2', '1', '0.5', '0']
     """
-    matrices = [np.asarray(matrix, float) for matrix in weights]
-    layers = [np.asarray(value, float) for value in values]
-    shifts = [np.asarray(bias, float) for bias in biases] if biases is not None else []
+    matrices = _arrays("weights", weights, ("units", "units of the next layer"))
+    layers = _arrays("values", values, ("units",))
+    shifts = _arrays("biases", biases, ("units of the next layer",)) if biases is not None else []
     found = {"weights": [m.shape for m in matrices], "values": [v.shape for v in layers]}
     sizes = [v.size for v in layers]
     expected = list(itertools.pairwise(sizes))
     wrong_biases = biases is not None and [b.shape for b in shifts] != [(n,) for n in sizes[1:]]
-    if len(layers) < 2 or found["weights"] != expected or any(v.ndim != 1 for v in layers) or wrong_biases:
+    if len(layers) < 2 or found["weights"] != expected or wrong_biases:
         with_biases = f" and biases {[b.shape for b in shifts]}" if biases is not None else ""
         raise ShapeError(
             f"network got weights {found['weights']} and values {found['values']}{with_biases}; expected one array of "
@@ -194,33 +216,40 @@ def network(
         )
     if max(sizes) > MOST_UNITS:
         raise DataError(f"network got a layer of {max(sizes)} units; it draws at most {MOST_UNITS}")
-    names = [plain(name, 30) for name in layer_names] if layer_names is not None else [""] * len(layers)
+    names = [""] * len(layers) if layer_names is None else checks.names("network", "layer_names", layer_names)
     if len(names) != len(layers):
         raise ShapeError(f"network got {len(names)} layer names for {len(layers)} arrays of values")
 
-    apart = 3.6  # from layer to layer
     tall = 1.9 * (max(sizes) - 1)
     figure = new_figure(max(3.1 * len(layers), 6), 0.9 * tall + 2.6)
     axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set(xlim=(-1, apart * (len(layers) - 1) + 1), ylim=(-tall / 2 - 1.0, tall / 2 + 1.3))
+    axes.set(xlim=(-1, APART * (len(layers) - 1) + 1), ylim=(-tall / 2 - 1.0, tall / 2 + 1.3))
     axes.set_aspect("equal")
-    places = [[(apart * i, 1.9 * ((n - 1) / 2 - j)) for j in range(n)] for i, n in enumerate(sizes)]
+    places = [[(APART * i, 1.9 * ((n - 1) / 2 - j)) for j in range(n)] for i, n in enumerate(sizes)]
     for i, name in enumerate(names):
-        axes.text(apart * i, tall / 2 + 1.0, name, ha="center", va="center", fontsize=TEXT)
-    thickest = max(float(np.abs(matrix).max()) for matrix in matrices) or 1.0
+        room = 2 if i in (0, len(names) - 1) else APART - 0.4  # the border is one unit from the first and the last
+        written = wrapped(plain(name, 30), TEXT, room * UNIT)
+        axes.text(APART * i, tall / 2 + 1.0, written, ha="center", va="center", fontsize=TEXT)
+    thickest = max(np.abs(matrix, where=np.isfinite(matrix), out=np.zeros(matrix.shape)).max() for matrix in matrices)
     for i, matrix in enumerate(matrices):
-        _draw_connections(axes, places[i], places[i + 1], matrix, thickest)
+        _draw_connections(axes, places[i], places[i + 1], matrix, float(thickest) or 1.0)
     for i, layer in enumerate(layers):
         for j, value in enumerate(layer):
-            _node(axes, places[i][j], _number(value), BLACK, 0.55)
+            size = SMALL * min(1, 1.8 * RADIUS * UNIT / text_width(_number(value), SMALL))
+            _node(axes, places[i][j], _number(value), BLACK, RADIUS, size)
             if i and biases is not None:
                 below = (places[i][j][0], places[i][j][1] - 0.75)
                 text = f"b = {_number(shifts[i - 1][j])}"
                 axes.text(*below, text, ha="center", va="center", fontsize=SMALL, color="grey", bbox=_paper(), zorder=4)
-    if title:
-        figure.suptitle(plain(title, 100), fontsize=TITLE)
+    add_title(figure, title)
     return figure
+
+
+def _arrays(what: str, given: object, axes: tuple[str, ...]) -> list[Array]:
+    if not isinstance(given, Iterable):
+        raise DataError(f"network got {what} = {checks.said(given)}; expected a list of arrays")
+    return [numbers("network", f"an array of {what}", array, axes) for array in given]
 
 
 def _draw_connections(
@@ -230,13 +259,34 @@ def _draw_connections(
     matrix: Array,
     thickest: float,
 ) -> None:
-    """Draw the lines between two layers; the numbers stand where they are evenly apart, in one column."""
-    along = max(1 / (len(right) + 1), 0.22)
+    """Draw the lines between two layers; the numbers stand in one column, if there is one where they keep apart."""
+    widest = max(text_width(_number(weight), SMALL) for weight in matrix.flat)
+    along = _column(np.array(left)[:, 1], np.array(right)[:, 1], widest)
     for j, start in enumerate(left):
         for k, end in enumerate(right):
             weight = matrix[j, k]
-            colour = BLUE if weight >= 0 else VERMILLION
-            width = 0.7 + 4 * abs(weight) / thickest
-            axes.plot(*np.array([start, end]).T, color=colour, linewidth=width, alpha=0.45, zorder=1)
-            place = (start[0] + along * (end[0] - start[0]), start[1] + along * (end[1] - start[1]))
-            axes.text(*place, _number(weight), ha="center", va="center", fontsize=SMALL, bbox=_paper(), zorder=2)
+            colour = "grey" if np.isnan(weight) else BLUE if weight >= 0 else VERMILLION
+            width, dashes = (2, ":") if np.isnan(weight) else (0.7 + 4 * min(abs(weight) / thickest, 1), "-")
+            axes.plot(*np.array([start, end]).T, dashes, color=colour, linewidth=width, alpha=0.45, zorder=1)
+            if along is not None:
+                place = (start[0] + along * (end[0] - start[0]), start[1] + along * (end[1] - start[1]))
+                axes.text(*place, _number(weight), ha="center", va="center", fontsize=SMALL, bbox=_paper(), zorder=2)
+
+
+def _column(left: Array, right: Array, widest: float) -> float | None:
+    """Return how far along the lines their numbers keep clear of units and of each other, as a share, or None.
+
+    `left` and `right` are the heights of the units, `widest` is the width of a number in points.
+
+    >>> _column(np.array([1.0, -1.0]), np.array([0.0]), 20.0)
+    0.5
+    """
+    margin = (RADIUS + (widest / 2 + 2) / UNIT) / APART
+
+    def keeps_clear(along: float) -> bool:
+        heights = np.sort(((1 - along) * left[:, None] + along * right).ravel())
+        return margin <= along <= 1 - margin and bool((np.diff(heights) >= 1.25 * SMALL / UNIT).all())
+
+    # The first is where they are evenly apart, by the order of the units on the left.
+    candidates = (max(1 / (len(right) + 1), 0.22), len(left) / (len(left) + 1), *np.linspace(margin, 1 - margin, 50))
+    return next((float(along) for along in candidates if keeps_clear(along)), None)

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, OptionError, ShapeError
-from nissl.plots.style import BLACK, COLOURS, SMALL, TEXT, TITLE, Array, new_figure, plain, tidy
+from nissl.plots.checks import (
+    Array,
+    Range,
+    check_shape,
+    checked_function,
+    count,
+    mapping,
+    names,
+    numbers,
+    real_numbers,
+    said,
+    span,
+)
+from nissl.plots.style import (
+    BLACK,
+    COLOURS,
+    MOST_IN_LEGEND,
+    POINTS,
+    SMALL,
+    TEXT,
+    add_legend,
+    add_title,
+    new_figure,
+    plain,
+    tidy,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GRID = 201  # points along each side at which a function is looked at
-Range = tuple[float, float]
+MOST_LEVELS = 200
+MOST_ARROWS = 100  # a side
+PANEL = 3.8 * POINTS  # which texts beside a panel may take
 MARKERS = "os^Dv*P"  # a class has a marker of its own too: colour is not the only thing that tells classes apart
 
 
@@ -32,26 +60,31 @@ def contour_paths(
     """Draw the paths of optimizers over the contours of a function of two numbers, a panel for each.
 
     `function(x, y)` gets two arrays of one shape and returns another. A path has shape (steps, 2): the points that were
-    visited, in order; a ring marks its beginning, a star its end. What leaves the frame is cut off.
+    visited, in order; a ring marks its beginning, a star its end. What leaves the frame is cut off, as is what follows
+    NaN or infinity. `levels` says how many contours there are, or their heights in rising order.
 
     >>> figure = contour_paths(lambda x, y: x**2 + y**2, {"lr 0.1": [[1, 1], [0.8, 0.8]]}, x=(-2, 2), y=(-2, 2))
     >>> figure.axes[0].get_title()
     'lr 0.1'
     """
-    visited = {name: np.asarray(path, float) for name, path in paths.items()}
+    x, y = span("contour_paths", "x", x), span("contour_paths", "y", y)
+    visited = {
+        name: numbers("contour_paths", f"a path {name!r}", path, ("steps", 2), largest=np.inf)
+        for name, path in mapping("contour_paths", "paths", paths, "{name: points}").items()
+    }
     for name, path in visited.items():
-        if path.ndim != 2 or path.shape[1] != 2 or not len(path):
-            raise ShapeError(f"contour_paths got a path {name!r} of shape {path.shape}; expected (steps, 2)")
-    if not visited:
-        raise DataError("contour_paths got no paths, so there is nothing to draw")
-    columns, rows = np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID))
-    heights = np.asarray(function(columns, rows), float)
+        if not np.isfinite(path[0]).all():
+            raise DataError(
+                f"contour_paths got a path {name!r} that begins at {path[0]}, which is nowhere in the plane"
+            )
+    levels = _levels(levels)
+    ground = _heights("contour_paths", function, x, y)
     across = min(3, len(visited))
     down = -(-len(visited) // across)
     figure = new_figure(max(4.4 * across, 6), 4.0 * down + (0.5 if title else 0))
     for position, (name, path) in enumerate(visited.items(), start=1):
         axes = figure.add_subplot(down, across, position)
-        axes.contour(columns, rows, heights, levels=levels, colors="grey", linewidths=0.7, alpha=0.6)
+        _draw_contours(axes, *ground, levels)
         colour = COLOURS[(position - 1) % len(COLOURS)]
         drawn = _within_reach(path, max(map(abs, (*x, *y))))
         axes.plot(*drawn.T, "-o", color=colour, markersize=3.5, linewidth=1.5)
@@ -59,13 +92,37 @@ def contour_paths(
         axes.plot(*drawn[-1], "*", color=BLACK, markersize=12)
         axes.set(xlim=x, ylim=y)
         axes.set_box_aspect(1)
-        axes.set_title(plain(name, 40), fontsize=TEXT)
+        axes.set_title(wrapped(plain(name, 40), TEXT, PANEL), fontsize=TEXT)
         tidy(axes)
         axes.grid(False)
         axes.tick_params(labelsize=SMALL)
-    if title:
-        figure.suptitle(plain(title, 100), fontsize=TITLE)
+    add_title(figure, title)
     return figure
+
+
+def _levels(given: npt.ArrayLike | int) -> Array | int:
+    if not hasattr(given, "__len__"):
+        return count("contour_paths", "levels", given, most=MOST_LEVELS)
+    levels = numbers("contour_paths", "levels", given, ("levels",), finite=True)
+    if (np.diff(levels) <= 0).any():
+        raise OptionError("contour_paths got levels that do not rise from each to the next")
+    return levels
+
+
+def _heights(where: str, function: Callable[..., Any], x: Range, y: Range) -> tuple[Array, Array, Array]:
+    """Return the x, the y and the heights of a function on a fine grid."""
+    columns, rows = np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID))
+    found = checked_function(where, "a function of heights", function)(columns, rows)
+    heights = numbers(where, "heights from its function", found, columns.shape)
+    if not np.isfinite(heights).any():
+        raise DataError(f"{where} got heights from its function that are all NaN or infinite")
+    return columns, rows, heights
+
+
+def _draw_contours(axes: Axes, columns: Array, rows: Array, heights: Array, levels: Array | int) -> None:
+    low, high = heights[np.isfinite(heights)].min(), heights[np.isfinite(heights)].max()
+    if low < high and (isinstance(levels, int) or ((low <= levels) & (levels <= high)).any()):  # else there are none
+        axes.contour(columns, rows, heights, levels=levels, colors="grey", linewidths=0.7, alpha=0.6)
 
 
 def _within_reach(path: Array, size: float) -> Array:
@@ -102,65 +159,66 @@ def decision_regions(
     """
     from matplotlib.lines import Line2D
 
-    spots = np.asarray(points, float)
-    if spots.ndim != 2 or spots.shape[1] != 2 or not len(spots):
-        raise ShapeError(f"decision_regions got points of shape {spots.shape}; expected (points, 2)")
-    if not panels:
-        raise DataError("decision_regions got no panels; give it a function by name")
+    where = "decision_regions"
+    spots = numbers(where, "points", points, ("points", 2), finite=True)
+    panels = mapping(where, "panels", panels, "{name: function}")
     truths = {name: _true_classes(name, classes, len(spots)) for name in panels}
-    x = x or _frame(spots[:, 0])
-    y = y or _frame(spots[:, 1])
+    x = _frame(spots[:, 0]) if x is None else span(where, "x", x)
+    y = _frame(spots[:, 1]) if y is None else span(where, "y", y)
+    columns = count(where, "columns", columns)
     grid = np.stack(np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID)), axis=-1)
     shares = {name: _class_shares(name, decide, grid.reshape(-1, 2)) for name, decide in panels.items()}
     chosen = {name: _class_shares(name, decide, spots).argmax(axis=1) for name, decide in panels.items()}
     found = max(max(share.shape[1] for share in shares.values()), *(int(truth.max()) + 1 for truth in truths.values()))
-    names = [f"class {i}" for i in range(found)] if labels is None else [plain(label, 30) for label in labels]
-    if len(names) < found:
-        raise OptionError(f"decision_regions got {len(names)} labels for classes 0 to {found - 1}")
+    class_names = [f"class {i}" for i in range(found)] if labels is None else names(where, "labels", labels)
+    if len(class_names) < found:
+        raise OptionError(f"decision_regions got {len(class_names)} labels for classes 0 to {found - 1}")
+    across_label, up_label = _two_names(axis_labels)
 
     across = min(columns, len(panels))
     down = -(-len(panels) // across)
     figure = new_figure(max(4.2 * across, 5), 4.2 * down + (1.0 if title else 0.5))
     size = float(np.clip(40 / np.sqrt(len(spots)), 5, 13))  # of a point: smaller where there are many
-    handles = {}
+    handles: dict[int, Line2D] = {}  # by class; that of the crosses comes last
     for position, (name, share) in enumerate(shares.items(), start=1):
         axes = figure.add_subplot(down, across, position)
         _draw_regions(axes, share.reshape(GRID, GRID, -1), x, y)
-        for i in np.unique(truths[name]):
+        for i in np.unique(truths[name]).tolist():
             here = spots[truths[name] == i]
-            marker, colour = MARKERS[i % len(MARKERS)], COLOURS[i % len(COLOURS)]
+            # Where the colours begin anew, the markers begin one further on.
+            marker, colour = MARKERS[(i + i // len(COLOURS)) % len(MARKERS)], COLOURS[i % len(COLOURS)]
             axes.plot(*here.T, marker, color=colour, markersize=size, markeredgecolor="white", linestyle="")
-            handles[names[i]] = Line2D([], [], color=colour, marker=marker, markersize=9, linestyle="")
+            handles[i] = Line2D([], [], color=colour, marker=marker, markersize=9, linestyle="")
         wrong = spots[chosen[name] != truths[name]]
         if len(wrong):
             axes.plot(*wrong.T, "x", color=BLACK, markersize=1.4 * size, markeredgewidth=size / 6)
-            handles["wrong"] = Line2D([], [], color=BLACK, marker="x", markersize=9, markeredgewidth=2, linestyle="")
+            handles[found] = Line2D([], [], color=BLACK, marker="x", markersize=9, markeredgewidth=2, linestyle="")
         axes.set(xlim=x, ylim=y)
         axes.set_box_aspect(1)
-        axes.set_title(plain(name, 40), fontsize=TEXT)
+        axes.set_title(wrapped(plain(name, 40), TEXT, PANEL), fontsize=TEXT)
         tidy(axes)
         axes.grid(False)
-        axes.set_xlabel(axis_labels[0], fontsize=TEXT)
+        axes.set_xlabel(across_label, fontsize=TEXT)
         if (position - 1) % across == 0:
-            axes.set_ylabel(axis_labels[1], fontsize=TEXT)
-    if title:
-        figure.suptitle(plain(title, 100), fontsize=TITLE)
-    shown = [name for name in (*names, "wrong") if name in handles]
-    figure.legend(
-        [handles[name] for name in shown],
-        shown,
-        loc="outside lower center",
-        ncols=min(len(shown), 3 * across),
-        frameon=False,
-        fontsize=TEXT,
-    )
+            axes.set_ylabel(up_label, fontsize=TEXT)
+    add_title(figure, title)
+    shown = sorted(handles)
+    explained = [[*class_names[:found], "wrong"][i] for i in shown]
+    add_legend(figure, [handles[i] for i in shown], explained, most_columns=3 * across)
     return figure
+
+
+def _two_names(labels: object) -> list[str]:
+    found = names("decision_regions", "axis_labels", labels)
+    if len(found) != 2:
+        raise OptionError(f"decision_regions got {len(found)} axis_labels; expected two, for across and up")
+    return [wrapped(plain(label, 60), TEXT, PANEL) for label in found]
 
 
 def _frame(values: Array) -> Range:
     """Return a range that holds all values with some room around them."""
     low, high = float(values.min()), float(values.max())
-    room = 0.2 * (high - low) or 1.0
+    room = 0.2 * (high - low) or max(1.0, 1e-6 * abs(high))
     return low - room, high + room
 
 
@@ -169,33 +227,38 @@ def _true_classes(name: str, classes: npt.ArrayLike | Mapping[str, npt.ArrayLike
         if name not in classes:
             raise DataError(f"decision_regions got no classes for the panel {name!r}, only for {', '.join(classes)}")
         classes = classes[name]
-    truth = np.asarray(classes)
+    truth = numbers("decision_regions", "classes", classes, ("points",))
     if truth.shape != (points,):
         raise ShapeError(
             f"decision_regions got classes of shape {truth.shape} for {points} points; expected ({points},)"
         )
-    if not np.all((truth >= 0) & (truth == np.floor(truth))):
-        raise DataError("decision_regions needs class numbers, which are whole numbers from 0")
-    return truth.astype(int)
+    return _class_numbers("classes", truth)
+
+
+def _class_numbers(what: str, given: Array) -> Array:
+    # NaN and infinity fail this too.
+    if not np.all((given >= 0) & (given == np.floor(given)) & (given < MOST_IN_LEGEND)):
+        raise DataError(
+            f"decision_regions got {what} from {given.min():g} to {given.max():g}; it needs class numbers, which are "
+            f"whole numbers from 0, and can tell {MOST_IN_LEGEND} classes apart, up to {MOST_IN_LEGEND - 1}"
+        )
+    return given.astype(int)
 
 
 def _class_shares(name: str, decide: Callable[[Array], npt.ArrayLike], points: Array) -> Array:
     """Return how much each point belongs to each class: shape (points, classes), rows that add up to 1."""
-    decided = np.asarray(decide(points))
-    if decided.shape != (len(points),):
-        raise ShapeError(
-            f"decision_regions: {name!r} returned shape {decided.shape} for points of shape {points.shape}; "
-            f"expected ({len(points)},)"
-        )
+    what = f"what {name!r} returned"
+    decided = real_numbers(
+        "decision_regions", what, checked_function("decision_regions", f"panel {name!r}", decide)(points)
+    )
+    check_shape("decision_regions", what, decided, (len(points),), hint=f" for points of shape {points.shape}")
     if decided.dtype.kind == "f":
         # NaN fails this too.
         if not np.all((decided >= 0) & (decided <= 1)):
             raise DataError(f"decision_regions: {name!r} returned scores outside 0 to 1; class numbers are integers")
         return np.stack([1 - decided, decided], axis=1)
-    numbers = decided.astype(int)
-    if numbers.min() < 0:
-        raise DataError(f"decision_regions: {name!r} returned a class number below 0")
-    return np.eye(max(int(numbers.max()) + 1, 2))[numbers]
+    classes = _class_numbers(what, decided)
+    return np.eye(max(int(classes.max()) + 1, 2))[classes]
 
 
 def _draw_regions(axes: Axes, shares: Array, x: Range, y: Range) -> None:
@@ -230,26 +293,28 @@ def vector_field(
 
     `field(x, y)` gets two arrays of one shape and returns two of that shape, the components of the vector at each
     point; `heights(x, y)` returns one. The longest arrow spans the distance between two points, and the others are as
-    long in proportion.
+    long in proportion. Where the field is NaN or infinite, there is no arrow.
 
     >>> figure = vector_field(lambda x, y: (-2 * x, -2 * y), x=(-2, 2), y=(-2, 2), title="downhill")
     >>> figure.get_suptitle()
     'downhill'
     """
-    if arrows < 2:
-        raise OptionError(f"vector_field got {arrows} arrows a side; it needs at least 2")
+    where = "vector_field"
+    arrows = count(where, "arrows", arrows, least=2, most=MOST_ARROWS)
+    x, y = span(where, "x", x), span(where, "y", y)
     columns, rows = np.meshgrid(np.linspace(*x, arrows), np.linspace(*y, arrows))
-    across, up = (np.asarray(component, float) for component in field(columns, rows))
-    if not columns.shape == across.shape == up.shape:
-        raise ShapeError(
-            f"vector_field: the field returned shapes {across.shape} and {up.shape} "
-            f"for points of shape {columns.shape}; expected that of the points for both"
-        )
+    found = checked_function(where, "field", field)(columns, rows)
+    if not isinstance(found, Sequence | np.ndarray) or len(found) != 2:
+        raise ShapeError(f"vector_field got {said(found)} from its field; expected two arrays, the components")
+    across, up = (numbers(where, "a component from its field", part, columns.shape) for part in found)
+    there = np.isfinite(across) & np.isfinite(up)
+    if not there.any():
+        raise DataError("vector_field got a field that is NaN or infinite everywhere")
+    across, up = np.where(there, across, np.nan), np.where(there, up, np.nan)
     figure = new_figure(6, 6 + (0.5 if title else 0))
     axes = figure.add_subplot()
     if heights is not None:
-        fine = np.meshgrid(np.linspace(*x, GRID), np.linspace(*y, GRID))
-        axes.contour(*fine, np.asarray(heights(*fine), float), levels=12, colors="grey", linewidths=0.7, alpha=0.6)
+        _draw_contours(axes, *_heights(where, heights, x, y), levels=12)
     steps = np.array([np.ptp(x), np.ptp(y)]) / (arrows - 1)
     longest = np.nanmax(np.hypot(across / steps[0], up / steps[1]), initial=0.0)
     axes.quiver(
@@ -270,6 +335,5 @@ def vector_field(
     axes.grid(False)
     axes.set_xlabel("x₀", fontsize=TEXT)
     axes.set_ylabel("x₁", fontsize=TEXT)
-    if title:
-        figure.suptitle(plain(title, 60), fontsize=TITLE)
+    add_title(figure, title, 60)
     return figure

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError, ShapeError
-from nissl.plots.style import BLACK, SMALL, TEXT, TITLE, new_figure, plain, tidy
+from nissl.errors import ShapeError
+from nissl.plots.checks import check_above_zero, log_axes, numbers
+from nissl.plots.style import BLACK, POINTS, SMALL, TEXT, TITLE, new_figure, plain, tidy, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 6.5 * POINTS, 5 * POINTS  # which texts beside the axes may take
 
 
 def scatter(
@@ -29,18 +32,23 @@ def scatter(
 
     `x`, `y` and `values` have shape (points,). `log` says which axes are logarithmic: "x", "y", "xy" or none.
 
+    Raises DataError for NaN, infinity and numbers beyond ±1e300, and for 0 and less on a logarithmic axis.
+
     >>> figure = scatter([0.001, 0.1], [1e-5, 1e-8], [0.4, 0.9], log="xy", value_label="accuracy")
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['', 'accuracy']
     """
-    arrays = [np.asarray(array, float) for array in (x, y, values)]
+    log = log_axes("scatter", log)
+    given, hint = {"x": x, "y": y, "values": values}, ", which have no place or colour; leave those points out"
+    arrays = [numbers("scatter", name, array, ("points",), finite=True, hint=hint) for name, array in given.items()]
     shapes = [array.shape for array in arrays]
-    if len(set(shapes)) > 1 or arrays[0].ndim != 1 or not arrays[0].size:
+    if len(set(shapes)) > 1:
         raise ShapeError(
             f"scatter got x, y and values of shapes {', '.join(map(str, shapes))}; expected (points,) for all three"
         )
-    if not np.isfinite(arrays[2]).all():
-        raise DataError("scatter got values that are NaN or infinite, which have no colour; leave those points out")
+    for axis, array in zip("xy", arrays, strict=False):
+        if axis in log:
+            check_above_zero("scatter", axis, array)
     figure = new_figure(8, 5.5)
     axes = figure.add_subplot()
     tidy(axes)
@@ -53,11 +61,11 @@ def scatter(
     if "y" in log:
         axes.set_yscale("log")
     axes.set_xlabel(plain(x_label, 60), fontsize=TEXT)
-    axes.set_ylabel(plain(y_label, 60), fontsize=TEXT)
+    axes.set_ylabel(wrapped(plain(y_label, 60), TEXT, HEIGHT), fontsize=TEXT)
     if title:
-        axes.set_title(plain(title, 80), fontsize=TITLE, pad=12)
+        axes.set_title(wrapped(plain(title, 80), TITLE, WIDTH), fontsize=TITLE, pad=12)
     bar = figure.colorbar(drawn, ax=axes, aspect=25)
-    bar.set_label(plain(value_label, 60), fontsize=TEXT)
+    bar.set_label(wrapped(plain(value_label, 60), TEXT, HEIGHT), fontsize=TEXT)
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
     return figure

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from functools import partial
+from math import ceil, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
-from nissl.errors import unknown_name
+from nissl.errors import OptionError, unknown_name
+from nissl.plots.checks import number, said
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
-
-Array = npt.NDArray[Any]
 
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
@@ -30,6 +30,8 @@ DPI = 150
 # Sizes in points, readable from the back of a lecture room when the picture fills a slide.
 TITLE, TEXT, SMALL = 15, 13, 11
 POINTS = 72  # in an inch
+LEAST_DPI, MOST_PIXELS = 10, 2.5e8  # with fewer, letters have no size; more take gigabytes
+MOST_IN_LEGEND = 28  # names: each colour in four kinds, by its dashes or markers, which can just be told apart
 
 
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
@@ -44,12 +46,26 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
     ...     os.listdir(folder)
     ['curves.png']
     """
+    from matplotlib.figure import Figure
+
     from nissl.files import write_atomically
 
+    if not isinstance(figure, Figure):
+        raise OptionError(f"save got {said(figure)}; expected a picture, as plots.lines and the others return it")
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
+        raise OptionError(f"save got path = {said(path)}; expected the name of a file, such as 'picture.png'")
     kind = Path(path).suffix.removeprefix(".").lower() or "png"
-    known = figure.canvas.get_supported_filetypes()
+    known = set(figure.canvas.get_supported_filetypes()) - {"pgf"}  # which needs TeX
     if kind not in known:
         raise unknown_name("picture format", kind, known)
+    width, height = map(float, figure.get_size_inches())
+    most = sqrt(MOST_PIXELS / (width * height))
+    if not LEAST_DPI <= number("save", "dpi", dpi) <= most:
+        raise OptionError(
+            f"save got dpi = {said(dpi)}; for a picture of {width:.3g} × {height:.3g} inches, "
+            f"it has to be from {LEAST_DPI} to {most:.0f}"
+        )
+    _lay_out(figure)
     with write_atomically(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=dpi)
 
@@ -59,13 +75,27 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
+    # The layout is found once: the next search would begin at the result of the last, and move things.
+    figure.canvas.mpl_connect("draw_event", lambda event: figure.set_layout_engine("none"))
     # Notebooks ask for this method; they know Figures by themselves only once pyplot was imported, which we never do.
     figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
 
+def _lay_out(figure: Figure) -> None:
+    """Find the layout, unless it was found before: always at one resolution, as letters have other sizes at others."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        dpi = figure.dpi
+        figure.set_dpi(DPI)
+        figure.draw_without_rendering()
+        figure.set_dpi(dpi)
+
+
 def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
+    _lay_out(figure)
     figure.savefig(file, format="png")
     return file.getvalue()
 
@@ -94,16 +124,68 @@ def whole_numbers() -> MaxNLocator:
     return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
 
 
+def add_title(figure: Figure, title: str | None, length: int = 100) -> None:
+    """Write a title above a picture, if there is one; one that needs several lines makes the picture taller."""
+    if title:
+        lines = wrapped(plain(title, length), TITLE, POINTS * figure.get_figwidth() - 2 * TITLE)
+        figure.set_figheight(figure.get_figheight() + lines.count("\n") * 1.2 * TITLE / POINTS)
+        figure.suptitle(lines, fontsize=TITLE)
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], names: Sequence[object], most_columns: int) -> None:
+    """Explain lines and points below a picture; a legend of many rows makes it taller."""
+    written = [plain(name, 30) for name in names]
+    columns = min(most_columns, legend_columns(written, POINTS * figure.get_figwidth()))
+    further = max(0, ceil(len(written) / columns) - 3)
+    figure.set_figheight(figure.get_figheight() + further * 1.7 * TEXT / POINTS)
+    figure.legend(handles, written, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
+
+
+def legend_columns(names: Sequence[str], width: float) -> int:
+    """Return how many names fit side by side below a picture of a width in points.
+
+    >>> legend_columns(["SGD", "Adam"], 500), legend_columns(["a name of quite some length"] * 4, 300)
+    (2, 1)
+    """
+    column = max(text_width(name, TEXT) for name in names) + 5 * TEXT  # with the line before it and the gap after
+    return max(1, min(len(names), int((width + 2 * TEXT) / column)))
+
+
 def plain(text: object, length: int) -> str:
     """Return `text` in one line of at most `length` characters, without what matplotlib would take for a formula.
 
     >>> plain("a rather long name", 9)
     'a rather…'
     """
-    line = " ".join(str(text).split())
+    line = " ".join(str(text).split()).replace(r"\$", "$")  # which somebody wrote for matplotlib
     if len(line) > length:
         line = line[: length - 1].rstrip() + "…"
     return line.replace("$", r"\$")
+
+
+def wrapped(text: str, size: float, width: float) -> str:
+    """Return a line of text in as many lines as a width in points asks for; words that are too long are cut.
+
+    >>> wrapped("a rather long name", 10, 60)
+    'a rather\\nlong name'
+    """
+    if text_width(text, size) <= width:
+        return text
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_width(longer, size) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(_cut(line, size, width) for line in lines)
+
+
+def _cut(line: str, size: float, width: float) -> str:
+    while len(line) > 1 and (taken := text_width(line, size)) > width:
+        kept = min(int(len(line) * width / taken), len(line) - 2)
+        line = line[: max(kept, 0)].rstrip("\\ …") + "…"  # a dollar that is cut takes its backslash along
+    return line
 
 
 def text_width(text: str, size: float) -> float:
