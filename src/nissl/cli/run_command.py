@@ -78,7 +78,7 @@ def _run_all(out: Path, as_json: bool) -> None:
                 documents.append(_run(experiment, out, {}, quiet=as_json))
                 if not as_json:
                     click.echo()
-    finally:  # if one fails, what came out of those before it is not lost
+    finally:  # if one fails, what came out of those before is not lost
         if as_json and documents:
             write_json({"experiments": documents})
 

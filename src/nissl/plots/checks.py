@@ -33,10 +33,10 @@ def real_numbers(where: str, what: str, given: object) -> Array:
         array = np.asarray(given)
         if array.dtype.kind == "O" and given is not None and not any(isinstance(part, str) for part in array.flat):
             array = array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(
-            f"{where} got {what} that is no array of numbers: {said(given)}; do all rows have one length?"
-        ) from None
+    except ValueError:
+        raise ShapeError(f"{where} got {what} = {said(given)}, whose parts differ in shape") from None
+    except (TypeError, OverflowError):
+        raise DataError(f"{where} got {what} = {said(given)}; expected real numbers") from None
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} got {what} = {said(given)}; expected real numbers")
     return array

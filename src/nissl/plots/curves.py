@@ -57,6 +57,8 @@ def learning_curves(curves: Mapping[str, npt.ArrayLike] | HasCurves, *, title: s
     `validation_` twin share a panel. Accuracy comes as a share and is drawn in percent. A loss that spans more than two
     decades gets a log scale. NaN and infinity leave a gap.
 
+    Raises ShapeError unless all have the same number of epochs, DataError for an accuracy outside 0 to 1.
+
     >>> figure = learning_curves({"loss": [0.9, 0.4], "validation_loss": [0.8, 0.5], "accuracy": [0.7, 0.9]})
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['loss', 'accuracy (%)']

@@ -19,7 +19,6 @@ from nissl.plots.checks import (
     names,
     numbers,
     real_numbers,
-    said,
     span,
 )
 from nissl.plots.style import (
@@ -304,9 +303,7 @@ def vector_field(
     x, y = span(where, "x", x), span(where, "y", y)
     columns, rows = np.meshgrid(np.linspace(*x, arrows), np.linspace(*y, arrows))
     found = checked_function(where, "field", field)(columns, rows)
-    if not isinstance(found, Sequence | np.ndarray) or len(found) != 2:
-        raise ShapeError(f"vector_field got {said(found)} from its field; expected two arrays, the components")
-    across, up = (numbers(where, "a component from its field", part, columns.shape) for part in found)
+    across, up = numbers(where, "components from its field", found, (2, *columns.shape))
     there = np.isfinite(across) & np.isfinite(up)
     if not there.any():
         raise DataError("vector_field got a field that is NaN or infinite everywhere")
