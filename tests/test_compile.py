@@ -622,3 +622,44 @@ def test_threads_that_call_with_other_shapes_get_their_own_results():
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_a_scan_keeps_no_memory_of_the_caller(engine):
+    last = nn.Buffer(np.zeros(3, "f"))
+
+    @ns.compile(engine=engine)
+    def step(x):
+        last.assign(x)
+        return x.sum()
+
+    rows = np.ones((4, 3), "f")
+    for _ in range(2):  # the second finds the trace of the first
+        step.scan(rows)
+    rows[:] = 7
+    np.testing.assert_array_equal(last.numpy(), 1)
+
+
+def test_a_scan_that_needs_python_does_not_hinder_one_that_does_not():
+    @ns.compile
+    def total(x):
+        return x.sum() if x.ndim == 1 else ns.flip(ns.linspace(0, 1, 3)).sum() + x.max(axis=1).sum()
+
+    total.scan(np.ones((2, 3, 4), "f"))
+    total.scan(np.ones((2, 5), "f"))
+    assert total.latest.graph.inputs[0].shape == (5,)
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+def test_a_rolling_buffer_is_moved_before_it_is_written(forwards):
+    buffer, new = nn.Buffer(np.arange(5000, dtype="f")), np.array([-1.0], "f")
+
+    @ns.compile
+    def push(x):
+        buffer.assign(ns.concat([buffer[1:], x]) if forwards else ns.concat([x, buffer[:-1]]))
+
+    expected = np.arange(5000, dtype="f")
+    for _ in range(3):
+        push(new)
+        expected = np.concatenate([expected[1:], new] if forwards else [new, expected[:-1]])
+    np.testing.assert_array_equal(buffer.numpy(), expected)

@@ -1,5 +1,8 @@
 """A watch on a training: it sees what happened, and changes nothing."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from samples import numbers
@@ -389,3 +392,20 @@ def test_measuring_what_diverges_warns_of_nothing():
     with watch(model, every=1) as seen:
         stepper(model, "numpy")(ROWS[0])
     assert seen.steps == [0]
+
+
+def test_a_watch_that_is_kept_keeps_nothing_of_the_training():
+    model = network()
+    with watch(model, every=1) as seen:
+        step = stepper(model, "numpy")
+        step(ROWS[0])
+        kept = weakref.ref(step)
+        del step
+    gc.collect()
+    assert kept() is None
+    assert seen.steps == [0]
+
+
+def test_the_norm_of_infinity_is_infinite():
+    assert statistics([np.inf, 1.0]).norm == np.inf
+    assert statistics(np.array([3e200, 4e200])).norm == pytest.approx(5e200)

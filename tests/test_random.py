@@ -149,3 +149,22 @@ def test_a_mistake_is_explained(mistake, message):
 def test_a_seed_that_is_no_integer_is_refused(seed):
     with pytest.raises(OptionError, match="seed is an integer"):
         ns.manual_seed(seed)
+
+
+def test_seeded_blocks_of_threads_follow_each_other():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from nissl.random import seeded
+
+    def draw(seed):
+        with seeded(seed):
+            return [ns.random.uniform(3).numpy() for _ in range(50)]
+
+    alone = [draw(seed) for seed in range(8)]
+    ns.manual_seed(9)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(8)))
+    np.testing.assert_array_equal(together, alone)
+    after = ns.random.uniform(3).numpy()
+    ns.manual_seed(9)
+    np.testing.assert_array_equal(after, ns.random.uniform(3).numpy())

@@ -226,7 +226,7 @@ def test_signals_do_not_throw_a_team_out_of_step():
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.002, 0.0031)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while interrupted < 10 and time.monotonic() < end:
             try:
                 armed.append(True)
@@ -241,3 +241,25 @@ def test_signals_do_not_throw_a_team_out_of_step():
         signal.signal(signal.SIGALRM, before)
     assert interrupted == 10
     np.testing.assert_array_equal(f(x).numpy(), expected)
+
+
+def test_a_limit_of_one_python_thread_is_no_limit_of_another():
+    import threading
+
+    from nissl.threads import at_most, number_of_threads
+
+    before, inside, outside = number_of_threads(), threading.Event(), threading.Event()
+
+    def limited():
+        with at_most(1):
+            inside.set()
+            outside.wait(10)
+
+    thread = threading.Thread(target=limited)
+    thread.start()
+    inside.wait(10)
+    with at_most(before + 5):
+        assert number_of_threads() == before
+        outside.set()
+        thread.join()
+    assert number_of_threads() == before

@@ -493,14 +493,20 @@ class Compiled:
         (count,) = lengths
         if current.watch is not None:
             return current.watch.scan(self, arrays, count)
-        if self.latest is None or self.latest.can_scan:  # else each call finds its trace, at less cost
+        if not self._goes_step_by_step(arrays):
             arguments: list[Tensor] = []
             structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
             self.latest = traced = self._find(structure, arguments)
             if traced.can_scan:
                 return traced.scan(arrays, count)
-        # As Tensors, which are recognized at once; what they hold cannot leave, since the results are joined.
-        return joined([self(*(wrap(np.asarray(array[i])) for array in arrays)) for i in range(count)])
+        return joined([self(*(Tensor(array[i]) for array in arrays)) for i in range(count)])
+
+    def _goes_step_by_step(self, arrays: Sequence[Array]) -> bool:
+        """Whether the latest trace holds for a scan of these arrays and needs Python in each step, told at no cost."""
+        latest = self.latest
+        if latest is None or latest.can_scan:
+            return False
+        return latest.recognize([Tensor(array[0]) for array in arrays]) is not None
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
         """Return the trace that holds for these arguments, or None if there is none yet."""

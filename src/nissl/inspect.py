@@ -112,6 +112,7 @@ def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Te
     # Where there is only one number, there is room for bins around it; where there is none, any room will do.
     least, most = where(least > most, 0.0, least), where(least > most, 0.0, most)
     largest = maximum(abs(least), abs(most))
+    scale = where(largest > 0, largest, 1.0)  # whose square may be too large or small a number
     alone = most - least <= 1e-12 * largest
     margin = where(alone, maximum(0.5, 1e-3 * largest), 0.0)
     least, most = least - margin, most + margin
@@ -121,7 +122,7 @@ def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Te
     moments = [
         center,
         sqrt(variance),
-        sqrt((variance + square(center)) * size),
+        scale * sqrt(square(rows / scale).sum(axis=1, keepdims=True)),
         mean((rows == 0).astype(np.float64), axis=1, keepdims=True),
         saturated,
         least,
@@ -260,7 +261,10 @@ class Watch:
         current.watch = None
         if kind is None:
             self._finish()
+        # Whoever keeps the Watch to look at keeps no more than what it shows.
         self.unfinished = None
+        self.taps.taken()
+        self.observers.clear()
 
     @property
     def is_due(self) -> bool:

@@ -25,7 +25,7 @@ def reporter(progress: bool | str | None, epochs: int) -> Iterator[Report]:
     `progress` is True, False, "lines", or None: a live line in a notebook or where standard error is a terminal, else
     nothing.
     """
-    if progress not in (True, False, None, "lines"):
+    if progress is not None and progress != "lines" and not isinstance(progress, bool):
         raise OptionError(f'progress is True, False, None or "lines", got {progress!r}')
     in_notebook = notebook.is_notebook()
     live = in_notebook or (is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb")
@@ -70,9 +70,10 @@ def epoch_line(event: Any) -> str:
 
 def _print_line(event: Any) -> None:
     if _is_epoch(event):
+        line = epoch_line(event)
         # Whoever should read this may be gone, or its disk full: no reason to end a training.
         with contextlib.suppress(OSError, AttributeError):
-            print(epoch_line(event), file=sys.stderr, flush=True)  # noqa: T201
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ True
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -113,17 +114,24 @@ def manual_seed(seed: int) -> None:
         generator.seed(seed)
 
 
+_seeding = threading.RLock()
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Start all streams from `seed` inside a block; after it they go on as if it had not been."""
+    """Start all streams from `seed` inside a block; after it they go on as if it had not been.
+
+    The streams are of the whole process, so that threads enter such blocks one after the other.
+    """
     tensors = [tensor for generator in streams.values() for tensor in (generator.key, generator.draws)]
-    before = [Tensor(np.array(tensor.numpy())) for tensor in tensors]
-    manual_seed(seed)
-    try:
-        yield
-    finally:
-        for tensor, value in zip(tensors, before, strict=True):
-            tensor.assign(value)
+    with _seeding:
+        before = [Tensor(np.array(tensor.numpy())) for tensor in tensors]
+        manual_seed(seed)
+        try:
+            yield
+        finally:
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.assign(value)
 
 
 def permutation_indices(seed: int, draw: npt.ArrayLike, size: int) -> npt.NDArray[np.int64]:

@@ -113,6 +113,7 @@ class _Threads:
 
 
 _state = _Threads()
+_here = threading.local()  # the limit of this Python thread
 _making = threading.Lock()
 
 
@@ -123,7 +124,7 @@ def number_of_threads() -> int:
         if text and not (text.isdecimal() and int(text) > 0):
             raise OptionError(f"NISSL_NUM_THREADS must be a whole number from 1, got {text!r}")
         _state.chosen = int(text) if text else available_cores()
-    return _state.chosen
+    return min(_state.chosen, getattr(_here, "most", _state.chosen))
 
 
 def set_num_threads(threads: int) -> None:
@@ -145,13 +146,16 @@ def set_num_threads(threads: int) -> None:
 
 @contextlib.contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """Let large programs use no more than so many threads inside a block; NumPy keeps its own."""
-    before = number_of_threads()
-    _state.chosen = max(1, min(before, threads))
+    """Let large programs of this Python thread use no more than so many threads in a block; NumPy keeps its own."""
+    before = getattr(_here, "most", None)
+    _here.most = max(1, threads if before is None else min(threads, before))
     try:
         yield
     finally:
-        _state.chosen = before
+        if before is None:
+            del _here.most
+        else:
+            _here.most = before
 
 
 def run_together(parts: Sequence[Work]) -> bool:

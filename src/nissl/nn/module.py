@@ -163,8 +163,8 @@ class Module:
         arrays = weights.arrays_from(state, source)
         loaded = None
         if source is not None:
-            is_file = isinstance(state, str | os.PathLike)
-            arrays, loaded = weights.match(self._slots(), arrays, source, sorted_by_name=is_file)
+            by_name = isinstance(state, str | os.PathLike) or list(arrays) == sorted(arrays)  # as a file's always are
+            arrays, loaded = weights.match(self._slots(), arrays, source, sorted_by_name=by_name)
         missing = [path for path in own if path not in arrays]
         extra = [path for path in arrays if path not in own]
         if missing or extra:
