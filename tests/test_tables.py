@@ -691,3 +691,15 @@ def test_what_tables_need_is_imported_when_they_are_read():
     code = "import sys, nissl; print({'pandas', 'sklearn', 'matplotlib'} & set(sys.modules), nissl.tables.__name__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "set() nissl.tables\n"
+
+
+def test_points_between_thousands_are_none_of_a_decimal(tmp_path):
+    values = [999, 1032, 5392, 9000, 200, 12_345_678] * 20
+    grouped = [f"{v:,}".replace(",", ".") for v in values]
+    lines = [f"{text};{i},5;{text},25" for i, text in enumerate(grouped)]
+    path = tmp_path / "umsatz.csv"
+    path.write_text("\n".join(["umsatz;flaeche;preis", *lines]))
+    table = tables.read(path, target="preis")
+    np.testing.assert_array_equal(table.frame["umsatz"].astype(float), values)
+    np.testing.assert_array_equal(table.frame["flaeche"].astype(float), np.arange(len(values)) + 0.5)
+    np.testing.assert_array_equal(table.frame["preis"].astype(float), np.array(values) + 0.25)

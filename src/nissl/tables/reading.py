@@ -54,6 +54,8 @@ NOT_TEXT = {
 }
 CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
 COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$")
+# Where commas are decimal, points stand between thousands.
+GROUPED = re.compile(r"^\s*([+-]?\d{1,3}(?:\.\d{3})+)((?:,\d+)?)\s*$")
 COMMA_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 POINT_DECIMAL = re.compile(r"\s*[+-]?\d+\.\d+\s*")
 
@@ -227,7 +229,7 @@ def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
 
 
 def with_points(frame: DataFrame, layout: Layout) -> DataFrame:
-    """Return rows in which cells of text that are nothing but a number have a decimal point, whatever the file has."""
+    """Return rows in which cells of text that are nothing but a number are written with a decimal point alone."""
     import pandas as pd
 
     if layout.decimal == ".":
@@ -235,7 +237,8 @@ def with_points(frame: DataFrame, layout: Layout) -> DataFrame:
     frame = frame.copy(deep=False)
     for name in frame.columns:
         if pd.api.types.is_string_dtype(frame[name]):
-            frame[name] = frame[name].str.replace(COMMA, r"\1.\2", regex=True)
+            without_groups = frame[name].str.replace(GROUPED, lambda m: m[1].replace(".", "") + m[2], regex=True)
+            frame[name] = without_groups.str.replace(COMMA, r"\1.\2", regex=True)
     return frame
 
 
