@@ -249,6 +249,25 @@ def test_leading_zeros_stay_in_categories_and_classes(write):
     assert table.target.class_values == ("000", "001")
 
 
+def test_only_whole_numbers_lose_a_zero_behind_the_point():
+    texts = ["3.0", "-3.00", "+3.0", "3.10", "2.10.0", "v1.0", "v1", "iOS 16.0", ".0", "1.0 kg", "3.0\n"]
+    kept = ["3", "-3", "+3", "3.10", "2.10.0", "v1.0", "v1", "iOS 16.0", ".0", "1.0 kg", "3"]
+    assert tables.columns.as_text(pd.Series(texts)).tolist() == kept
+
+
+@pytest.mark.parametrize(
+    "names", [("iOS 16.0", "iOS 17.0"), ("v1", "v1.0", "v1.00"), ("2.10.0", "2.9.0", "3.1.0", "3.2.0")]
+)
+def test_versions_are_categories_and_classes(write, names):
+    rows = [names[i % len(names)] for i in range(60)]
+    table = tables.read(write("version,y\n" + "".join(f"{row},{row}\n" for row in rows)), "y")
+    assert kinds(table) == {"version": "category"}
+    assert table.target.class_values == names
+    prepare = tables.Preprocessor.fit(table)
+    assert prepare.levels == (names,)
+    np.testing.assert_array_equal(prepare.transform(table.frame)[: len(names)], np.eye(len(names)))
+
+
 def test_parts_of_dates():
     column = tables.Column("when", "date", "%d.%m.%Y %H:%M", hours=True)
     cells = pd.Series(["01.01.1970 12:00", "29.02.2024 06:00", ""])

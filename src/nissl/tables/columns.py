@@ -176,7 +176,9 @@ def _different(cells: Series) -> tuple[Array, Array]:
 def _text(value: object) -> str:
     if isinstance(value, str):
         text = value.strip()
-        return "" if text in MISSING else re.sub(r"(?<=\d)\.0+$", "", text)
+        if re.fullmatch(r"[+-]?\d+\.0+", text):  # a whole number; "2.10.0" and "v1.0" are none
+            return text.partition(".")[0]
+        return "" if text in MISSING else text
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
