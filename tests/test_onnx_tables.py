@@ -91,7 +91,7 @@ def test_what_is_unknown_missing_or_written_otherwise_is_taken_as_by_predict():
     other = frame.assign(
         age=1e5,
         deck=["deck 9", None, "NA", ""] * (ROWS // 4) + ["deck 1", "Deck 1"],
-        alone=["Y", "FALSE", "true", "perhaps", None, "No"] * (ROWS // 6),
+        alone=["Y", "FALSE", "true", "perhaps", None, "nO"] * (ROWS // 6),
         boarded=["2000-02-29", None, "1900-03-01", "2100-12-31", "1582-10-15"] * (ROWS // 5),
     )
     check(model, other)
@@ -109,6 +109,13 @@ def test_rare_categories_and_those_of_numbers():
     model = model_for(frame, "y", category=["code"])
     assert any(model.preprocessor.others)
     check(model, frame.assign(town=[*frame["town"][1:], "elsewhere"]))
+
+
+def test_codes_that_could_say_yes_and_no_are_categories_there_too():
+    frame = pd.DataFrame({"code": ["T", "Y", "N", "F", None] * 12, "y": np.arange(60) ** 2 % 7 / 3})
+    model = model_for(frame, "y")
+    assert model.preprocessor.levels == (("", "F", "N", "T", "Y"),)
+    check(model, frame.assign(code=["T", "Y", "t", "yes", "F"] * 12))
 
 
 @settings(max_examples=200, deadline=None)

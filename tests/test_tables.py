@@ -189,6 +189,11 @@ def test_rows_come_in_parts_as_they_are_written(write):
         (["A 1", "B 2"], "category"),
         (["Yes", "no"], "yes/no"),
         (["t", "f"], "yes/no"),
+        (["YES", "Yes", "No", "no", None], "yes/no"),
+        (["y", None], "yes/no"),
+        (["T", "Y"], "category"),
+        (["T", "Y", "N", "F"], "category"),
+        (["yes", "no", "n"], "category"),
         ([True, False], "yes/no"),
         ([True, False, None], "yes/no"),
         (["2024-01-31", "2024-02-01"], "date"),
@@ -247,6 +252,13 @@ def test_leading_zeros_stay_in_categories_and_classes(write):
     table = tables.read(path, "y", category=["zip"], task="classification")
     assert set(table.frame["zip"]) == {"00", "01", "02"}
     assert table.target.class_values == ("000", "001")
+
+
+def test_codes_that_could_say_yes_and_no_stay_apart():
+    frame = pd.DataFrame({"code": ["T", "Y", "N", "F"] * 15, "y": [0, 1] * 30})
+    prepare = tables.Preprocessor.fit(tables.from_frame(frame, "y"))
+    assert prepare.levels == (("F", "N", "T", "Y"),)
+    np.testing.assert_array_equal(prepare.transform(frame)[:4], np.eye(4)[[2, 3, 1, 0]])
 
 
 def test_only_whole_numbers_lose_a_zero_behind_the_point():

@@ -8,6 +8,7 @@ as numbers of days since 1970.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,8 @@ def _code_of_text(nodes: Nodes, text: str, column: Column, levels: tuple[str, ..
     if column.kind == "yes/no":
         for meant, words in (("yes", YES), ("no", NO)):
             for word in words:
-                known |= dict.fromkeys((word, word.capitalize(), word.upper()), places.get(meant, unknown))
+                cases = map("".join, product(*zip(word, word.upper(), strict=True)))  # "no", "nO", "No", "NO"
+                known |= dict.fromkeys(cases, places.get(meant, unknown))
     known |= places
     return nodes.add(
         "LabelEncoder",
