@@ -591,6 +591,13 @@ def test_a_column_that_decides_is_important_and_one_that_says_nothing_is_not():
     assert 0 < found["sign"][1] < 0.1
 
 
+@pytest.mark.parametrize("repeats", [0, -1, 2.5, None])
+def test_importances_need_a_shuffle(classifier, repeats):
+    with pytest.raises(OptionError, match=rf"`repeats` times, 1 or more, got {repeats}"):
+        classifier.importances(passengers(), repeats=repeats)
+    assert all(np.isfinite(classifier.importances(passengers(), repeats=np.int64(1))["age"]))
+
+
 def test_a_network_that_does_not_fit_is_refused(classifier):
     wrong = tables.TableModel(nn.Sequential(nn.Linear(classifier.preprocessor.width, 5)), classifier.preprocessor)
     with pytest.raises(NisslError, match=r"outputs of shape \(60, 5\), this target needs \(60, 2\)"):
