@@ -91,7 +91,7 @@ def test_what_is_unknown_missing_or_written_otherwise_is_taken_as_by_predict():
     other = frame.assign(
         age=1e5,
         deck=["deck 9", None, "NA", ""] * (ROWS // 4) + ["deck 1", "Deck 1"],
-        alone=["Y", "FALSE", "true", "perhaps", None, "No"] * (ROWS // 6),
+        alone=["Y", "FALSE", "true", "perhaps", None, "nO"] * (ROWS // 6),
         boarded=["2000-02-29", None, "1900-03-01", "2100-12-31", "1582-10-15"] * (ROWS // 5),
     )
     check(model, other)
@@ -109,6 +109,13 @@ def test_rare_categories_and_those_of_numbers():
     model = model_for(frame, "y", category=["code"])
     assert any(model.preprocessor.others)
     check(model, frame.assign(town=[*frame["town"][1:], "elsewhere"]))
+
+
+def test_codes_that_could_say_yes_and_no_are_categories_there_too():
+    frame = pd.DataFrame({"code": ["T", "Y", "N", "F", None] * 12, "y": np.arange(60) ** 2 % 7 / 3})
+    model = model_for(frame, "y")
+    assert model.preprocessor.levels == (("", "F", "N", "T", "Y"),)
+    check(model, frame.assign(code=["T", "Y", "t", "yes", "F"] * 12))
 
 
 @settings(max_examples=200, deadline=None)
@@ -164,9 +171,35 @@ def test_a_table_model_is_exported_from_python_and_by_the_command(tmp_path):
         ns.export_onnx(model, tmp_path / "m.onnx", input_shape=(3,))
 
 
-def test_columns_may_have_any_name_but_those_of_parameters():
+def test_columns_may_have_any_name():
     frame = passengers().drop(columns="survived")
     renamed = frame.rename(columns={"age": "x", "port": "y", "class": "cast_20", "deck": "größe (m²)"})
     check(model_for(renamed, "fare"), renamed)
-    with pytest.raises(OptionError, match=r"cannot be named '0\.weight': this is the name of a parameter"):
-        make_table_onnx(model_for(frame.rename(columns={"age": "0.weight"}), "fare"))
+
+
+@pytest.mark.parametrize("target", ["fare", "means"])
+def test_columns_may_have_the_names_of_constants(target):
+    names = {"age": "medians", "class": "scales", "deck": "preprocessing.medians", "fare": target}
+    frame = passengers().drop(columns="survived").rename(columns=names)
+    model = model_for(frame, target)
+    check(model, frame)
+    found = {tensor.name for tensor in make_table_onnx(model).graph.initializer}
+    assert found >= {"preprocessing.preprocessing.medians", "preprocessing.scales"}
+
+
+def test_columns_may_have_the_names_of_nodes_of_columns_before_them():
+    frame = passengers().drop(columns=["survived", "port", "alone"])
+    frame = frame[["boarded", "age", "class", "deck", "fare"]]
+    made = [node.output[0] for node in make_table_onnx(model_for(frame, "fare")).graph.node]
+    renamed = frame.rename(columns={"age": made[0], "class": made[1], "deck": made[2]})
+    check(model_for(renamed, "fare"), renamed)
+
+
+def test_a_column_with_the_name_of_a_parameter_is_refused_with_advice_that_helps():
+    frame = passengers().drop(columns="survived").rename(columns={"age": "0.weight"})
+    model = model_for(frame, "fare")
+    with pytest.raises(OptionError, match=r"'0\.weight' has the name of .*nn\.Sequential\(model\.network"):
+        make_table_onnx(model)
+    check(tables.TableModel(nn.Sequential(model.network), model.preprocessor), frame)
+    with pytest.raises(OptionError, match=r"'class' has the name of the output .* output_name"):
+        make_table_onnx(model_for(passengers().drop(columns="fare"), "survived"), output_name="class")

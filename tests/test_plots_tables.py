@@ -38,6 +38,20 @@ def test_predictions_stand_on_equal_axes_with_a_line():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("true price", "predicted price")
 
 
+@pytest.mark.parametrize("number", [0.0, 7.0, -7.0, 1e20, 1e299, 1e-320])
+def test_predictions_that_are_all_the_same_have_axes_around_them(number, tmp_path):
+    figure = plots.predictions([number], [np.nextafter(number, np.inf)])
+    low, high = figure.axes[0].get_xlim()
+    assert low < number < high
+    plots.save(figure, tmp_path / "picture.png")
+
+
+def test_bars_of_numbers_far_apart_are_drawn(tmp_path):
+    figure = plots.importances(np.array([1, 2]), [1e300, -1e300], [0.0, 1e300])
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["1", "2"]
+    plots.save(figure, tmp_path / "picture.png")
+
+
 def test_of_many_points_some_are_drawn_and_that_is_said():
     axes = plots.predictions(np.arange(20_000.0), np.arange(20_000.0)).axes[0]
     assert len(axes.collections[0].get_offsets()) == 5_000
@@ -48,11 +62,24 @@ def test_of_many_points_some_are_drawn_and_that_is_said():
     ("draw", "kind", "message"),
     [
         (lambda: plots.importances([], [], []), ShapeError, "0 names"),
-        (lambda: plots.importances(["a"], [1, 2], [1, 2]), ShapeError, r"1 names, values of shape \(2,\)"),
-        (lambda: plots.importances(["a"], [np.nan], [0]), DataError, "NaN or infinite"),
+        (lambda: plots.importances("age", [1, 2, 3], [1, 2, 3]), DataError, "names = 'age'; expected a list of names"),
+        (lambda: plots.importances(None, [1], [1]), DataError, "names = None; expected a list of names"),
+        (lambda: plots.importances(["a"], [1, 2], [1, 2]), ShapeError, r"values of shape \(2,\); expected \(1,\)"),
+        (lambda: plots.importances(["a"], [1], 1), ShapeError, r"errors of shape \(\); expected \(1,\)"),
+        (lambda: plots.importances(["a"], [np.nan], [0]), DataError, "values with NaN or infinity in it; give one"),
+        (lambda: plots.importances(["a"], [None], [0]), DataError, "values with NaN or infinity"),
+        (lambda: plots.importances(["a"], None, [0]), DataError, "values = None; expected real numbers"),
+        (lambda: plots.importances(["a"], ["1"], [0]), DataError, r"values = \['1'\]; expected real numbers"),
+        (lambda: plots.importances(["a"], [1], [1e308]), DataError, "errors with numbers beyond ±1e[+]300"),
+        (lambda: plots.importances(["a", "b"], [1, 1], [0, -0.5]), DataError, "errors with -0.5 in them; an error"),
         (lambda: plots.predictions([1, 2], [1]), ShapeError, r"\(2,\) and \(1,\)"),
+        (lambda: plots.predictions([[1]], [[1]]), ShapeError, r"true of shape \(1, 1\); expected \(points,\)"),
         (lambda: plots.predictions([], []), ShapeError, r"\(0,\)"),
-        (lambda: plots.predictions([1], [np.inf]), DataError, "NaN or infinite"),
+        (lambda: plots.predictions([1], [np.inf]), DataError, "predicted with NaN or infinity in it; give two"),
+        (lambda: plots.predictions([None], [1]), DataError, "true with NaN or infinity"),
+        (lambda: plots.predictions(None, [1]), DataError, "true = None; expected real numbers"),
+        (lambda: plots.predictions([1], "a"), DataError, "predicted = 'a'; expected real numbers"),
+        (lambda: plots.predictions([1e308], [-1e308]), DataError, "numbers beyond ±1e[+]300"),
     ],
 )
 def test_what_cannot_be_drawn_is_explained(draw, kind, message):

@@ -189,6 +189,11 @@ def test_rows_come_in_parts_as_they_are_written(write):
         (["A 1", "B 2"], "category"),
         (["Yes", "no"], "yes/no"),
         (["t", "f"], "yes/no"),
+        (["YES", "Yes", "No", "no", None], "yes/no"),
+        (["y", None], "yes/no"),
+        (["T", "Y"], "category"),
+        (["T", "Y", "N", "F"], "category"),
+        (["yes", "no", "n"], "category"),
         ([True, False], "yes/no"),
         ([True, False, None], "yes/no"),
         (["2024-01-31", "2024-02-01"], "date"),
@@ -247,6 +252,32 @@ def test_leading_zeros_stay_in_categories_and_classes(write):
     table = tables.read(path, "y", category=["zip"], task="classification")
     assert set(table.frame["zip"]) == {"00", "01", "02"}
     assert table.target.class_values == ("000", "001")
+
+
+def test_codes_that_could_say_yes_and_no_stay_apart():
+    frame = pd.DataFrame({"code": ["T", "Y", "N", "F"] * 15, "y": [0, 1] * 30})
+    prepare = tables.Preprocessor.fit(tables.from_frame(frame, "y"))
+    assert prepare.levels == (("F", "N", "T", "Y"),)
+    np.testing.assert_array_equal(prepare.transform(frame)[:4], np.eye(4)[[2, 3, 1, 0]])
+
+
+def test_only_whole_numbers_lose_a_zero_behind_the_point():
+    texts = ["3.0", "-3.00", "+3.0", "3.10", "2.10.0", "v1.0", "v1", "iOS 16.0", ".0", "1.0 kg", "3.0\n"]
+    kept = ["3", "-3", "+3", "3.10", "2.10.0", "v1.0", "v1", "iOS 16.0", ".0", "1.0 kg", "3"]
+    assert tables.columns.as_text(pd.Series(texts)).tolist() == kept
+
+
+@pytest.mark.parametrize(
+    "names", [("iOS 16.0", "iOS 17.0"), ("v1", "v1.0", "v1.00"), ("2.10.0", "2.9.0", "3.1.0", "3.2.0")]
+)
+def test_versions_are_categories_and_classes(write, names):
+    rows = [names[i % len(names)] for i in range(60)]
+    table = tables.read(write("version,y\n" + "".join(f"{row},{row}\n" for row in rows)), "y")
+    assert kinds(table) == {"version": "category"}
+    assert table.target.class_values == names
+    prepare = tables.Preprocessor.fit(table)
+    assert prepare.levels == (names,)
+    np.testing.assert_array_equal(prepare.transform(table.frame)[: len(names)], np.eye(len(names)))
 
 
 def test_parts_of_dates():
@@ -558,6 +589,13 @@ def test_a_column_that_decides_is_important_and_one_that_says_nothing_is_not():
     assert found["noise"] == (0.0, 0.0)
     assert found["sign"][0] == pytest.approx(0.5, abs=0.08)
     assert 0 < found["sign"][1] < 0.1
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 2.5, None])
+def test_importances_need_a_shuffle(classifier, repeats):
+    with pytest.raises(OptionError, match=rf"`repeats` times, 1 or more, got {repeats}"):
+        classifier.importances(passengers(), repeats=repeats)
+    assert all(np.isfinite(classifier.importances(passengers(), repeats=np.int64(1))["age"]))
 
 
 def test_a_network_that_does_not_fit_is_refused(classifier):

@@ -8,17 +8,21 @@ as numbers of days since 1970.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nissl import nn
+from nissl.errors import OptionError
 from nissl.exchange.onnx_nodes import BATCH, Nodes, element_type
 from nissl.nn.module import Module
 from nissl.tables import Column, Preprocessor
 from nissl.tables.columns import NO, YES
 from nissl.tables.reading import MISSING
 from nissl.tensor import Tensor
+from nissl.text import some
 
 DAYS_FROM_YEAR_0 = 719468  # from 1 March of year 0 to 1 January 1970
 
@@ -45,22 +49,21 @@ def answer_layer(prepare: Preprocessor) -> Module:
 def add_preprocessing(nodes: Nodes, prepare: Preprocessor) -> str:
     """Declare the columns as inputs and return the rows that the network takes, as `prepare.transform` makes them."""
     nodes.scope = "Preprocessing"
+    # All inputs before the first node, whose name then is none of theirs.
+    inputs = [_input(nodes, column) for column in prepare.columns]
     numbers: list[str] = []
     codes: list[str] = []
     shared = [bool(others) for others in prepare.others]  # whether the rare categories have a column
     levels = zip(prepare.levels, shared, strict=True)
-    for column in prepare.columns:
+    for column, name in zip(prepare.columns, inputs, strict=True):
         if column.kind == "number":
-            numbers.append(nodes.input(column.name, np.float64, (BATCH, 1), "a number, NaN where it is missing"))
+            numbers.append(name)
         elif column.kind == "date":
-            doc = "a date as days since 1970-01-01, with the fraction of the day; NaN where it is missing"
-            days = Number(nodes, nodes.input(column.name, np.float64, (BATCH, 1), doc))
-            parts = calendar(days)
+            parts = calendar(Number(nodes, name))
             numbers += [parts[part].name for part in column.number_parts]
             codes += [_code_of_whole(nodes, parts[part], *next(levels)) for part in column.category_parts]
         else:
-            text = nodes.input(column.name, np.str_, (BATCH, 1), f"{column.kind}, as text; '' where it is missing")
-            codes.append(_code_of_text(nodes, text, column, *next(levels)))
+            codes.append(_code_of_text(nodes, name, column, *next(levels)))
     parts_of_rows = _numbers(nodes, numbers, prepare) if numbers else []
     for code, known, other in zip(codes, prepare.levels, shared, strict=True):
         hit = nodes.add("Equal", code, nodes.constant(np.arange(len(known) + other)))
@@ -68,13 +71,37 @@ def add_preprocessing(nodes: Nodes, prepare: Preprocessor) -> str:
     return nodes.add("Concat", *parts_of_rows, axis=1)
 
 
+def _input(nodes: Nodes, column: Column) -> str:
+    """Declare a column as an input and return its name."""
+    if column.name in nodes.taken:
+        raise OptionError(
+            f"export_onnx: the column {some([column.name])} has the name of the output or of a parameter of the "
+            "network, and names in an ONNX model differ. Give the output another name, output_name, or the parameters "
+            "other paths, as nissl.tables.TableModel(nn.Sequential(model.network), model.preprocessor) does; or "
+            "rename the column and train again"
+        )
+    if column.kind == "number":
+        return nodes.input(column.name, np.float64, (BATCH, 1), "a number, NaN where it is missing")
+    if column.kind == "date":
+        doc = "a date as days since 1970-01-01, with the fraction of the day; NaN where it is missing"
+        return nodes.input(column.name, np.float64, (BATCH, 1), doc)
+    return nodes.input(column.name, np.str_, (BATCH, 1), f"{column.kind}, as text; '' where it is missing")
+
+
+def _constant(nodes: Nodes, name: str, value: npt.NDArray[Any]) -> str:
+    """Return the name of a constant: `name`, or one that ends in it where a column or parameter has that one."""
+    while name in nodes.taken:
+        name = f"preprocessing.{name}"
+    return nodes.constant(value, name=name)
+
+
 def _numbers(nodes: Nodes, numbers: list[str], prepare: Preprocessor) -> list[str]:
     """Return the numbers, filled and standardized, and which of them were missing."""
     found = nodes.add("Concat", *numbers, axis=1)
     missing = nodes.add("IsNaN", found)
-    filled = nodes.add("Where", missing, nodes.constant(prepare.medians, name="medians"), found)
-    centred = nodes.add("Sub", filled, nodes.constant(prepare.means, name="means"))
-    scaled = nodes.add("Div", centred, nodes.constant(prepare.scales, name="scales"))
+    filled = nodes.add("Where", missing, _constant(nodes, "medians", prepare.medians), found)
+    centred = nodes.add("Sub", filled, _constant(nodes, "means", prepare.means))
+    scaled = nodes.add("Div", centred, _constant(nodes, "scales", prepare.scales))
     parts = [nodes.add("Cast", scaled, to=element_type(np.float32))]
     if prepare.indicated.any():
         told = nodes.add("Gather", missing, nodes.constant(np.flatnonzero(prepare.indicated)), axis=1)
@@ -94,7 +121,8 @@ def _code_of_text(nodes: Nodes, text: str, column: Column, levels: tuple[str, ..
     if column.kind == "yes/no":
         for meant, words in (("yes", YES), ("no", NO)):
             for word in words:
-                known |= dict.fromkeys((word, word.capitalize(), word.upper()), places.get(meant, unknown))
+                cases = map("".join, product(*zip(word, word.upper(), strict=True)))  # "no", "nO", "No", "NO"
+                known |= dict.fromkeys(cases, places.get(meant, unknown))
     known |= places
     return nodes.add(
         "LabelEncoder",

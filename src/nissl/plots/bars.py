@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, ShapeError
+from nissl.plots.checks import names as checked_names
+from nissl.plots.checks import numbers
 from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, new_figure, plain, text_width, tidy
 
 if TYPE_CHECKING:
@@ -29,20 +31,23 @@ def importances(
 
     `values` and `errors` have shape (names,); an error is drawn to both sides. `label` says what the values are.
 
+    Raises ShapeError for no names, or values or errors that are not one for each; DataError for NaN, infinity, numbers
+    beyond ±1e300 and errors below 0.
+
     >>> figure = importances(["age", "class"], [0.02, 0.2], [0.01, 0.02], label="loss of accuracy")
     >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
     ['class', 'age']
     """
-    lengths, widths = np.asarray(values, float), np.asarray(errors, float)
-    if not len(names) or not (lengths.shape == widths.shape == (len(names),)):
-        raise ShapeError(
-            f"importances got {len(names)} names, values of shape {lengths.shape} and errors of shape {widths.shape}; "
-            "expected one of each a name"
-        )
-    if not (np.isfinite(lengths).all() and np.isfinite(widths).all()):
-        raise DataError("importances got values or errors that are NaN or infinite; leave those names out")
+    listed = checked_names("importances", "names", names)
+    if not listed:
+        raise ShapeError("importances got 0 names, so there is nothing to draw; expected one or more")
+    hint = "; give one finite number for each name"
+    lengths = numbers("importances", "values", values, (len(listed),), finite=True, hint=hint)
+    widths = numbers("importances", "errors", errors, (len(listed),), finite=True, hint=hint)
+    if (widths < 0).any():
+        raise DataError(f"importances got errors with {widths.min():g} in them; an error is 0 or more, to both sides")
     order = np.argsort(-lengths, kind="stable")[:MOST_BARS]
-    shown = [plain(names[i], 32) for i in order]
+    shown = [plain(listed[i], 32) for i in order]
     margin = max(text_width(name, TEXT) for name in shown) / POINTS
     figure = new_figure(margin + 6.5, 0.36 * len(order) + 1.6)
     axes = figure.add_subplot()
@@ -57,7 +62,7 @@ def importances(
     axes.set_xlabel(plain(label, 60), fontsize=TEXT)
     what = title or "Importance of each name"
     axes.set_title(
-        plain(f"{what}, the {MOST_BARS} largest of {len(names)}" if len(names) > MOST_BARS else what, 70),
+        plain(f"{what}, the {MOST_BARS} largest of {len(listed)}" if len(listed) > MOST_BARS else what, 70),
         fontsize=TITLE,
         pad=12,
     )

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError, ShapeError
+from nissl.errors import ShapeError
+from nissl.plots.checks import numbers
 from nissl.plots.style import BLACK, BLUE, SMALL, TEXT, TITLE, new_figure, plain, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_POINTS = 5_000
+NARROWEST = 1e-9  # width of the axes beside their ends: of narrower ones the ticks would be equal
 
 
 def predictions(true: npt.ArrayLike, predicted: npt.ArrayLike, *, label: str = "", title: str | None = None) -> Figure:
@@ -22,14 +24,18 @@ def predictions(true: npt.ArrayLike, predicted: npt.ArrayLike, *, label: str = "
     Both have shape (points,); of more than 5,000 points, so many, evenly picked, are drawn. `label` names what the
     numbers are.
 
+    Raises ShapeError for other shapes, or no points; DataError for NaN, infinity and numbers beyond ±1e300.
+
     >>> predictions([1.0, 2.0, 4.0], [1.1, 2.2, 3.5], label="price").axes[0].get_xlabel()
     'true price'
     """
-    x, y = np.asarray(true, float), np.asarray(predicted, float)
-    if x.ndim != 1 or x.shape != y.shape or not x.size:
+    hint = "; give two finite numbers for each point"
+    x, y = (
+        numbers("predictions", name, given, ("points",), finite=True, hint=hint)
+        for name, given in (("true", true), ("predicted", predicted))
+    )
+    if x.shape != y.shape:
         raise ShapeError(f"predictions got numbers of shapes {x.shape} and {y.shape}; expected (points,) for both")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise DataError("predictions got numbers that are NaN or infinite; leave those points out")
     figure = new_figure(7, 7)
     axes = figure.add_subplot()
     tidy(axes)
@@ -37,7 +43,8 @@ def predictions(true: npt.ArrayLike, predicted: npt.ArrayLike, *, label: str = "
     alpha = float(np.clip(300 / len(chosen), 0.15, 0.8))  # many points show where they are dense
     axes.scatter(x[chosen], y[chosen], s=24, color=BLUE, alpha=alpha, edgecolors="none")
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
-    margin = 0.03 * (high - low) or 1.0
+    size = max(abs(low), abs(high))
+    margin = 0.03 * (high - low if high - low > NARROWEST * size else size) or 1.0
     ends = [low - margin, high + margin]
     axes.plot(ends, ends, color=BLACK, linewidth=1, zorder=1)
     axes.set_xlim(*ends)

@@ -1,7 +1,8 @@
 """What the columns of a table are, and their cells as numbers or as text.
 
 A column is one of four kinds. `number`: numbers, whole ones too, since most of those are counts or have an order.
-`category`: text of which the same comes again and again. `yes/no`: text that says one or the other. `date`: text in one
+`category`: text of which the same comes again and again. `yes/no`: text that says one or the other, each in one word
+of YES and NO; where more of them occur, they may be codes, and are categories. `date`: text in one
 of DATE_FORMATS. Text that is different in almost every row, as names and numbers of tickets are, is no kind: a network
 cannot learn from what it will never see again. A column of one value tells nothing.
 
@@ -176,7 +177,9 @@ def _different(cells: Series) -> tuple[Array, Array]:
 def _text(value: object) -> str:
     if isinstance(value, str):
         text = value.strip()
-        return "" if text in MISSING else re.sub(r"(?<=\d)\.0+$", "", text)
+        if re.fullmatch(r"[+-]?\d+\.0+", text):  # a whole number; "2.10.0" and "v1.0" are none
+            return text.partition(".")[0]
+        return "" if text in MISSING else text
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
@@ -266,6 +269,15 @@ def _as_yes_or_no(texts: Array) -> Array:
     return np.array([words.get(text.lower(), text) for text in texts], object)
 
 
+def _say_yes_or_no(texts: list[str]) -> bool:
+    """Return whether texts say yes in one word at most, and no in one, however they are capitalized.
+
+    T and Y in one column are two codes, not yes twice.
+    """
+    words = {text.lower() for text in texts}
+    return words <= {*YES, *NO} and len(words & {*YES}) <= 1 and len(words & {*NO}) <= 1
+
+
 @dataclass(frozen=True)
 class Finding:
     """What was found out about a column: the Column, or why there is none; for a line of the overview.
@@ -300,7 +312,7 @@ def examine(cells: Series, name: str, wanted: str | None = None) -> Finding:
         return _forced_number(cells, name, missing)
     if pd.api.types.is_datetime64_any_dtype(cells):
         return _date(cells, name, missing, None)
-    if pd.api.types.is_bool_dtype(cells) or {text.lower() for text in different} <= {*YES, *NO}:
+    if pd.api.types.is_bool_dtype(cells) or _say_yes_or_no(different):
         yes_or_no = set(_as_yes_or_no(np.array(different, object)))
         return Finding(name, Column(name, "yes/no"), "yes/no", ", ".join(sorted(yes_or_no)), missing)
     if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_complex_dtype(cells):

@@ -169,7 +169,11 @@ class TableModel:
 
         Worse in accuracy, or in R²: the permutation importance of Breiman (2001), by column of the table. Of more than
         10,000 rows, so many at random are looked at. Columns that say the same take importance from each other.
+
+        Raises OptionError unless `repeats`, how often each column is shuffled, is 1 or more.
         """
+        if not isinstance(repeats, int | np.integer) or repeats < 1:
+            raise OptionError(f"importances shuffles each column `repeats` times, 1 or more, got {repeats!r}")
         frame, true = self._with_target(data)
         random = np.random.default_rng(seed)
         if len(frame) > ROWS_OF_IMPORTANCE:
