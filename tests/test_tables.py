@@ -741,3 +741,30 @@ def test_points_between_thousands_are_none_of_a_decimal(tmp_path):
     np.testing.assert_array_equal(table.frame["umsatz"].astype(float), values)
     np.testing.assert_array_equal(table.frame["flaeche"].astype(float), np.arange(len(values)) + 0.5)
     np.testing.assert_array_equal(table.frame["preis"].astype(float), np.array(values) + 0.25)
+
+
+def numbered_frame():
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.standard_normal((40, 3)))
+    frame[2] = (frame[0] > 0).map({True: "plus", False: "minus"})
+    return frame
+
+
+def test_columns_may_be_named_by_numbers():
+    frame = numbered_frame()
+    table = tables.from_frame(frame, 2)
+    prepare = tables.Preprocessor.fit(table)
+    model = tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)
+    assert set(model.predict(frame)) <= {"plus", "minus"}
+    assert model.evaluate(frame).rows == 40
+    with pytest.raises(DataError, match="more than one column named '0'"):
+        model.predict(pd.concat([frame, frame[[0]]], axis=1))
+    with pytest.raises(OptionError, match="the table is a DataFrame of pandas, got ndarray"):
+        model.predict(frame.to_numpy())
+
+
+def test_a_target_too_large_to_scale_is_refused():
+    frame = numbered_frame()
+    frame[1] *= 1e200
+    with pytest.raises(DataError, match="the target '1' holds numbers too large to scale"):
+        tables.Preprocessor.fit(tables.from_frame(frame, 1))

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError
+from nissl.errors import DataError, OptionError
 from nissl.tables.reading import MISSING
 from nissl.text import nearest, printable, some
 
 if TYPE_CHECKING:
-    from pandas import Series
+    from pandas import DataFrame, Series
 
 Array = npt.NDArray[Any]
 
@@ -506,6 +506,19 @@ def _check_classes(name: str, different: list[str], present: int) -> None:
             f"the target {some([name])} has {len(different)} different values in {present} rows, such as "
             f"{_quoted(different[:1])}: too many to be classes"
         )
+
+
+def as_frame(data: Any, where: str) -> DataFrame:
+    """Return a DataFrame whose columns are named by text, each by a name of its own."""
+    import pandas as pd
+
+    if not isinstance(data, pd.DataFrame):
+        raise OptionError(f"{where} is a DataFrame of pandas, got {type(data).__name__}")
+    frame = data if all(isinstance(name, str) for name in data.columns) else data.rename(columns=str)
+    double = sorted(set(frame.columns[frame.columns.duplicated()]))
+    if double:
+        raise DataError(f"{where} has more than one column named {some(double)}; give each a name of its own")
+    return frame
 
 
 def check_there(names: Collection[str], there: Collection[str], where: str) -> None:

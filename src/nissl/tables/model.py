@@ -15,7 +15,7 @@ from nissl.errors import DataError, ModelFileError, NisslError, OptionError, Sha
 from nissl.files import PathLike
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Optimizer
-from nissl.tables.columns import DATE_FORMATS, KINDS, TASKS, Column, Target, check_there
+from nissl.tables.columns import DATE_FORMATS, KINDS, TASKS, Column, Target, as_frame, check_there
 from nissl.tables.preprocessing import Preprocessor
 from nissl.tables.table import Table
 from nissl.tensor import Tensor
@@ -123,7 +123,7 @@ class TableModel:
         return self.answers(self._outputs(frame))
 
     def _outputs(self, frame: DataFrame) -> Array:
-        if not len(frame):
+        if not len(as_frame(frame, "the table")):
             raise DataError("predict got a table without rows")
         return training.predict(self.network, self.preprocessor.transform(frame))
 
@@ -144,7 +144,7 @@ class TableModel:
         return self._scored(true, self.answers(self._outputs(frame)))
 
     def _with_target(self, data: Table | DataFrame) -> tuple[DataFrame, Array]:
-        frame = data.frame if isinstance(data, Table) else data
+        frame = data.frame if isinstance(data, Table) else as_frame(data, "the table")
         check_there([self.target.name], list(frame.columns), "the table")
         true = self.target.values(frame[self.target.name])
         known = ~np.isnan(true) if self.target.task == "regression" else true >= 0

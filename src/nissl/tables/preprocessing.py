@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from nissl.data import Dataset
 from nissl.errors import DataError
-from nissl.tables.columns import Column, Target, check_there
+from nissl.tables.columns import Column, Target, as_frame, check_there
 from nissl.tables.table import Table
 from nissl.text import counted, printable, some
 
@@ -90,6 +90,10 @@ class Preprocessor:
                 others.append(() if rare is None else tuple(map(str, rare)))
                 levels.append(tuple(str(text) for text in known if text not in set(others[-1])))
         regression = table.target.task == "regression"
+        if regression and not (np.isfinite(table.y.mean()) and np.isfinite(table.y.var())):
+            raise DataError(
+                f"the target '{printable(table.target.name)}' holds numbers too large to scale; divide them"
+            )
         counts = np.bincount(table.y, minlength=len(table.target.classes)) if not regression else None
         return cls(
             table.columns,
@@ -184,6 +188,7 @@ class Preprocessor:
 
         Raises DataError if a column lacks, or holds text where it held numbers or dates.
         """
+        frame = as_frame(frame, "the table")
         check_there([column.name for column in self.columns], list(frame.columns), "the table")
         imputer, scaler, encoder = self.transformers
         rows = np.empty((len(frame), self.width), np.float32)
@@ -199,7 +204,7 @@ class Preprocessor:
 
     def remarks(self, frame: DataFrame) -> list[str]:
         """Return what in rows is unlike the rows of training: missing cells, unknown categories, other columns."""
-        unlike = Unlike()
+        unlike, frame = Unlike(), as_frame(frame, "the table")
         unlike.count(self, frame)
         return unlike.remarks(self, list(frame.columns))
 
@@ -276,6 +281,13 @@ def _check_scales(table: Table, means: Array, scales: Array) -> None:
     for name, mean, scale in zip(names, means, scales, strict=True):
         if not (np.isfinite(mean) and np.isfinite(scale)):
             raise DataError(f"column '{printable(name)}' holds numbers too large to scale; divide them first")
+
+
+def _check_target(table: Table) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(table.y.var()):
+            name = printable(table.target.name)
+            raise DataError(f"the target '{name}' holds numbers too large to scale; divide them first")
 
 
 def _as_float32(numbers: Array, prepare: Preprocessor, frame: DataFrame) -> Array:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from nissl.errors import DataError, OptionError, unknown_name
 from nissl.files import PathLike
-from nissl.tables.columns import TASKS, Column, Finding, Target, check_there, examine, find_target
+from nissl.tables.columns import TASKS, Column, Finding, Target, as_frame, check_there, examine, find_target
 from nissl.tables.reading import find_layout, read_frame
-from nissl.text import counted, printable, some, table
+from nissl.text import counted, printable, table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -134,10 +134,7 @@ def from_frame(
 ) -> Table:
     """Return the table in a DataFrame; see `read`."""
     lists = {"category": category, "number": number, "drop": drop}
-    frame = frame.rename(columns=str)
-    double = sorted({str(column) for column in frame.columns[frame.columns.duplicated()]})
-    if double:
-        raise DataError(f"{name} has more than one column named {some(double)}; give each a name of its own")
+    frame, target = as_frame(frame, name), str(target)
     _check_names(name, tuple(frame.columns), target, lists)
     return _examined(frame, target, task, lists, name, [])
 
