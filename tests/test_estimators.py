@@ -213,6 +213,19 @@ def test_weights_can_be_read_and_set_one_by_one_and_all_at_once():
         fitted.coefs_[0] = coefs[0].T
     with pytest.raises(ValueError, match="has 2 arrays"):
         fitted.coefs_ = coefs[:1]
+    with pytest.raises(TypeError, match=r"layer by layer.*got a slice"):
+        fitted.coefs_[:] = coefs
+
+
+def test_a_list_of_weights_keeps_saying_what_the_network_has():
+    fitted = quick().fit(*IRIS)
+    listed, mine = fitted.coefs_, np.ones((4, 8))
+    listed[-2] = mine
+    mine[:] = 5.0
+    for array in (listed[0], fitted.coefs_[0], fitted.module_.state_dict()["0.weight"]):
+        np.testing.assert_array_equal(array, np.ones((4, 8)))
+    with pytest.raises(ValueError, match="read-only"):
+        listed[0][0, 0] = 5.0
 
 
 def quick(**options):
@@ -574,10 +587,13 @@ def test_other_losses_of_classes():
 @pytest.mark.parametrize("solver", [solver for solver in fitting.SOLVERS if solver != "lbfgs"])
 def test_every_solver_learns_and_follows_a_schedule(solver):
     rate = 0.1 if solver in ("sgd", "adagrad") else 0.01
-    fitted = NeuralNetClassifier(solver=solver, learning_rate_init=rate, schedule="cosine", max_iter=80, random_state=0)
+    to_the_end = {"max_iter": 80, "tol": 0, "n_iter_no_change": 80}
+    fitted = NeuralNetClassifier(
+        solver=solver, learning_rate_init=rate, schedule="cosine", random_state=0, **to_the_end
+    )
     x = StandardScaler().fit_transform(IRIS[0])
     assert fitted.fit(x, IRIS[1]).score(x, IRIS[1]) > 0.95
-    assert fitted.optimizer_.lr.item() < 1e-3 * rate + 1e-9 or fitted.n_iter_ < 80
+    assert fitted.optimizer_.lr.item() < 1e-3 * rate + 1e-9
 
 
 def test_a_schedule_starts_at_the_learning_rate_and_may_be_a_function():
@@ -617,6 +633,29 @@ def test_what_the_hidden_layers_put_out_can_be_seen():
     np.testing.assert_allclose(second, np.maximum(first @ fitted.coefs_[1] + fitted.intercepts_[1], 0), atol=1e-12)
     logits = second @ fitted.coefs_[2] + fitted.intercepts_[2]
     np.testing.assert_allclose(special.softmax(logits, axis=1), fitted.predict_proba(IRIS[0]), atol=1e-12)
+
+
+def test_hidden_layers_are_those_from_the_first_linear_one_on_however_nested():
+    def relu_of(x, layer):
+        return np.maximum(x @ fitted.coefs_[layer] + fitted.intercepts_[layer], 0)
+
+    def fit(*layers):
+        return NeuralNetClassifier(layers=nn.Sequential(*layers), max_iter=1).fit(*IRIS)
+
+    fitted = fit(nn.BatchNorm(4), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    prepared = ns.predict(fitted.module_[0], IRIS[0])
+    (found,) = fitted.hidden_activations(IRIS[0])
+    np.testing.assert_allclose(found, relu_of(prepared, 0), atol=1e-5)
+    fitted.module_.train()  # which neither counts nor changes
+    np.testing.assert_array_equal(fitted.hidden_activations(IRIS[0])[0], found)
+    assert fitted.module_[0].training
+
+    nested = nn.Sequential(nn.Linear(8, 6), nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(6, 3))))
+    fitted = fit(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5)), nested)
+    first, second = fitted.hidden_activations(IRIS[0])
+    np.testing.assert_allclose(first, relu_of(IRIS[0], 0), atol=1e-5)
+    np.testing.assert_allclose(second, relu_of(first, 1), atol=1e-5)
+    assert fit(nn.Linear(4, 3)).hidden_activations(IRIS[0]) == []
 
 
 def test_the_network_is_a_nissl_model_that_can_be_saved(tmp_path):
@@ -666,6 +705,7 @@ def test_a_fit_that_was_still_getting_better_says_so():
         ({"batch_size": "all"}, ValueError, "unknown batch_size 'all'"),
         ({"n_iter_no_change": 0}, ValueError, "n_iter_no_change == 0"),
         ({"shuffle": "yes"}, TypeError, "shuffle is True or False"),
+        ({"validation_fraction": 0.0, "early_stopping": True}, ValueError, "validation_fraction == 0"),
         ({"dropout": 1.0}, ValueError, "dropout == 1"),
         ({"engine": "gpu"}, ValueError, "unknown engine 'gpu'"),
         ({"dtype": "float16"}, ValueError, "unknown dtype 'float16'"),

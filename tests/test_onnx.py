@@ -255,6 +255,38 @@ def test_own_modules_give_the_same(folder):
     check(Attention(), (5, 4), folder, given=True)
 
 
+OF_BOOLS = {
+    "both": lambda a, b: a * b,
+    "either": lambda a, b: a + b,
+    "with a constant": lambda a, b: a * True,
+    "maximum": ns.maximum,
+    "minimum": ns.minimum,
+    "square": lambda a, b: ns.square(a),
+    "abs": lambda a, b: ns.abs(a),
+    "where": lambda a, b: ns.where(a, b, a),
+    "less": lambda a, b: a < b,
+    "less or equal": lambda a, b: a <= b,
+    "greater": lambda a, b: a > b,
+    "greater or equal": lambda a, b: a >= b,
+    "any": lambda a, b: (a * b).max(axis=1),
+    "any, the axis kept": lambda a, b: (a * b).max(axis=1, keepdims=True),
+    "all": lambda a, b: (a + b).min(axis=1),
+    "of no axes": lambda a, b: a.max(axis=()),
+    "the first that holds": lambda a, b: ns.argmax(a, 1),
+    "the first that does not": lambda a, b: ns.argmin(a, 1),
+    "the first of all": lambda a, b: ns.argmax(a),
+}
+
+
+@pytest.mark.parametrize("name", OF_BOOLS)
+def test_bools_are_reckoned_with_as_in_numpy(name):
+    bools = np.array([[False, False, True, True], [False, True, False, True], [True] * 4, [False] * 4])
+    arrays = [bools, bools[[1, 0, 2, 3]]]
+    found, expected = in_onnx(OF_BOOLS[name], arrays), OF_BOOLS[name](*map(ns.tensor, arrays)).numpy()
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_layer_that_stands_twice_has_its_weights_once(folder):
     document = check(nn.Sequential(tied := nn.Linear(4, 4), nn.Tanh(), tied), (4,), folder)
     assert [t.name for t in document.graph.initializer if "weight" in t.name] == ["0.weight"]
@@ -293,6 +325,8 @@ REFUSED = {
     "rank of the batch": (lambda s, x: x.reshape([len(x) * 4, *[1] * len(x)]), OptionError, "something else"),
     "new constants": (lambda s, x: x + np.random.default_rng().normal(size=4), OptionError, "makes numbers up"),
     "a root of the size": (lambda s, x: x / len(x) ** 0.5, OptionError, r"not a·batch \+ c .*\(1 for 1, 1.41421 for 2"),
+    "other than in small batches": (lambda s, x: x if len(x) < 32 else -x, OptionError, "1 rows than with 257"),
+    "bools to a power": (lambda s, x: (x > 0) ** (x < 1), OptionError, r"(?s)ONNX does not accept .*Pow"),
     "a wrong shape": (lambda s, x: x @ ns.ones((3, 2)), ShapeError, r"batch of shape \(1, 4\): matmul got"),
 }
 

@@ -134,6 +134,43 @@ def test_a_loss_that_knows_of_no_weights_is_refused():
         ns.fit(classifier(), (X, Y), loss=plain, sample_weight=COUNTS)
 
 
+def test_a_loss_that_would_ignore_weights_among_its_options_is_refused():
+    def with_options(outputs, targets, **options):
+        return nn.cross_entropy(outputs, targets)
+
+    with pytest.raises(ns.OptionError, match="the loss with_options takes no weights"):
+        ns.fit(classifier(), (X, Y), loss=with_options, sample_weight=COUNTS)
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, outputs, targets, factor=1.0, weights=None):
+        return nn.cross_entropy(outputs, targets, weights) * (self.factor * factor)
+
+
+class Unweighted(nn.Module):
+    def forward(self, outputs, targets):
+        return nn.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_a_module_as_loss_takes_weights_if_its_forward_does(engine):
+    options = {"epochs": 2, "seed": 0, "engine": engine}
+    one, other = classifier(), classifier()
+    histories = [
+        ns.fit(model, (X, Y), loss=loss, sample_weight=COUNTS, **options)
+        for model, loss in ((one, Scaled(1.0)), (other, nn.cross_entropy))
+    ]
+    assert [row["loss"] for row in histories[0].rows] == pytest.approx([row["loss"] for row in histories[1].rows])
+    for name, array in one.state_dict().items():
+        np.testing.assert_allclose(array, other.state_dict()[name], rtol=1e-5, atol=1e-7)
+    ns.fit(classifier(), (X, Y), loss=Scaled(2.0), **options)
+    with pytest.raises(ns.OptionError, match="the loss Unweighted takes no weights"):
+        ns.fit(classifier(), (X, Y), loss=Unweighted(), sample_weight=COUNTS, **options)
+
+
 def test_weights_are_part_of_what_a_checkpoint_belongs_to(tmp_path):
     options = {"epochs": 1, "engine": "numpy", "seed": 0, "checkpoint": tmp_path}
     ns.fit(classifier(), (X, Y), sample_weight=COUNTS, **options)

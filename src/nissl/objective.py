@@ -53,6 +53,11 @@ class Objective:
     metric_name: str  # "accuracy" or "r2"
     metric_sum: Callable[[Tensor, Tensor], Tensor]
 
+    def __post_init__(self) -> None:
+        """Make a function of a Module that takes weights: a call of a Module has no arguments by name."""
+        if isinstance(self.loss, Module) and _takes_weights(self.loss.forward):
+            object.__setattr__(self, "loss", _weighted_loss_of(self.loss))
+
     @property
     def name(self) -> str:
         """The name of the loss."""
@@ -61,8 +66,7 @@ class Objective:
     @property
     def takes_weights(self) -> bool:
         """Whether the loss can give some examples more weight than others."""
-        parameters = inspect.signature(self.loss).parameters
-        return "weights" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        return _takes_weights(self.loss)
 
     @property
     def classifies(self) -> bool:
@@ -92,6 +96,28 @@ class Objective:
             return outputs.argmax(axis=-1)
         threshold = 0.5 if self.loss is nn.binary_cross_entropy else 0.0
         return (outputs > threshold).astype(np.int64)
+
+
+def _takes_weights(function: Callable[..., Any]) -> bool:
+    """Whether a function has a parameter `weights` that can be given by name; **options would be ignored, unseen."""
+    found = inspect.signature(function).parameters.get("weights")
+    return found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
+
+
+def _weighted_loss_of(module: Module) -> Loss:
+    """Return a Module as a function with `weights`, under the name of its class."""
+    forward: Loss = module.forward
+
+    def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        return module(outputs, targets) if weights is None else forward(outputs, targets, weights=weights)
+
+    loss.__name__ = type(module).__name__
+    return loss
+
+
+def layers_in_order(model: Module) -> list[Module]:
+    """Return the layers of Sequentials, within each other too, one after the other."""
+    return [part for layer in model for part in layers_in_order(layer)] if isinstance(model, nn.Sequential) else [model]
 
 
 def last_layer(model: Module) -> Module:

@@ -197,6 +197,21 @@ def of_bools(kind: str) -> Callable[..., str]:
     return lambda nodes, *inputs: nodes.add(kind, *(cast(nodes, x, np.bool_) for x in inputs))
 
 
+def node_or_of_bools(kind: str, kind_of_bools: str) -> Callable[..., str]:
+    """Return a builder for a node that ONNX has for numbers, and under another name for bools."""
+    return lambda nodes, a, b: nodes.add(kind_of_bools if a.dtype == b.dtype == np.bool_ else kind, a, b)
+
+
+def of_numbers(kind: str) -> Callable[..., str]:
+    """Return a builder for a node that ONNX has for numbers only: bools are 0 and 1 there."""
+    return lambda nodes, *inputs: nodes.add(kind, *(as_number(nodes, x) for x in inputs))
+
+
+def as_number(nodes: Nodes, x: Value) -> str:
+    """Return bools as 0 and 1, numbers as they are."""
+    return cast(nodes, x, np.int32) if x.dtype == np.bool_ else x.name
+
+
 def cast(nodes: Nodes, x: Value, dtype: Any) -> str:
     """Return x in another dtype."""
     return x.name if x.dtype == np.dtype(dtype) else nodes.add("Cast", x, to=element_type(dtype))
@@ -252,7 +267,12 @@ def not_equal(nodes: Nodes, a: Value, b: Value) -> str:
 
 def where(nodes: Nodes, condition: Value, a: Value, b: Value) -> str:
     """Return a where the condition holds, b elsewhere."""
-    return nodes.add("Where", cast(nodes, condition, np.bool_), a, b)
+    chosen = cast(nodes, condition, np.bool_)
+    if a.dtype != np.bool_:
+        return nodes.add("Where", chosen, a, b)
+    # onnxruntime has no Where of bools.
+    found = nodes.add("Where", chosen, as_number(nodes, a), as_number(nodes, b))
+    return nodes.add("Cast", found, to=element_type(np.bool_))
 
 
 # ---- movement ----
@@ -301,8 +321,10 @@ def extreme(kind: str) -> Callable[..., str]:
     """Return a builder for the largest or smallest element over some axes."""
 
     def build(nodes: Nodes, x: Value, axes: Sequence[int], keepdims: bool) -> str:
-        # Without axes, ONNX would reduce over all of them.
-        return nodes.add(kind, x, nodes.constant(axes, np.int64), keepdims=int(keepdims)) if axes else x.name
+        if not axes:  # ONNX would reduce over all of them
+            return x.name
+        found = nodes.add(kind, as_number(nodes, x), nodes.constant(axes, np.int64), keepdims=int(keepdims))
+        return nodes.add("Cast", found, to=element_type(np.bool_)) if x.dtype == np.bool_ else found
 
     return build
 
@@ -317,9 +339,10 @@ def position(kind: str) -> Callable[..., str]:
     """Return a builder for the place of the largest or smallest element along an axis, or among all."""
 
     def build(nodes: Nodes, x: Value, axes: Sequence[int], keepdims: bool) -> str:
+        number = as_number(nodes, x)
         if len(axes) == 1:
-            return nodes.add(kind, x, axis=axes[0], keepdims=int(keepdims))
-        flat = nodes.add("Reshape", x, nodes.constant([-1], np.int64))
+            return nodes.add(kind, number, axis=axes[0], keepdims=int(keepdims))
+        flat = nodes.add("Reshape", number, nodes.constant([-1], np.int64))
         shape = [1] * x.ndim if keepdims else []
         return nodes.add("Reshape", nodes.add(kind, flat, axis=0), nodes.constant(shape, np.int64))
 
@@ -394,18 +417,18 @@ BUILDERS: dict[str, Callable[..., str]] = {
     "copy": lambda nodes, x: x.name,
     "compiled_result": lambda nodes, x: x.name,
     "neg": node("Neg"),
-    "add": node("Add"),
+    "add": node_or_of_bools("Add", "Or"),
     "sub": node("Sub"),
-    "mul": node("Mul"),
+    "mul": node_or_of_bools("Mul", "And"),
     "div": node("Div"),
-    "square": lambda nodes, x: nodes.add("Mul", x, x),
+    "square": lambda nodes, x: nodes.add("And" if x.dtype == np.bool_ else "Mul", x, x),
     "pow": node("Pow"),
     "exp": node("Exp"),
     "log": node("Log"),
     "log1p": log1p,
     "expm1": expm1,
     "sqrt": node("Sqrt"),
-    "abs": node("Abs"),
+    "abs": lambda nodes, x: x.name if x.dtype == np.bool_ else nodes.add("Abs", x),
     "sign": node("Sign"),
     "sin": node("Sin"),
     "cos": node("Cos"),
@@ -413,15 +436,15 @@ BUILDERS: dict[str, Callable[..., str]] = {
     "sigmoid": node("Sigmoid"),
     "erf": erf,
     "relu": relu,
-    "maximum": node("Max"),
-    "minimum": node("Min"),
+    "maximum": node_or_of_bools("Max", "Or"),
+    "minimum": node_or_of_bools("Min", "And"),
     "where": where,
     "equal": node("Equal"),
     "not_equal": not_equal,
-    "less": node("Less"),
-    "less_equal": node("LessOrEqual"),
-    "greater": node("Greater"),
-    "greater_equal": node("GreaterOrEqual"),
+    "less": of_numbers("Less"),
+    "less_equal": of_numbers("LessOrEqual"),
+    "greater": of_numbers("Greater"),
+    "greater_equal": of_numbers("GreaterOrEqual"),
     "logical_and": of_bools("And"),
     "logical_or": of_bools("Or"),
     "logical_not": of_bools("Not"),

@@ -31,6 +31,7 @@ from nissl import nn, optim
 from nissl.engines.base import recording
 from nissl.errors import DivergenceError, unknown_name
 from nissl.nn.module import Module
+from nissl.objective import layers_in_order
 from nissl.optim.optimizer import Schedule
 from nissl.progress import reporter
 from nissl.random import seeded
@@ -38,7 +39,7 @@ from nissl.sklearn import fitting
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from nissl.tensor import wrap
 from nissl.threads import at_most
-from nissl.training import EVALUATION_BATCH, EpochDone, History, deferred_interrupt
+from nissl.training import EVALUATION_BATCH, EpochDone, History, deferred_interrupt, in_mode
 from nissl.training import predict as outputs_of
 
 Array = npt.NDArray[Any]
@@ -62,7 +63,7 @@ NUMBERS: Mapping[str, tuple[type, float, float | None, str]] = {
     "max_iter": (INTEGER, 1, None, "left"),
     "tol": (REAL, 0, None, "left"),
     "momentum": (REAL, 0, 1, "left"),
-    "validation_fraction": (REAL, 0, 1, "left"),
+    "validation_fraction": (REAL, 0, 1, "neither"),
     "max_fun": (INTEGER, 1, None, "left"),
     "beta_1": (REAL, 0, 1, "left"),
     "beta_2": (REAL, 0, 1, "left"),
@@ -87,18 +88,25 @@ class Weights(list[Array]):
     """The weights of a network, layer by layer: read-only arrays; setting one gives it to the network."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        super().__init__(parameter.numpy() for parameter in parameters)
-        for array in self:
-            array.flags.writeable = False
+        super().__init__(map(_read_only, parameters))
         self.parameters = list(parameters)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(index, slice):
+            raise TypeError("weights are set layer by layer, or all at once as in coefs_ = arrays; got a slice")
         parameter = self.parameters[index]
         array = np.asarray(value, parameter.dtype)
         if array.shape != parameter.shape:
             raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
         parameter.assign(wrap(array.copy()))
-        super().__setitem__(index, array)
+        super().__setitem__(index, _read_only(parameter))
+
+
+def _read_only(parameter: nn.Parameter) -> Array:
+    """Return a copy of the values, which cannot be written to: a change there would not reach the network."""
+    values = parameter.numpy()
+    values.flags.writeable = False
+    return values
 
 
 class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
@@ -598,7 +606,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return self._decode(self._outputs(X))
 
     def hidden_activations(self, X: Any) -> list[Array]:  # noqa: N803
-        """Return what each hidden layer puts out for the rows of X: arrays (rows, units), after the activation."""
+        """Return what each hidden layer puts out for the rows of X: arrays (rows, units), after the activation.
+
+        This is what the next Linear layer takes; layers before the first Linear only prepare the rows.
+        """
         check_is_fitted(self)
         if not isinstance(self.module_, nn.Sequential):
             raise ValueError(
@@ -606,13 +617,15 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 "nissl.inspect.watch"
             )
         x = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
-        first, *later = self.module_
+        values = wrap(_dense(x).astype(_dtype_of(self.module_), copy=False))
         found: list[Array] = []
-        with recording(False):
-            values = first(wrap(_dense(x).astype(_dtype_of(self.module_), copy=False)))
-            for layer in later:
-                if isinstance(layer, nn.Linear):
+        is_hidden = False  # whether `values` have been through a Linear layer
+        with in_mode(self.module_, training=False), recording(False):
+            for layer in layers_in_order(self.module_):
+                has_linear = bool(fitting.linear_layers(layer))
+                if has_linear and is_hidden:
                     found.append(values.numpy())
+                is_hidden = is_hidden or has_linear
                 values = layer(values)
         return found
 
