@@ -863,3 +863,23 @@ def test_a_callback_can_end_the_fit_and_sees_a_fitted_estimator():
     assert fitted.n_iter_ == 3
     assert callback.seen == ["setup", (150,), (150,), (150,), "teardown"]
     same_weights(fitted, quick(max_iter=3).fit(*IRIS), atol=0)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"batch_size": 30, "shuffle": False}])
+def test_classes_without_weight_are_left_out(options):
+    x, y = np.random.default_rng(0).standard_normal((120, 3)), np.sort(np.arange(120) % 3)
+    fitted = NeuralNetClassifier((8,), max_iter=3, random_state=0, class_weight={0: 0}, **options)
+    with pytest.warns(ConvergenceWarning):
+        fitted.fit(x, y)
+    weights = (y != 0).astype(float)
+    other = NeuralNetClassifier((8,), max_iter=3, random_state=0, **options)
+    with pytest.warns(ConvergenceWarning):
+        other.fit(x, y, sample_weight=weights)
+    np.testing.assert_allclose(fitted.predict_proba(x), other.predict_proba(x), rtol=1e-12)
+
+
+def test_one_row_is_no_validation_set():
+    x = np.random.default_rng(0).standard_normal((60, 3))
+    regressor = NeuralNetRegressor(hidden_layer_sizes=(4,), early_stopping=True, max_iter=5)
+    with pytest.raises(ValueError, match="validation set is too small"):
+        regressor.fit(x, x[:, 0], X_val=x[:1], y_val=x[:1, 0])

@@ -63,7 +63,7 @@ NUMBERS: Mapping[str, tuple[type, float, float | None, str]] = {
     "max_iter": (INTEGER, 1, None, "left"),
     "tol": (REAL, 0, None, "left"),
     "momentum": (REAL, 0, 1, "left"),
-    "validation_fraction": (REAL, 0, 1, "neither"),
+    "validation_fraction": (REAL, 0, 1, "left"),
     "max_fun": (INTEGER, 1, None, "left"),
     "beta_1": (REAL, 0, 1, "left"),
     "beta_2": (REAL, 0, 1, "left"),
@@ -230,7 +230,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         x, targets = self._read(X, y, fresh, incremental, classes)
         weights = _row_weights(sample_weight, len(targets), x.dtype)
         if weights is not None and not weights.all():  # a row without weight is none, in batches and in slices too
-            x, targets, weights = x[weights > 0], targets[weights > 0], weights[weights > 0]
+            x, targets, weights = _that_count(x, targets, weights)
         if fresh or not hasattr(self, "module_"):
             self._build(x.shape[1], x.dtype, random, {} if fresh else given)
             self._forget_curves()
@@ -240,6 +240,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             rate = self._schedule_or_rate(len(x))
             self.optimizer_ = fitting.optimizer(self.solver, self.module_, rate, vars(self))
 
+        factors = self._class_factors(targets, weights)
+        if factors is not None and not factors[targets].all():  # nor is a row of a class without weight
+            counting = (factors > 0).astype(x.dtype)[targets]
+            x, targets, weights = _that_count(x, targets, counting if weights is None else weights * counting)
         train, validation = self._split(x, targets, weights, held, random)
         self._train(train, validation, int(random.randint(2**31 - 1)), task)
         if not incremental:
@@ -369,6 +373,8 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             y = y.toarray() if sparse.issparse(y) else y
             validation = _dense(own), self._encode_more(y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y), None
         elif self.early_stopping:
+            if self.validation_fraction == 0:
+                raise ValueError("early_stopping with validation_fraction == 0 has no rows to look at")
             arrays = [x, targets] if weights is None else [x, targets, weights]
             stratify = targets if self._can_stratify(targets) else None
             parts = train_test_split(
@@ -376,10 +382,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             )
             x, targets, weights = parts[0], parts[2], None if weights is None else parts[4]
             validation = parts[1], parts[3], None if weights is None else parts[5]
-            if len(validation[0]) < 2:
-                raise ValueError(
-                    "The validation set is too small: increase validation_fraction, or give X_val and y_val"
-                )
+        if validation is not None and len(validation[0]) < 2:
+            raise ValueError(
+                "The validation set is too small: increase validation_fraction, or give more rows as X_val and y_val"
+            )
         return (x, targets, weights), validation
 
     def _can_stratify(self, targets: Array) -> bool:
@@ -714,6 +720,14 @@ def _row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
     if not array.any():
         raise ValueError("sample_weight is zero for every row: nothing is left to train on")
     return array
+
+
+def _that_count(x: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Return the rows that have a weight."""
+    counts = weights > 0
+    if not counts.any():
+        raise ValueError("no row is left to train on: all have the weight 0, by sample_weight or class_weight")
+    return x[counts], targets[counts], weights[counts]
 
 
 def _weighted(weights: Array | None, factors: Array | None, targets: Array) -> Array | None:

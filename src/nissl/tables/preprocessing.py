@@ -90,10 +90,8 @@ class Preprocessor:
                 others.append(() if rare is None else tuple(map(str, rare)))
                 levels.append(tuple(str(text) for text in known if text not in set(others[-1])))
         regression = table.target.task == "regression"
-        if regression and not (np.isfinite(table.y.mean()) and np.isfinite(table.y.var())):
-            raise DataError(
-                f"the target '{printable(table.target.name)}' holds numbers too large to scale; divide them"
-            )
+        if regression:
+            _check_target(table)
         counts = np.bincount(table.y, minlength=len(table.target.classes)) if not regression else None
         return cls(
             table.columns,
