@@ -768,3 +768,10 @@ def test_a_target_too_large_to_scale_is_refused():
     frame[1] *= 1e200
     with pytest.raises(DataError, match="the target '1' holds numbers too large to scale"):
         tables.Preprocessor.fit(tables.from_frame(frame, 1))
+
+
+def test_rows_of_one_class_are_evaluated_without_a_warning():
+    frame = numbered_frame()
+    prepare = tables.Preprocessor.fit(tables.from_frame(frame, 2))
+    model = tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)
+    assert model.evaluate(frame[frame[2] == "plus"]).confusion_matrix.shape == (2, 2)

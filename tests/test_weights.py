@@ -364,3 +364,11 @@ def test_bfloat16_is_refused_with_advice(tmp_path):
         command = [sys.executable, "-c", program, before]
         said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
         assert re.match(r"ModelFileError m is not a safetensors file .*model.float\(\)", said)
+
+
+def test_numbers_too_large_for_the_model_are_refused_and_nothing_changes():
+    model = nn.Sequential(nn.Linear(3, 3))
+    before = model.state_dict()
+    with pytest.raises(OptionError, match=r"0.bias holds 1e\+300, which float32 cannot hold"):
+        model.load_state_dict({"0.weight": np.ones((3, 3)), "0.bias": np.full(3, 1e300)})
+    np.testing.assert_array_equal(model.state_dict()["0.weight"], before["0.weight"])

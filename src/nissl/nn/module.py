@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from nissl import notebook
@@ -181,6 +182,10 @@ class Module:
                     f"load_state_dict: {path} has shape {slot.shape} in the model, {arrays[path].shape} in the state"
                     + hint
                 )
+        for path, tensor in own.items():
+            largest = np.abs(arrays[path][np.isfinite(arrays[path])]).max(initial=0)
+            if tensor.dtype.kind == "f" and largest > np.finfo(tensor.dtype).max:
+                raise OptionError(f"load_state_dict: {path} holds {largest:g}, which {tensor.dtype} cannot hold")
         for path, tensor in own.items():
             tensor.assign(Tensor(arrays[path], tensor.dtype))
         return loaded

@@ -160,8 +160,10 @@ class TableModel:
         from sklearn.metrics import confusion_matrix
 
         predicted = answers.argmax(axis=1)
-        matrix = confusion_matrix(true, predicted, labels=range(len(self.target.classes)))
-        metrics, baseline = (_class_metrics(true, guess) for guess in (answers, constant))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A single label was found")  # as rows of one class have
+            matrix = confusion_matrix(true, predicted, labels=range(len(self.target.classes)))
+            metrics, baseline = (_class_metrics(true, guess) for guess in (answers, constant))
         return TableEvaluation(len(true), metrics, baseline, true, predicted, matrix)
 
     def importances(self, data: Table | DataFrame, repeats: int = 5, seed: int = 0) -> dict[str, tuple[float, float]]:
