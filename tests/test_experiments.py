@@ -243,11 +243,6 @@ def test_what_came_out_before_a_failure_is_one_json_document(capsys, tmp_path, m
     assert (tmp_path / "out" / "descent.png").exists()
 
 
-def test_a_softmax_that_overflows_in_part_is_not_what_is_expected():
-    assert find("softmax").run().rows[0].holds
-    assert not find("softmax").run({"spread": 50.0}).rows[0].holds
-
-
 @pytest.mark.parametrize("how", [["-m", "nissl"], ["-c", "import nissl.cli; nissl.cli.main()"]])
 def test_a_display_that_matplotlib_does_not_know_is_no_reason_to_fail(tmp_path, how):
     environment = {**os.environ, "MPLBACKEND": "nonsense"}
