@@ -17,6 +17,7 @@ import operator
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -438,6 +439,7 @@ class Compiled:
         self.keep_gradients = keep_gradients
         self.traces: dict[Any, list[Traced]] = {}
         self.latest: Traced | None = None
+        self.observers: weakref.WeakKeyDictionary[Any, Compiled] = weakref.WeakKeyDictionary()  # by who looks on
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Work as a method too: `self` becomes the first argument."""

@@ -226,7 +226,7 @@ def _measured(model: Module, outputs: Mapping[str, Tensor], gradients: Mapping[s
 KINDS = ("activations", "gradients", "weights")
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
     """Records what happens inside a model in one of `every` steps of its training; made by `nissl.inspect.watch`.
 
@@ -249,7 +249,6 @@ class Watch:
         self.taps = Taps(self.model)
         # Number and activations of a step whose gradients are yet to come.
         self.unfinished: tuple[int, dict[str, Tensor]] | None = None
-        self.observers: dict[Compiled, Compiled] = {}
 
     def __enter__(self) -> Watch:
         if current.watch is not None:
@@ -264,7 +263,6 @@ class Watch:
         # Whoever keeps the Watch to look at keeps no more than what it shows.
         self.unfinished = None
         self.taps.taken()
-        self.observers.clear()
 
     @property
     def is_due(self) -> bool:
@@ -303,7 +301,7 @@ class Watch:
         while first < steps:
             if trains and self.is_due:
                 results.append(joined([self._look(compiled, [array[first] for array in arrays], {})]))
-                trains = self._trains(self.observers[compiled].latest)
+                trains = self._trains(compiled.observers[self].latest)
                 first += 1
                 continue
             last = min(steps, first + self.every - self.count % self.every)
@@ -358,7 +356,7 @@ class Watch:
 
     def _may_train(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
         """Whether a call of a compiled function will be a step in which the model is trained, as far as is known."""
-        for one in (self.observers.get(compiled), compiled):
+        for one in (compiled.observers.get(self), compiled):
             trace = None if one is None else one.trace_for(positional, keywords)
             if trace is not None:
                 return self._trains(trace)
@@ -379,11 +377,11 @@ class Watch:
             return result, taps.measured(bins)
 
         observed.__name__ = compiled.__name__  # by which messages call it
-        if compiled not in self.observers:
+        if self not in compiled.observers:
             observer = Compiled(observed, compiled.engine, compiled.keep_gradients)
             observer.told_by = compiled.told_by
-            self.observers[compiled] = observer
-        return self.observers[compiled]
+            compiled.observers[self] = observer
+        return compiled.observers[self]
 
     def _begin(self, outputs: dict[str, Tensor]) -> None:
         """Count an eager step; note what the modules put out if it is one to look at."""
