@@ -243,6 +243,7 @@ def test_a_training_that_diverges_is_told_once():
         np.full(3, 3e7, "f"),
         np.full(5, 1e17),
         np.full(2, -1e300),
+        np.array([1e308, 1.79e308]),
         np.array([3e38, -3e38, 0], "f"),
         np.array([1.7e308, -1.7e308, 0]),
         np.array([1e-39, 2e-39], "f"),
@@ -409,3 +410,18 @@ def test_a_watch_that_is_kept_keeps_nothing_of_the_training():
 def test_the_norm_of_infinity_is_infinite():
     assert statistics([np.inf, 1.0]).norm == np.inf
     assert statistics(np.array([3e200, 4e200])).norm == pytest.approx(5e200)
+
+
+def test_an_eager_step_is_over_when_a_scan_begins():
+    model = nn.Sequential(nn.Linear(5, 3), nn.Tanh())
+    eager, scanned = stepper(model, "eager"), stepper(model, "numpy")
+    with watch(model, every=100) as seen:
+        eager(ROWS[0])
+        left = np.linalg.norm(model[0].weight.numpy())
+        scanned.scan(ROWS[:5])
+    assert seen.weights["0.weight"][0].norm == pytest.approx(left, rel=1e-6)
+
+
+def test_numbers_at_the_end_of_float64_do_not_stop_a_training():
+    assert statistics(np.full(2, np.finfo(np.float64).max)).counts.sum() == 2
+    assert statistics(np.array([0.0, 5e-324])).counts.sum() == 2

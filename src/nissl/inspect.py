@@ -28,6 +28,7 @@ from nissl.tensor import Tensor, TensorLike, wrap
 
 Array = npt.NDArray[Any]
 
+LARGEST = float(np.finfo(np.float64).max)
 LARGE = 1 << 14  # numbers of a Tensor that is measured alone
 SAMPLE = 4096  # numbers that a histogram is made of at most, evenly spaced among all
 # Where an activation hardly answers to its input any more: the bounds between which it does.
@@ -85,7 +86,9 @@ def statistics(values: TensorLike, bins: int = 30, unsaturated: Bounds = None) -
 
 
 def _as_rows(tensors: Sequence[Tensor]) -> Tensor:
-    """Return Tensors of one size as the rows of one."""
+    """Return Tensors of one size as the rows of one; a single one is not copied."""
+    if len(tensors) == 1:
+        return tensors[0].reshape((1, -1))
     return stack([tensor.reshape((-1,)) for tensor in tensors])
 
 
@@ -115,10 +118,10 @@ def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Te
     scale = where(largest > 0, largest, 1.0)  # whose square may be too large or small a number
     alone = most - least <= 1e-12 * largest
     margin = where(alone, maximum(0.5, 1e-3 * largest), 0.0)
-    least, most = least - margin, most + margin
+    least, most = maximum(least - margin, -LARGEST), minimum(most + margin, LARGEST)
     # Halves, since a range may be too large for a number of its own.
     share = (0.5 * sample - 0.5 * least) / (0.5 * most - 0.5 * least)
-    places = minimum((where(finite, share, 0.0) * bins).astype(np.int64), bins - 1)
+    places = maximum(minimum((where(finite, share, 0.0) * bins).astype(np.int64), bins - 1), 0)
     moments = [
         center,
         sqrt(variance),
@@ -296,6 +299,7 @@ class Watch:
 
     def scan(self, compiled: Compiled, arrays: Sequence[Array], steps: int) -> Any:
         """Return what `compiled.scan` returns: up to the next step to look at, that step, and so on."""
+        self._finish()
         results, first = [], 0
         trains = self._may_train(compiled, [array[0] for array in arrays], {})
         while first < steps:
