@@ -426,7 +426,7 @@ def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:
     """Return a Watch that records activations, gradients and weights of a model in one of `every` steps.
 
     It sees eager steps, compiled ones and those of `ns.fit`, in this thread, in a `with` block. The step itself stays
-    what it was. Measured with `every=50` on a 784-128-10 network: training takes up to 10 % longer on batches of 128,
+    what it was. Measured with `every=50` on a 784-128-10 network: training takes up to 11 % longer on batches of 128,
     and 16 to 34 % on batches of 32, whose steps are a third as long.
 
     Raises OptionError for an `every` or `bins` below 1, or if a watch is on already.
