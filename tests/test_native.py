@@ -12,7 +12,7 @@ from samples import every_op_with_samples, numbers
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native import plan
+from nissl.engines.native import plan, program
 from nissl.engines.native.kernels import Call, Group, Straight
 from nissl.engines.native.program import Program
 from nissl.errors import DataError, TracingError
@@ -730,14 +730,13 @@ def test_a_scan_after_one_that_was_interrupted_reads_its_own_arrays(monkeypatch)
     f = ns.compile(lambda x: x.sum(axis=1))
     big, small = np.ones((50, 40, 40), "float32"), np.full((2, 40, 40), 2, "float32")
     f.scan(big)
-    program = f.latest.program
-    run = program.run_scan
+    run = program.run_in_turn
 
     def interrupted(*arguments):
         run(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(program, "run_scan", interrupted)
+    monkeypatch.setattr(program, "run_in_turn", interrupted)
     with pytest.raises(KeyboardInterrupt):
         f.scan(big)
     monkeypatch.undo()

@@ -141,6 +141,62 @@ def test_a_wrong_label_in_a_shared_scan_ends_all_threads():
     assert np.isfinite(step.scan(x, labels).numpy()).all()
 
 
+def watched_step(model):
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @ns.compile
+    def step(x, labels):
+        loss = nn.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def test_steps_that_are_looked_at_take_their_turn_on_all_threads():
+    x, labels = numbers((30, 40, 300)).astype("float32"), np.arange(30 * 40).reshape(30, 40) % 130
+    found = []
+    for threads in (1, 2, 3):
+        ns.set_num_threads(threads)
+        ns.manual_seed(0)
+        model = nn.Sequential(nn.Linear(300, 130))
+        step = watched_step(model)
+        with ns.inspect.watch(model, every=7) as seen:
+            losses = step.scan(x, labels).numpy()
+        assert "shared_scan" in step.latest.program.code.functions, "it is too small to be shared"
+        assert seen.steps == [0, 7, 14, 21, 28]
+        found.append([losses, model[0].weight.numpy(), seen.curves("gradients", "norm")["0.weight"]])
+    for results in found[1:]:
+        for result, expected in zip(results, found[0], strict=True):
+            np.testing.assert_array_equal(result, expected)
+    ns.manual_seed(0)
+    model = nn.Sequential(nn.Linear(300, 130))
+    np.testing.assert_allclose(found[0][0], watched_step(model).scan(x, labels).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found[0][1], model[0].weight.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [3, 7])
+def test_a_wrong_label_ends_the_steps_between_those_that_are_looked_at_too(threads, wrong):
+    ns.set_num_threads(threads)
+    x, labels = numbers((20, 40, 300)).astype("float32"), np.zeros((20, 40), int)
+    labels[wrong, 7] = 130
+    weights = []
+    for steps in (20, wrong):
+        ns.manual_seed(0)
+        model = nn.Sequential(nn.Linear(300, 130))
+        step = watched_step(model)
+        with ns.inspect.watch(model, every=7):
+            if steps == 20:
+                with pytest.raises(DataError, match="out of range in one of the steps"):
+                    step.scan(x, labels)
+            else:
+                step.scan(x[:wrong], labels[:wrong])
+        weights.append(model[0].weight.numpy())
+    np.testing.assert_array_equal(*weights)
+
+
 def test_nobody_is_busy_when_a_scan_is_over():
     trained(2)
     before = time.process_time()

@@ -345,22 +345,22 @@ class Traced:
         plain = all(g is None or g.value is None for _, _, g in self.gradients_left) and not self.gradients_read
         return plain and all(place is None for place, _ in self.written) and getattr(self.program, "can_scan", False)
 
-    def scan(self, stacked: Sequence[Array], steps: int) -> Any:
-        """Run the graph once for each step."""
+    def start(self, stacked: Sequence[Array], steps: int, before: Sequence[Any]) -> Any:
+        """Return a scan of the graph, ready to be run; Tensors hold from now on what it changes in place."""
         arrays = [np.ascontiguousarray(array, dtype) for array, dtype in zip(stacked, self.dtypes, strict=True)]
-        with _writing:
-            arrays += [t._array() for t in self.state]
-            found, well = self.program.scan(arrays, steps, range(len(stacked)))  # type: ignore[attr-defined]
-            outputs = iter(found)
-            results = [wrap(next(outputs)) for _ in self.result_requires_grad]
-            for _, tensor in self.written:
-                tensor.payload = next(outputs)
-            for place, tensor, gradient in self.gradients_left:
-                if place is None:
-                    tensor.waiting_gradient = gradient
-        if not well:
-            raise DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
-        return unflatten(self.results_structure, results)
+        arrays += [t._array() for t in self.state]
+        scan = self.program.start(arrays, steps, range(len(stacked)), before)  # type: ignore[attr-defined]
+        for (_, tensor), place in zip(self.written, self.graph.updates.values(), strict=True):
+            tensor.payload = scan.held[place]
+        return scan
+
+    def end(self, scan: Any) -> Any:
+        """Return the results of a scan, and leave gradients as its steps do."""
+        for place, tensor, gradient in self.gradients_left:
+            if place is None:
+                tensor.waiting_gradient = gradient
+        slots = scan.program.results[: len(self.result_requires_grad)]
+        return unflatten(self.results_structure, [wrap(scan.held[slot]) for slot in slots])
 
     def changes(self) -> list[str]:
         """Return what has changed since the trace, in words."""
@@ -389,6 +389,27 @@ class Traced:
         return unflatten(self.results_structure, results)
 
 
+def scan_in_turn(traces: Sequence[Traced], turns: npt.NDArray[np.int64], stacked: Sequence[Array]) -> list[Any]:
+    """Take step after step, the i-th by the graph of traces[turns[i]] on row i of the stacked arrays.
+
+    Return the results of each trace, with an axis of its own steps. All traces can scan, and write the same state.
+    """
+    from nissl.engines.native.program import run_in_turn  # here, as LLVM takes a while to load
+
+    scans: list[Any] = []
+    with _writing, contextlib.ExitStack() as locks:
+        for turn, traced in enumerate(traces):
+            locks.enter_context(traced.program.lock)  # type: ignore[attr-defined]
+            chosen = turns == turn
+            rows = stacked if chosen.all() else [array[chosen] for array in stacked]
+            scans.append(traced.start(rows, int(chosen.sum()), scans))
+        well = run_in_turn(scans, turns)
+        results = [traced.end(scan) for traced, scan in zip(traces, scans, strict=True)]
+    if not well:
+        raise DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
+    return results
+
+
 def joined(results: Sequence[Any], join: Callable[[list[Array]], Array] = np.stack) -> Any:
     """Return results of one structure as one, with their Tensors stacked, or joined otherwise."""
     leaves: list[list[Any]] = []
@@ -397,6 +418,21 @@ def joined(results: Sequence[Any], join: Callable[[list[Array]], Array] = np.sta
         structure = flatten(result, leaves[-1])
     whole = [wrap(join([leaf._array() for leaf in column])) for column in zip(*leaves, strict=True)]
     return unflatten(structure, whole)
+
+
+def interleaved(results: Sequence[Any], turns: npt.NDArray[np.int64]) -> Any:
+    """Return results of several scans as those of one, whose step i was taken by the scan turns[i]."""
+    leaves: list[list[Any]] = []
+    for result in results:
+        leaves.append([])
+        structure = flatten(result, leaves[-1])
+    whole = []
+    for column in zip(*leaves, strict=True):
+        first = column[0]._array()
+        whole.append(np.empty((len(turns), *first.shape[1:]), first.dtype))
+        for turn, leaf in enumerate(column):
+            whole[-1][turns == turn] = leaf._array()
+    return unflatten(structure, [wrap(array) for array in whole])
 
 
 def _is_waiting(tensor: Tensor) -> bool:
@@ -495,13 +531,19 @@ class Compiled:
         (count,) = lengths
         if current.watch is not None:
             return current.watch.scan(self, arrays, count)
-        if not self._goes_step_by_step(arrays):
-            arguments: list[Tensor] = []
-            structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
-            self.latest = traced = self._find(structure, arguments)
-            if traced.can_scan:
-                return traced.scan(arrays, count)
+        traced = self.trace_to_scan(arrays)
+        if traced is not None:
+            return scan_in_turn([traced], np.zeros(count, np.int64), arrays)[0]
         return joined([self(*(Tensor(array[i]) for array in arrays)) for i in range(count)])
+
+    def trace_to_scan(self, arrays: Sequence[Array]) -> Traced | None:
+        """Return the trace by which steps on the rows of arrays run without Python between them, if they can."""
+        if self._goes_step_by_step(arrays):
+            return None
+        arguments: list[Tensor] = []
+        structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
+        self.latest = traced = self._find(structure, arguments)
+        return traced if traced.can_scan else None
 
     def _goes_step_by_step(self, arrays: Sequence[Array]) -> bool:
         """Whether the latest trace holds for a scan of these arrays and needs Python in each step, told at no cost."""

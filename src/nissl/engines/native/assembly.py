@@ -58,7 +58,7 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
                 return_if_wrong(builder, memory)
         builder.ret_void()
     if len(plan.segments) == 1 and functions:
-        emit_scan(module, "scan", [], functools.partial(emit_step, memory))
+        emit_scan(module, "scan", [], memory, functools.partial(emit_step, memory))
         if any(is_shared(kernel, units[kernel], plan) for kernel in functions):
             emit_shared_scan(module, graph, plan, memory, functions, units)
     return module
@@ -93,15 +93,18 @@ def emit_scan(
     module: ir.Module,
     name: str,
     more: list[ir.Type],
+    memory: MemoryPlan,
     step: Callable[..., ir.Value],
 ) -> None:
     """Write down `scan(table, steps, slots, strides, count, ...)`: step after step; some addresses move on after each.
 
-    `step` writes a step down and returns the flag that it left; the scan ends early when that is not 0.
+    `step` writes a step down and returns the flag that it left; the scan ends early when that is not 0, and does not
+    begin where an earlier one has left it so.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*SCAN, *more]), name)
     table, steps, slots, strides, count, *others = function.args
     builder = ir.IRBuilder(function.append_basic_block())
+    return_if_wrong(builder, memory)
 
     def entry(pointer: ir.Value, place: ir.Value) -> ir.Value:
         return builder.load(builder.gep(pointer, [place], source_etype=INDEX), typ=INDEX)
@@ -188,7 +191,30 @@ def emit_shared_scan(
         meet()
         return index(0)
 
-    emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], step)
+    emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], memory, step)
+
+
+def emit_relay() -> ir.Module:
+    """Return a module with `relay(legs, count, thread, threads, barrier)`, which calls one shared scan after another.
+
+    Each leg is the address of a shared scan, and the five words that it is given before what all have in common.
+    """
+    module = ir.Module("relay")
+    common = [INDEX, INDEX, POINTER]
+    scan = ir.FunctionType(ir.VoidType(), [*[INDEX] * len(SCAN), *common])
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, *common]), "relay")
+    legs, count, *rest = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+
+    def run(leg: ir.Value) -> None:
+        first = builder.mul(leg, index(1 + len(SCAN)))
+        places = [builder.gep(legs, [builder.add(first, index(i))], source_etype=INDEX) for i in range(1 + len(SCAN))]
+        address, *arguments = (builder.load(place, typ=INDEX) for place in places)
+        builder.call(builder.inttoptr(address, scan.as_pointer()), [*arguments, *rest])
+
+    emit_loop(builder, index(0), count, 1, run)
+    builder.ret_void()
+    return module
 
 
 SPINS = 1000  # about 20 µs, after which a waiting thread lets others have the core

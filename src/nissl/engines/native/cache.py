@@ -52,13 +52,25 @@ def _read(path: Path) -> bytes | None:
     return code if hashlib.sha256(code).digest() == digest else None
 
 
+_unseen = LARGEST  # bytes that may have been written since the size of the folder was last looked at
+
+
 def _write(path: Path, code: bytes) -> None:
+    global _unseen
     with write_atomically(path) as temporary:
         temporary.write_bytes(hashlib.sha256(code).digest() + code)
-    entries = [(entry.stat().st_mtime, entry.stat().st_size, entry) for entry in path.parent.glob(f"*{ENDING}")]
-    total = sum(size for _, size, _ in entries)
-    for _, size, entry in sorted(entries, key=lambda e: e[0]):
+    _unseen += DIGEST_SIZE + len(code)
+    if _unseen > LARGEST // 16:  # as a look takes long where there are thousands of entries
+        _unseen = 0
+        _remove_oldest(path.parent)
+
+
+def _remove_oldest(folder: Path) -> None:
+    with os.scandir(folder) as files:
+        found = [(file.stat(), file.path) for file in files if file.name.endswith(ENDING)]
+    total = sum(status.st_size for status, _ in found)
+    for status, path in sorted(found, key=lambda entry: entry[0].st_mtime):
         if total <= LARGEST:
             break
-        entry.unlink(missing_ok=True)
-        total -= size
+        Path(path).unlink(missing_ok=True)
+        total -= status.st_size

@@ -39,9 +39,12 @@ Array = npt.NDArray[Any]
 STEP = (ctypes.c_void_p,)
 SCAN = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 SHARED_SCAN = (*SCAN, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+RELAY = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+
+# A function in machine code, and what it is called with.
+MachineCall = tuple[Any, tuple[Any, ...]]
 
 
-NOTHING = (ctypes.c_int64 * 0)()
 # A call that is thought to take longer than so many seconds on one core is worth waking the other threads for, which
 # takes 0.1 ms and more.
 WORTH_WAKING = 5e-4
@@ -149,39 +152,15 @@ class Program:
         state = all(self.results[output] == place for output, place in self.graph.updates.items())
         return state and None not in self.results and [type(s) for s in self.segments] == [str]
 
-    def scan(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int]) -> tuple[list[Array], bool]:
-        """Run the graph `steps` times: inputs at the places `stacked`, and results, have a first axis of steps.
+    def start(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int], before: Sequence[Scan] = ()) -> Scan:
+        """Return `steps` steps, ready to be taken: inputs at the places `stacked`, and results, have an axis of steps.
 
-        Return the outputs, and whether all went well: it ends at the first step that finds a label out of range.
+        Scans that were started `before`, and will be run in turn with it, share the state that they change.
         """
         results = [slot for i, slot in enumerate(self.results) if slot is not None and i not in self.graph.updates]
-        with self.lock:
-            held = self.take(arrays, steps, results)
-            moving = [*stacked, *results]
-            slots = (ctypes.c_int64 * len(moving))(*moving)
-            strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
-            try:
-                self.run_scan(steps, slots, strides, len(moving))
-                well = self.status[0] == 0
-            finally:
-                self.forget()  # the addresses have moved
-            return [held[slot] for slot in self.results if slot is not None], bool(well)
-
-    def run_scan(self, steps: int, slots: ctypes.Array[Any], strides: ctypes.Array[Any], count: int) -> None:
-        """Run step after step, on several threads if the program is large enough."""
-        functions = self.code.functions
-        threads = number_of_threads() if "shared_scan" in functions else 1
-        if threads > 1:
-            tables = [self.table, *(type(self.table)(*self.table) for _ in range(threads - 1))]
-            barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
-            run = functions["shared_scan"]
-            parts = [
-                functools.partial(run, table, steps, slots, strides, count, thread, threads, barrier)
-                for thread, table in enumerate(tables)
-            ]
-            if run_together(parts):
-                return
-        functions["scan"](self.table, steps, slots, strides, count)
+        shared = [array for scan in before for array in scan.held]
+        held = self.take(arrays, steps, results, shared)
+        return Scan(self, held, steps, [*stacked, *results])
 
     def explain(self) -> str:
         """Return what the kernels are, in order."""
@@ -199,16 +178,19 @@ class Program:
         """Look at the addresses of all inputs anew in the next call."""
         self.known = [_nothing] * len(self.known)
 
-    def take(self, arrays: Sequence[Array], steps: int = 0, results: Iterable[int] = ()) -> list[Array]:
+    def take(
+        self, arrays: Sequence[Array], steps: int = 0, results: Iterable[int] = (), shared: Sequence[Array] = ()
+    ) -> list[Array]:
         """Fill the table with the addresses of inputs and of new arrays for results; return all that have a slot.
 
-        The arrays of slots in `results` get an axis of steps.
+        The arrays of slots in `results` get an axis of steps; what is `shared` is written in place as it is.
         """
         self.status[0] = 0
         held = list(arrays)
         for i in self.memory.written:
             # Held by the Tensor, the caller's list and the one here, and while it is looked at.
-            if sys.getrefcount(held[i]) > HELD or not is_private(held[i]):
+            in_use = sys.getrefcount(held[i]) > HELD or not is_private(held[i])
+            if in_use and not any(held[i] is array for array in shared):
                 held[i] = private_copy(held[i], i)
         for i, known in enumerate(self.known):
             if known() is not held[i]:
@@ -229,7 +211,7 @@ class Program:
     def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and NumPy's equations between them."""
         if self.is_large and self.can_scan:
-            self.run_scan(1, NOTHING, NOTHING, 0)
+            run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
         for segment in self.segments:
             if isinstance(segment, str):
@@ -254,6 +236,79 @@ class Program:
         slot = self.memory.slots[base]
         held = arrays[slot] if slot < len(arrays) else self.memory.in_arena(base, self.arena)
         return _strided(held, layout, symbol.dtype)
+
+
+class Scan:
+    """Steps of a program, ready to be taken one after the other; what has an axis of steps moves on after each."""
+
+    def __init__(self, program: Program, held: Sequence[Array], steps: int, moving: Sequence[int]) -> None:
+        self.program = program
+        self.held = list(held)  # the array of each slot
+        self.slots = (ctypes.c_int64 * len(moving))(*moving)
+        self.strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
+
+    def call(self, name: str, table: ctypes.Array[ctypes.c_uint64], steps: int) -> MachineCall:
+        """Return the call of a function that takes some of the steps."""
+        return self.program.code.functions[name], (table, steps, self.slots, self.strides, len(self.slots))
+
+    def new_table(self, status: int) -> ctypes.Array[ctypes.c_uint64]:
+        """Return a table of addresses for one thread, with the flag for labels out of range at an address."""
+        table = type(self.program.table).from_buffer_copy(self.program.table)
+        table[self.program.memory.status_slot] = status
+        return table
+
+
+def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
+    """Take steps without Python between them, the i-th by scans[turns[i]]; on several threads if they are large enough.
+
+    Return whether all went well: it ends at the first step that finds a label out of range.
+    """
+    ends = [*(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(turns)]
+    legs = [(int(turns[first]), last - first) for first, last in zip([0, *ends], ends, strict=False)]
+    status = (ctypes.c_int64 * 1)()
+    barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
+
+    def calls(name: str) -> list[MachineCall]:
+        """Return what one thread calls for each leg."""
+        tables = [scan.new_table(ctypes.addressof(status)) for scan in scans]
+        return [scans[turn].call(name, tables[turn], steps) for turn, steps in legs]
+
+    threads = number_of_threads() if all("shared_scan" in scan.program.code.functions for scan in scans) else 1
+    if threads > 1:
+        of_threads = [calls("shared_scan") for _ in range(threads)]  # kept, as what joins them has addresses only
+        parts = [
+            functools.partial(function, *arguments, thread, threads, barrier)
+            for thread, (function, arguments) in enumerate(map(joined, of_threads))
+        ]
+        if run_together(parts):
+            return not status[0]
+    for function, arguments in calls("scan"):
+        function(*arguments)
+    return not status[0]
+
+
+def joined(calls: Sequence[MachineCall]) -> MachineCall:
+    """Return one call that makes several of shared scans without Python between them."""
+    if len(calls) == 1:
+        return calls[0]
+    legs = (ctypes.c_int64 * (6 * len(calls)))()
+    for i, (function, arguments) in enumerate(calls):
+        words = [x if isinstance(x, int) else ctypes.addressof(x) for x in arguments]
+        legs[6 * i : 6 * i + 6] = [ctypes.cast(function, ctypes.c_void_p).value or 0, *words]
+    return relay().functions["relay"], (legs, len(calls))
+
+
+@functools.cache
+def relay() -> Code:
+    """Return the code of the function that calls one shared scan after another."""
+
+    def make() -> bytes:
+        from nissl.engines.native import assembly
+
+        return object_code(str(assembly.emit_relay()))
+
+    code = cache.kept(f"relay {describe_machine()} nissl {nissl.__version__} {_sources()}", make)
+    return Code(code, {"relay": RELAY})
 
 
 def _nothing() -> None:
