@@ -8,13 +8,14 @@ from ctypes import c_int64, c_void_p
 
 import numpy as np
 import pytest
+from llvmlite import ir
 from samples import OPTIMIZERS, every_op_with_samples, numbers
 from test_native import close, graph_of
 
 import nissl as ns
 from nissl import nn, optim
 from nissl.engines.native import emitter, program
-from nissl.engines.native.assembly import emit, emit_kernels
+from nissl.engines.native.assembly import Kernels, emit, emit_kernels
 from nissl.engines.native.kernels import Call
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
@@ -205,6 +206,48 @@ def test_a_kernel_that_threads_share_does_each_part_once():
         found = [native.array_of(symbol, held) for symbol in native.graph.outputs]
         for result, wanted in zip(found, interpret(graph, [x, y, bias, z]), strict=True):
             close(np.array(result), wanted, factor=5)
+
+
+def trained_network(hidden):
+    """Return the graph of a training step of a network with hidden layers of one size, all kinds of them."""
+    layers = [nn.Linear(30, 20)]
+    for _ in range(hidden):
+        layers += [nn.Linear(20, 20), nn.BatchNorm(20), nn.Tanh(), nn.Dropout(0.1)]
+    model = nn.Sequential(*layers, nn.Linear(20, 4))
+    optimizer = optim.Adam(model.parameters())
+
+    def step(x, labels):
+        loss = nn.cross_entropy(model(x), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return graph_of(step, ns.tensor(floats(16, 30)), ns.tensor(np.arange(16) % 4))
+
+
+def test_kernels_that_are_alike_share_their_code():
+    def codes(hidden):
+        native = Program(trained_network(hidden))
+        kernels = Kernels(ir.Module(), native.plan, native.memory)
+        for i, kernel in enumerate(native.plan.kernels):
+            kernels.emit(f"kernel_{i}", kernel)
+        return len(native.plan.kernels), len(kernels.codes)
+
+    (few, few_codes), (many, many_codes) = codes(3), codes(8)
+    assert many > 2 * few
+    assert many_codes == few_codes < few
+
+
+def test_what_kernels_say_is_all_that_their_code_depends_on():
+    native = Program(trained_network(4))
+    kernels = Kernels(ir.Module(), native.plan, native.memory)
+    written = {}
+    for i, kernel in enumerate(native.plan.kernels):
+        said, arrays = kernels.said(kernel)
+        code = kernels.code(f"kernel_{i}", kernel, arrays)
+        text = str(code.function).partition("(")[2]
+        assert written.setdefault(said, (text, code.arrays, code.units)) == (text, code.arrays, code.units)
+    assert len(written) < len(native.plan.kernels)
 
 
 @pytest.fixture

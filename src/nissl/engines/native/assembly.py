@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
@@ -24,6 +25,7 @@ from nissl.engines.native.kernels import (
     Straight,
     Written,
     computes_labels,
+    equations_of,
     lanes_of,
     numbers_of,
 )
@@ -33,12 +35,14 @@ from nissl.engines.native.memory import MemoryPlan
 from nissl.engines.native.plan import Plan, segment_name
 from nissl.engines.native.products import Product
 from nissl.engines.native.straight import StraightLine
-from nissl.graph.graph import Graph, Symbol
+from nissl.graph.graph import Graph, Symbol, describe_call
+from nissl.shapes import describe
 
 
 def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
     """Return the module; raise UnsupportedEquation for one that is NumPy's to compute."""
     module = ir.Module("program")
+    kernels = Kernels(module, plan, memory)
     functions: dict[Written, ir.Function] = {}
     units: dict[Written, int] = {}
     labels_are_checked = False
@@ -46,7 +50,7 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
         if isinstance(segment, Call):
             continue
         for kernel in segment:
-            functions[kernel], units[kernel] = emit_kernel(module, f"kernel_{len(functions)}", kernel, plan, memory)
+            functions[kernel], units[kernel] = kernels.emit(f"kernel_{len(functions)}", kernel)
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), segment_name(number))
         builder = ir.IRBuilder(function.append_basic_block())
         if not labels_are_checked:
@@ -70,12 +74,13 @@ def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, i
     With it come the names of the kernels and the numbers of their units.
     """
     module = ir.Module("kernels")
+    kernels = Kernels(module, plan, memory)
     units = {}
     for i, kernel in enumerate(plan.kernels):
         if not isinstance(kernel, Call):
-            function, units[f"kernel_{i}"] = emit_kernel(module, f"kernel_{i}", kernel, plan, memory)
+            function, units[f"kernel_{i}"] = kernels.emit(f"kernel_{i}", kernel)
             function.linkage = "external"
-    nothing = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), "nothing")
+    nothing = ir.Function(module, KERNEL, "nothing")
     ir.IRBuilder(nothing.append_basic_block()).ret_void()
     return module, units
 
@@ -313,45 +318,100 @@ def slot_of(builder: ir.IRBuilder, table: ir.Value, slot: int) -> ir.Value:
     return builder.load(builder.gep(table, [index(slot)], source_etype=POINTER), typ=POINTER)
 
 
-def emit_kernel(
-    module: ir.Module, name: str, kernel: Written, plan: Plan, memory: MemoryPlan
-) -> tuple[ir.Function, int]:
-    """Write down a kernel as a function of the table of addresses and a range of units; return it with their number."""
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX]), name)
-    function.linkage = "internal"
-    builder = ir.IRBuilder(function.append_basic_block())
-    table, begin, end = function.args
+KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX])  # table, begin, end
 
-    def pointer(slot: int) -> ir.Value:
-        with builder.goto_entry_block():
-            return slot_of(builder, table, slot)
 
-    pointers: dict[Symbol, ir.Value] = {}
+@dataclass
+class KernelCode:
+    """The code of a kernel: a function of a table of its own, and which arrays that has, by their numbers."""
 
-    def memory_of(symbol: Symbol) -> Memory:
-        base, layout = plan.places[symbol]
-        if base not in pointers:
-            pointers[base] = pointer(memory.slots[base])
-        return Memory(pointers[base], layout, symbol.dtype)
+    function: ir.Function
+    arrays: list[int]
+    units: int
 
-    status = pointer(memory.status_slot)
-    units = 1
-    if isinstance(kernel, Straight):
-        StraightLine(builder, kernel, memory_of, status).emit(plan.stored)
-    elif isinstance(kernel, Copies):
-        emit_copies(builder, kernel, memory_of, status)
-    else:
-        emitter = Emitter(builder, kernel, memory_of, status)
-        stored = [s for s in plan.stored if s in kernel.levels]
-        work: Loops | Product
-        if kernel.leader is None:
-            work = Loops(emitter, stored, lanes_of(kernel))
+
+class Kernels:
+    """Writes down kernels as functions of the table of addresses and a range of units.
+
+    Layers of one size make kernels that differ in nothing but the arrays that they work on. Those share their code,
+    which has a table of its own, filled from the program's before it is called.
+    """
+
+    def __init__(self, module: ir.Module, plan: Plan, memory: MemoryPlan) -> None:
+        self.module, self.plan, self.memory = module, plan, memory
+        self.codes: dict[Hashable, KernelCode] = {}  # by what the kernels say
+
+    def emit(self, name: str, kernel: Written) -> tuple[ir.Function, int]:
+        """Write down a kernel; return its function, and the number of its units."""
+        said, arrays = self.said(kernel)
+        if said not in self.codes:
+            self.codes[said] = self.code(f"{name}_code", kernel, arrays)
+        code = self.codes[said]
+        bases = list(arrays)
+        slots = [self.memory.status_slot, *(self.memory.slots[bases[number]] for number in code.arrays)]
+        function = ir.Function(self.module, KERNEL, name)
+        function.linkage = "internal"
+        builder = ir.IRBuilder(function.append_basic_block())
+        table, begin, end = function.args
+        own = builder.alloca(POINTER, len(slots))
+        for i, slot in enumerate(slots):
+            builder.store(slot_of(builder, table, slot), builder.gep(own, [index(i)], source_etype=POINTER))
+        builder.call(code.function, [own, begin, end])
+        builder.ret_void()
+        return function, code.units
+
+    def said(self, kernel: Written) -> tuple[Hashable, dict[Symbol, int]]:
+        """Return all that the code of a kernel depends on, and the numbers of the arrays in it."""
+        equations = equations_of(kernel)
+        symbols = dict.fromkeys(x for e in equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol))
+        labels = {symbol: str(i) for i, symbol in enumerate(symbols)}
+        arrays: dict[Symbol, int] = {}
+        kinds: list[Hashable] = []
+        for symbol in symbols:
+            level = kernel.levels.get(symbol) if isinstance(kernel, Group) else None
+            place: Hashable = None
+            if symbol in self.plan.places:
+                base, layout = self.plan.places[symbol]
+                place = arrays.setdefault(base, len(arrays)), layout
+            kinds.append((describe(symbol), level, symbol in self.plan.stored, place))
+        calls = [(id(e.op), describe_call(e, labels), *(labels[symbol] for symbol in e.outputs)) for e in equations]
+        shape = (kernel.shape, kernel.leader is None) if isinstance(kernel, Group) else None
+        return (type(kernel), shape, tuple(calls), tuple(kinds)), arrays
+
+    def code(self, name: str, kernel: Written, arrays: Mapping[Symbol, int]) -> KernelCode:
+        """Write down the code of a kernel."""
+        function = ir.Function(self.module, KERNEL, name)
+        function.linkage = "internal"
+        builder = ir.IRBuilder(function.append_basic_block())
+        table, begin, end = function.args
+        pointers: dict[int, ir.Value] = {}  # by the numbers of arrays
+
+        def memory_of(symbol: Symbol) -> Memory:
+            base, layout = self.plan.places[symbol]
+            number = arrays[base]
+            if number not in pointers:
+                with builder.goto_entry_block():
+                    pointers[number] = slot_of(builder, table, 1 + len(pointers))
+            return Memory(pointers[number], layout, symbol.dtype)
+
+        status = slot_of(builder, table, 0)
+        units = 1
+        if isinstance(kernel, Straight):
+            StraightLine(builder, kernel, memory_of, status).emit(self.plan.stored)
         else:
-            work = Product(emitter, stored, lanes_of(kernel))
-        work.emit(Share(begin, end))
-        units = work.units
-    builder.ret_void()
-    return function, units
+            # It is called from two places; a copy in each would take twice as long to compile.
+            function.attributes.add("noinline")
+            if isinstance(kernel, Copies):
+                emit_copies(builder, kernel, memory_of, status)
+            else:
+                emitter = Emitter(builder, kernel, memory_of, status)
+                stored = [s for s in self.plan.stored if s in kernel.levels]
+                write = Loops if kernel.leader is None else Product
+                work: Loops | Product = write(emitter, stored, lanes_of(kernel))
+                work.emit(Share(begin, end))
+                units = work.units
+        builder.ret_void()
+        return KernelCode(function, list(pointers), units)
 
 
 def emit_copies(builder: ir.IRBuilder, kernel: Copies, memory_of: Callable[[Symbol], Memory], status: ir.Value) -> None:
