@@ -86,10 +86,12 @@ def _lay_out(figure: Figure) -> None:
     """Find the layout, unless it was found before: always at one resolution, as letters have other sizes at others."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
         dpi = figure.dpi
         figure.set_dpi(DPI)
-        figure.draw_without_rendering()
+        engine.execute(figure)  # not by a drawing, of which it is only the first third
+        figure.set_layout_engine("none")
         figure.set_dpi(dpi)
 
 

@@ -64,7 +64,9 @@ def object_code(text: str) -> bytes:
     machine = target_machine()
     parsed = llvm.parse_assembly(text)
     parsed.verify()
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = False  # vectors are written down already; to look for more takes a fifth of the time
+    passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)
     return machine.emit_object(parsed)
 
