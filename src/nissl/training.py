@@ -252,10 +252,16 @@ def in_mode(model: Module, training: bool) -> Iterator[None]:
             module.training = mode
 
 
-def _forward(model: Module, x: Array) -> Array:
-    """Return the outputs for one batch in evaluation mode."""
+@contextlib.contextmanager
+def _evaluating(model: Module) -> Iterator[None]:
+    """Compute in evaluation mode inside a block, for no gradient; what overflows shows in what comes out."""
     with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
-        outputs = model(wrap(x))
+        yield
+
+
+def _forward(model: Module, x: Array) -> Array:
+    """Return the outputs for one batch."""
+    outputs = model(wrap(x))
     if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
         found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ShapeError(f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row")
@@ -275,7 +281,9 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
         raise DataError(f"predict needs numbers, got {rows.dtype}")
     inputs = Inputs(rows, model_dtype(model))
     size = _positive_integer("batch_size", batch_size)
-    return np.concatenate([_forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)])
+    with _evaluating(model):
+        outputs = [_forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
+    return np.concatenate(outputs)
 
 
 def _score(
@@ -289,17 +297,16 @@ def _score(
     """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
     loss = metric = amount = 0.0
     outputs = []
-    for i in range(0, len(inputs), batch_size):
-        rows = slice(i, i + batch_size)
-        batch = _forward(model, inputs.take(rows))
-        with recording(False), np.errstate(all="ignore"):
-            y, t = wrap(batch), wrap(targets[rows])
+    with _evaluating(model):
+        for i in range(0, len(inputs), batch_size):
+            rows = slice(i, i + batch_size)
+            outputs.append(_forward(model, inputs.take(rows)))
+            y, t = wrap(outputs[-1]), wrap(targets[rows])
             w = None if weights is None else weights[rows]
-            part = len(batch) if w is None else float(w.sum(dtype=np.float64))
+            part = len(y) if w is None else float(w.sum(dtype=np.float64))
             loss += _loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
             metric += objective.metric_sum(y, t).item()
             amount += part
-        outputs.append(batch)
     values = {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
     return values, np.concatenate(outputs)
 
@@ -343,7 +350,8 @@ def evaluate(
     _checked_model("evaluate", model)
     dataset = as_dataset(data, "data")
     inputs = Inputs(dataset.x, model_dtype(model))
-    example = _forward(model, inputs.take(slice(0, 1)))
+    with _evaluating(model):
+        example = _forward(model, inputs.take(slice(0, 1)))
     if loss is None and isinstance(last_layer(model), nn.Softmax):
         loss = nn.cross_entropy_error  # the outputs are probabilities
     objective = choose(loss, model, example.shape, dataset.y)
@@ -433,7 +441,8 @@ class Training:
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
         dataset = as_dataset(data, "data")
         self.inputs = Inputs(dataset.x, model_dtype(model))
-        outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
+        with _evaluating(model):
+            outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
         weigh = functools.partial(_checked_weights, objective=self.objective, dtype=self.inputs.dtype)
