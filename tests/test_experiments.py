@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nissl as ns
-from nissl import cli, experiments, nn
+from nissl import cli, experiments, nn, plots
 from nissl.errors import OptionError
 from nissl.experiments.catalog import catalog, find
 from nissl.experiments.pages import index, page
@@ -241,6 +241,21 @@ def test_what_came_out_before_a_failure_is_one_json_document(capsys, tmp_path, m
     assert (status, err) == (1, "Error: no such luck\n")
     assert [document["experiment"] for document in json.loads(out)["experiments"]] == ["descent"]
     assert (tmp_path / "out" / "descent.png").exists()
+
+
+def test_a_picture_that_another_process_cannot_save_is_told(capsys, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def get_in_the_way(report):
+        report.picture(plots.learning_curves({"loss": [0.9, 0.4]}))
+        out.rmdir()
+        out.write_text("")
+
+    monkeypatch.setattr("nissl.cli.run_command.catalog", lambda: {"losses": find("losses")})
+    monkeypatch.setattr(find("losses").module, "run", get_in_the_way)
+    status, _, err = run(capsys, "run", "all", "--out", str(out))
+    assert (status, err.count("\n")) == (1, 1)
+    assert str(out) in err
 
 
 @pytest.mark.parametrize("how", [["-m", "nissl"], ["-c", "import nissl.cli; nissl.cli.main()"]])

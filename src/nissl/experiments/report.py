@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,15 +111,20 @@ class Report:
         """Add a picture; the first needs no name."""
         self.pictures[name] = Picture(figure, formats)
 
-    def save_pictures(self, folder: Path, experiment: str, dpi: int = DPI) -> list[Path]:
-        """Write all pictures into a folder, which may be new; return where they are."""
+    def paths(self, folder: Path, experiment: str) -> list[Path]:
+        """Return where all pictures are, once they are saved in a folder."""
+        return [path for path, _ in self._files(folder, experiment)]
+
+    def save_pictures(self, folder: Path, experiment: str, dpi: int = DPI) -> None:
+        """Write all pictures into a folder, which may be new."""
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
+        for path, figure in self._files(folder, experiment):
+            plots.save(figure, path, dpi)
+
+    def _files(self, folder: Path, experiment: str) -> Iterator[tuple[Path, Figure]]:
         for name, picture in self.pictures.items():
             for ending in picture.formats:
-                paths.append((folder / picture_file(experiment, name)).with_suffix(f".{ending}"))
-                plots.save(picture.figure, paths[-1], dpi)
-        return paths
+                yield (folder / picture_file(experiment, name)).with_suffix(f".{ending}"), picture.figure
 
 
 def picture_file(experiment: str, picture: str) -> str:
