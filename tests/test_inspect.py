@@ -425,3 +425,12 @@ def test_an_eager_step_is_over_when_a_scan_begins():
 def test_numbers_at_the_end_of_float64_do_not_stop_a_training():
     assert statistics(np.full(2, np.finfo(np.float64).max)).counts.sum() == 2
     assert statistics(np.array([0.0, 5e-324])).counts.sum() == 2
+
+
+@pytest.mark.parametrize("tiny", [5e-324, 1e-300])
+@pytest.mark.parametrize("large", [1.0, 1e200])
+def test_numbers_outside_of_the_sample_count(tiny, large):
+    values = np.full(8192, large)
+    values[::2] = tiny
+    found = statistics(values)
+    np.testing.assert_allclose([found.mean, found.std, found.norm], [large / 2, large / 2, large * 64], rtol=1e-12)

@@ -250,6 +250,25 @@ def test_what_kernels_say_is_all_that_their_code_depends_on():
     assert len(written) < len(native.plan.kernels)
 
 
+def test_a_number_is_not_taken_for_what_another_kernel_computes():
+    a, b, c, d = (floats(100, 7, seed=i) for i in range(4))
+    for f in (
+        lambda a, b, c, d: (a * b + b, c * d + 1),
+        lambda a, b, c, d: (a * b + 1, c * d + d),
+        lambda a, b, c, d: (ns.tanh(a * 2), ns.tanh(b * 3), ns.tanh(c * 2.5), ns.tanh(d * 2.5)),
+    ):
+        graph = graph_of(f, *map(ns.tensor, (a, b, c, d)))
+        for found, wanted in zip(Program(graph)([a, b, c, d]), interpret(graph, [a, b, c, d]), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_number_is_told_from_one_of_another_dtype():
+    x = numbers((3, 3))
+    padded = ns.compile(lambda x: (ns.pad(x, 1, value=np.float32(0.1)), ns.pad(x + 1, 1, value=0.1)))
+    one, other = padded(ns.tensor(x))
+    assert one.numpy()[0, 0] != other.numpy()[0, 0] == 0.1
+
+
 @pytest.fixture
 def _only_plans(monkeypatch, tmp_path):
     """Let programs be planned and written down, but not compiled."""

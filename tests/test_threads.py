@@ -187,14 +187,63 @@ def test_a_wrong_label_ends_the_steps_between_those_that_are_looked_at_too(threa
         ns.manual_seed(0)
         model = nn.Sequential(nn.Linear(300, 130))
         step = watched_step(model)
-        with ns.inspect.watch(model, every=7):
+        with ns.inspect.watch(model, every=7) as seen:
             if steps == 20:
                 with pytest.raises(DataError, match="out of range in one of the steps"):
                     step.scan(x, labels)
             else:
                 step.scan(x[:wrong], labels[:wrong])
+        assert seen.steps == list(range(0, wrong, 7)), "what was seen before is kept"
+        assert seen.count == wrong
+        assert len(seen.weights["0.weight"]) == len(seen.steps)
         weights.append(model[0].weight.numpy())
     np.testing.assert_array_equal(*weights)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_wrong_label_in_one_large_call_is_an_error(threads):
+    ns.set_num_threads(threads)
+    model = nn.Linear(300, 130)
+    step = watched_step(model)
+    x, labels = numbers((4000, 300)).astype("float32"), np.zeros(4000, int)
+    step(x, labels)
+    assert step.latest.program.is_large
+    before = model.weight.numpy().copy()
+    labels[77] = 500
+    with pytest.raises(DataError, match="label 500"):
+        step(x, labels)
+    np.testing.assert_array_equal(model.weight.numpy(), before)
+
+
+FINDING_TOGETHER = """
+import numpy as np
+import nissl as ns
+ns.set_num_threads(2)
+w = ns.tensor(np.ones((300, 200), "float32"))
+x, labels = np.ones((6, 1000, 300), "float32"), np.zeros((6, 5), int)
+functions = [
+    lambda x, labels: (x @ w).sum() + ns.one_hot(labels * 2, 7).sum(),
+    lambda x, labels: ns.one_hot(labels * 2, 7).sum() + ns.one_hot(labels * 3, 8).sum() + (x @ w).sum(),
+    lambda x, labels: ns.one_hot(labels * 2, 9).sum() + ns.one_hot(labels * 3, 8).sum() + (x @ w).sum(),
+]
+for f in map(ns.compile, functions):
+    assert np.isfinite(f.scan(x, labels).numpy()).all()
+    assert "shared_scan" in f.latest.program.code.functions
+    for wrong in [0, 3, 5] * 20:
+        bad = labels.copy()
+        bad[wrong, 2] = 4
+        try:
+            f.scan(x, bad)
+        except ns.DataError:
+            continue
+        raise AssertionError("nobody has told of the label")
+print("done")
+"""
+
+
+def test_threads_agree_on_a_label_that_one_of_them_found():
+    done = subprocess.run([sys.executable, "-c", FINDING_TOGETHER], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 def test_nobody_is_busy_when_a_scan_is_over():

@@ -389,10 +389,13 @@ class Traced:
         return unflatten(self.results_structure, results)
 
 
-def scan_in_turn(traces: Sequence[Traced], turns: npt.NDArray[np.int64], stacked: Sequence[Array]) -> list[Any]:
+def scan_in_turn(
+    traces: Sequence[Traced], turns: npt.NDArray[np.int64], stacked: Sequence[Array]
+) -> tuple[list[Any], list[int]]:
     """Take step after step, the i-th by the graph of traces[turns[i]] on row i of the stacked arrays.
 
-    Return the results of each trace, with an axis of its own steps. All traces can scan, and write the same state.
+    Return the results of each trace, with an axis of its own steps, and how many of these were taken: not all, if a
+    label is out of range. All traces can scan, and write the same state.
     """
     from nissl.engines.native.program import run_in_turn  # here, as LLVM takes a while to load
 
@@ -403,11 +406,14 @@ def scan_in_turn(traces: Sequence[Traced], turns: npt.NDArray[np.int64], stacked
             chosen = turns == turn
             rows = stacked if chosen.all() else [array[chosen] for array in stacked]
             scans.append(traced.start(rows, int(chosen.sum()), scans))
-        well = run_in_turn(scans, turns)
+        run_in_turn(scans, turns)
         results = [traced.end(scan) for traced, scan in zip(traces, scans, strict=True)]
-    if not well:
-        raise DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
-    return results
+    return results, [scan.taken for scan in scans]
+
+
+def out_of_range() -> DataError:
+    """Return the error for a scan that has ended before its last step."""
+    return DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
 
 
 def joined(results: Sequence[Any], join: Callable[[list[Array]], Array] = np.stack) -> Any:
@@ -533,7 +539,10 @@ class Compiled:
             return current.watch.scan(self, arrays, count)
         traced = self.trace_to_scan(arrays)
         if traced is not None:
-            return scan_in_turn([traced], np.zeros(count, np.int64), arrays)[0]
+            (result,), (taken,) = scan_in_turn([traced], np.zeros(count, np.int64), arrays)
+            if taken < count:
+                raise out_of_range()
+            return result
         return joined([self(*(Tensor(array[i]) for array in arrays)) for i in range(count)])
 
     def trace_to_scan(self, arrays: Sequence[Array]) -> Traced | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.compiler import Compiled, Traced, interleaved, joined, scan_in_turn
+from nissl.compiler import Compiled, Traced, interleaved, joined, out_of_range, scan_in_turn
 from nissl.engines.base import current, recording, watching
 from nissl.errors import OptionError
 from nissl.graph.trace import Trace
@@ -115,13 +115,15 @@ def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Te
     places = maximum(minimum((where(finite, share, 0.0) * bins).astype(np.int64), bins - 1), 0)
 
     # One pass over all numbers, in float64, where the squares of float32 neither vanish nor overflow; those of float64
-    # may, unless the numbers are brought near 1. The deviation is from a number of the row, so that little cancels.
+    # may, so they are brought to 1 at most. The deviation is from a number of the row, so that little cancels.
     parts = rows.reshape((count, -1, _width(size)))
     numbers = parts.astype(np.float64)
     zero = numbers == 0
     scale = wrap(np.ones((1, 1)))
     if rows.dtype == np.float64:
-        scale = where(largest > 0, largest, 1.0)
+        sizes = abs(parts)
+        scale = where(sizes < np.inf, sizes, 0.0).max(axis=2).max(axis=1, keepdims=True)
+        scale = where(scale > 0, scale, 1.0)
         numbers = numbers / scale.reshape((-1, 1, 1))
     first = where(finite[:, :1], sample[:, :1], 0.0) / scale
     deviation = numbers - first.reshape((-1, 1, 1))
@@ -353,10 +355,12 @@ class Watch:
         if not in_turn or len({frozenset(tensor for _, tensor in trace.written) for trace in traces}) > 1:
             return self._scan_to_the_next(compiled, arrays, steps)
         turns = due * (len(traces) - 1)
-        *plain, (result, measured) = scan_in_turn(traces, turns, arrays)
+        (*plain, (result, measured)), taken = scan_in_turn(traces, turns, arrays)
         if measured is not None:
-            self._record(self.count + np.flatnonzero(due), measured)
-        self.count += steps
+            self._record(self.count + np.flatnonzero(due)[: taken[-1]], measured)
+        self.count += sum(taken)
+        if sum(taken) < steps:
+            raise out_of_range()
         return interleaved([*plain, result], turns)
 
     def _scan_to_the_next(self, compiled: Compiled, arrays: Sequence[Array], steps: int) -> Any:
@@ -461,8 +465,9 @@ class Watch:
 
     def _record(self, steps: Sequence[int] | Array, measured: Measured) -> None:
         """Keep what was measured in some steps; there is nothing but MISSING of what did not occur in them."""
-        names, moments, places = measured
-        found = _as_statistics(moments._array(), places._array(), self.bins)
+        names, *tensors = measured
+        moments, places = (tensor._array()[: len(steps)] for tensor in tensors)
+        found = _as_statistics(moments, places, self.bins)
         if any(path not in getattr(self, kind) for kind, path in names):
             self._make_rows(names)
         for i, (kind, path) in enumerate(names):

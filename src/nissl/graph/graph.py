@@ -120,6 +120,8 @@ def _short(value: Any) -> str:
         return ":".join("" if bound is None else str(bound) for bound in (value.start, value.stop, value.step))
     if isinstance(value, tuple):
         return f"({', '.join(map(_short, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, np.generic):
+        return repr(value)  # with its dtype: 0.1 is another number in float32
     return "..." if value is Ellipsis else str(value)
 
 

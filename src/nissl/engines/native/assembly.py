@@ -6,7 +6,6 @@ program without such equations has one segment, and a function that runs it step
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 from collections.abc import Callable, Hashable, Mapping
@@ -59,10 +58,10 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
         for kernel in segment:
             builder.call(functions[kernel], [*function.args, index(0), index(units[kernel])])
             if computes_labels(kernel, plan.places, graph):
-                return_if_wrong(builder, memory)
+                return_if(builder, is_wrong(builder, memory))
         builder.ret_void()
     if len(plan.segments) == 1 and functions:
-        emit_scan(module, "scan", [], memory, functools.partial(emit_step, memory))
+        emit_scan(module, "scan", [], lambda builder: return_if(builder, is_wrong(builder, memory)), emit_one(memory))
         if any(is_shared(kernel, units[kernel], plan) for kernel in functions):
             emit_shared_scan(module, graph, plan, memory, functions, units)
     return module
@@ -88,36 +87,38 @@ def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, i
 SCAN = [POINTER, INDEX, POINTER, POINTER, INDEX]  # table, steps, slots, strides, count
 
 
-def emit_step(memory: MemoryPlan, builder: ir.IRBuilder, table: ir.Value) -> ir.Value:
-    """Write down a step on one thread."""
-    builder.call(builder.module.globals[segment_name(0)], [table])
-    return builder.load(slot_of(builder, table, memory.status_slot), typ=INDEX)
+def emit_one(memory: MemoryPlan) -> Callable[..., ir.Value]:
+    """Return what writes down a step on one thread, and whether it found a label out of range."""
+
+    def step(builder: ir.IRBuilder, table: ir.Value) -> ir.Value:
+        builder.call(builder.module.globals[segment_name(0)], [table])
+        return is_wrong(builder, memory)
+
+    return step
 
 
 def emit_scan(
     module: ir.Module,
     name: str,
     more: list[ir.Type],
-    memory: MemoryPlan,
+    begin: Callable[[ir.IRBuilder], None],
     step: Callable[..., ir.Value],
 ) -> None:
     """Write down `scan(table, steps, slots, strides, count, ...)`: step after step; some addresses move on after each.
 
-    `step` writes a step down and returns the flag that it left; the scan ends early when that is not 0, and does not
-    begin where an earlier one has left it so.
+    `begin` writes down how it returns at once if an earlier scan has found a label out of range, `step` a step, and
+    returns whether that has found one, which ends the scan.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*SCAN, *more]), name)
     table, steps, slots, strides, count, *others = function.args
     builder = ir.IRBuilder(function.append_basic_block())
-    return_if_wrong(builder, memory)
+    begin(builder)
 
     def entry(pointer: ir.Value, place: ir.Value) -> ir.Value:
         return builder.load(builder.gep(pointer, [place], source_etype=INDEX), typ=INDEX)
 
     def once(_: ir.Value) -> None:
-        flag = step(builder, table, *others)
-        with builder.if_then(builder.icmp_signed("!=", flag, index(0)), likely=False):
-            builder.ret_void()
+        return_if(builder, step(builder, table, *others))
 
         def move(i: ir.Value) -> None:
             address = builder.gep(table, [entry(slots, i)], source_etype=INDEX)
@@ -154,6 +155,12 @@ def emit_shared_scan(
     """
     barrier = emit_barrier(module)
 
+    def begin(builder: ir.IRBuilder) -> None:
+        *_, threads, meeting = builder.function.args
+        wrong = is_wrong(builder, memory)
+        builder.call(barrier, [meeting, threads])  # nobody goes on, and maybe finds another, before all have looked
+        return_if(builder, wrong)
+
     def step(
         builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
     ) -> ir.Value:
@@ -162,6 +169,12 @@ def emit_shared_scan(
 
         def meet() -> None:
             builder.call(barrier, [meeting, threads])
+
+        def end_if_wrong() -> None:
+            meet()
+            wrong = is_wrong(builder, memory)
+            meet()  # nobody goes on, and maybe finds another, before all have looked
+            return_if(builder, wrong)
 
         checked = check_labels(builder, graph, plan, memory)  # by each thread, which spares a meeting
         if not checked.isdisjoint(plan.in_place.values()):
@@ -180,23 +193,23 @@ def emit_shared_scan(
                 alone.append(kernel)
                 if checks:
                     finish_alone()
-                    meet()
-                    return_if_wrong(builder, memory)
+                    end_if_wrong()
                 continue
             if alone:
                 finish_alone()
                 meet()
-            begin = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
-            end = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
-            builder.call(function, [table, begin, end])
-            meet()
+            first_unit = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
+            last_unit = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
+            builder.call(function, [table, first_unit, last_unit])
             if checks:
-                return_if_wrong(builder, memory)
+                end_if_wrong()
+            else:
+                meet()
         finish_alone()
         meet()
-        return index(0)
+        return ir.Constant(ir.IntType(1), 0)
 
-    emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], memory, step)
+    emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], begin, step)
 
 
 def emit_relay() -> ir.Module:
@@ -274,10 +287,15 @@ def _pause(builder: ir.IRBuilder) -> None:
         builder.call(pause, [])
 
 
-def return_if_wrong(builder: ir.IRBuilder, memory: MemoryPlan) -> None:
-    """End the function if a label was found to be out of range."""
+def is_wrong(builder: ir.IRBuilder, memory: MemoryPlan) -> ir.Value:
+    """Return whether a label was found to be out of range."""
     status = builder.load(slot_of(builder, builder.function.args[0], memory.status_slot), typ=INDEX)
-    with builder.if_then(builder.icmp_signed("!=", status, index(0)), likely=False):
+    return builder.icmp_signed("!=", status, index(0))
+
+
+def return_if(builder: ir.IRBuilder, condition: ir.Value) -> None:
+    """End the function if a condition holds."""
+    with builder.if_then(condition, likely=False):
         builder.ret_void()
 
 
@@ -364,7 +382,7 @@ class Kernels:
         """Return all that the code of a kernel depends on, and the numbers of the arrays in it."""
         equations = equations_of(kernel)
         symbols = dict.fromkeys(x for e in equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol))
-        labels = {symbol: str(i) for i, symbol in enumerate(symbols)}
+        labels = {symbol: f"%{i}" for i, symbol in enumerate(symbols)}  # which no number is written like
         arrays: dict[Symbol, int] = {}
         kinds: list[Hashable] = []
         for symbol in symbols:

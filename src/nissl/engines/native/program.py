@@ -211,7 +211,7 @@ class Program:
     def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and NumPy's equations between them."""
         if self.is_large and self.can_scan:
-            run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
+            self.status[0] = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
         for segment in self.segments:
             if isinstance(segment, str):
@@ -244,6 +244,7 @@ class Scan:
     def __init__(self, program: Program, held: Sequence[Array], steps: int, moving: Sequence[int]) -> None:
         self.program = program
         self.held = list(held)  # the array of each slot
+        self.steps = self.taken = steps
         self.slots = (ctypes.c_int64 * len(moving))(*moving)
         self.strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
 
@@ -257,33 +258,38 @@ class Scan:
         table[self.program.memory.status_slot] = status
         return table
 
+    def see_how_far(self, table: ctypes.Array[ctypes.c_uint64]) -> None:
+        """Note how many steps were taken, as the addresses in a table tell that moved on after each."""
+        moving = [(slot, stride) for slot, stride in zip(self.slots, self.strides, strict=True) if stride]
+        self.taken = next(((table[slot] - self.program.table[slot]) // stride for slot, stride in moving), 0)
+
 
 def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
     """Take steps without Python between them, the i-th by scans[turns[i]]; on several threads if they are large enough.
 
-    Return whether all went well: it ends at the first step that finds a label out of range.
+    Return whether all were taken: it ends before the first with a label out of range, and notes how far it came.
     """
     ends = [*(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(turns)]
     legs = [(int(turns[first]), last - first) for first, last in zip([0, *ends], ends, strict=False)]
     status = (ctypes.c_int64 * 1)()
     barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
-
-    def calls(name: str) -> list[MachineCall]:
-        """Return what one thread calls for each leg."""
-        tables = [scan.new_table(ctypes.addressof(status)) for scan in scans]
-        return [scans[turn].call(name, tables[turn], steps) for turn, steps in legs]
-
     threads = number_of_threads() if all("shared_scan" in scan.program.code.functions for scan in scans) else 1
-    if threads > 1:
-        of_threads = [calls("shared_scan") for _ in range(threads)]  # kept, as what joins them has addresses only
-        parts = [
-            functools.partial(function, *arguments, thread, threads, barrier)
-            for thread, (function, arguments) in enumerate(map(joined, of_threads))
-        ]
-        if run_together(parts):
-            return not status[0]
-    for function, arguments in calls("scan"):
-        function(*arguments)
+    tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
+
+    def calls(name: str, thread: int) -> list[MachineCall]:
+        """Return what a thread calls for each leg."""
+        return [scans[turn].call(name, tables[thread][turn], steps) for turn, steps in legs]
+
+    parts = []
+    for thread in range(threads if threads > 1 else 0):
+        function, arguments = joined(calls("shared_scan", thread))
+        parts.append(functools.partial(function, *arguments, thread, threads, barrier))
+    if not parts or not run_together(parts):
+        for function, arguments in calls("scan", 0):
+            function(*arguments)
+    if status[0]:
+        for scan, table in zip(scans, tables[0], strict=True):
+            scan.see_how_far(table)
     return not status[0]
 
 
