@@ -485,6 +485,7 @@ class Training:
         self.rows_weights = None if self.weights is None else wrap(self.weights)
         self.compiled = compile(self._step, engine=self.engine)
         self.ahead: tuple[int, Array] = (0, np.empty((0, count), np.int64))  # an epoch, the orders from it on
+        self.kept: list[Array] = []  # what a step changes, as it was before the latest slice
 
     def _step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step on the rows of these numbers: forward, backward, update. This is what is compiled."""
@@ -603,7 +604,7 @@ class Training:
     def _scan(self, rows: Array, started: float) -> tuple[Array, Array]:
         """Take a step on the rows with the numbers in each line; return losses and metrics, all finite."""
         p = self.progress
-        before = [tensor.payload for tensor in self.state()]
+        self._keep_state()
         with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
             losses, metrics = (found.numpy() for found in self.compiled.scan(rows))
         bad = np.flatnonzero(~np.isfinite(losses))
@@ -611,15 +612,23 @@ class Training:
         if not bad.size and (p.step + len(rows)) % self.steps == 0 and not self._is_finite():
             bad = np.array([len(rows) - 1])
         if bad.size:
-            self._explain(rows, int(bad[0]), float(losses[bad[0]]), before)
+            self._explain(rows, int(bad[0]), float(losses[bad[0]]))
         seconds = (time.perf_counter() - started) / len(rows)
         self.slice_steps = max(1, min(int(SECONDS_OF_A_SLICE / seconds), 4 * self.slice_steps))
         return losses, metrics
 
-    def _explain(self, rows: Array, step: int, loss: float, before: Sequence[Any]) -> None:
+    def _keep_state(self) -> None:
+        """Copy all that a step changes, into the same memory each time, for there may be a slice for every step."""
+        arrays = [tensor._array() for tensor in self.state()]
+        if len(self.kept) != len(arrays):
+            self.kept = [np.empty_like(array) for array in arrays]
+        for kept, array in zip(self.kept, arrays, strict=True):
+            np.copyto(kept, array)
+
+    def _explain(self, rows: Array, step: int, loss: float) -> None:
         """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
-        for tensor, payload in zip(self.state(), before, strict=True):
-            tensor.payload = payload
+        for tensor, kept in zip(self.state(), self.kept, strict=True):
+            tensor.payload = kept.copy()
         if step:
             with np.errstate(all="ignore"), watching(None):
                 self.compiled.scan(rows[:step])

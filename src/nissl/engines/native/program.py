@@ -244,7 +244,7 @@ class Scan:
     def __init__(self, program: Program, held: Sequence[Array], steps: int, moving: Sequence[int]) -> None:
         self.program = program
         self.held = list(held)  # the array of each slot
-        self.steps = self.taken = steps
+        self.taken = steps
         self.slots = (ctypes.c_int64 * len(moving))(*moving)
         self.strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
 
