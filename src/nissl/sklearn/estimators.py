@@ -31,7 +31,7 @@ from nissl import nn, optim
 from nissl.engines.base import recording
 from nissl.errors import DivergenceError, unknown_name
 from nissl.nn.module import Module
-from nissl.objective import layers_in_order
+from nissl.objective import last_layer, layers_in_order
 from nissl.optim.optimizer import Schedule
 from nissl.progress import reporter
 from nissl.random import seeded
@@ -208,6 +208,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _look_back(self, x: Array, targets: Array) -> None:
         """Warn of a training that came to nothing."""
 
+    def _check_last(self, layer: Module) -> None:
+        """Raise if the network of layers= must not end in this layer."""
+        raise NotImplementedError
+
     _stratifies = False  # whether a slice for validation has the classes in the proportions of the whole
 
     # Fitting.
@@ -273,7 +277,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _build(self, features: int, dtype: npt.DTypeLike, random: Any, given: Mapping[str, Any]) -> None:
         """Make the network; weights that were set before the first `partial_fit` are its first ones."""
         if self.layers is not None:
-            self.module_ = self._layers_of_user(features, random)
+            self.module_ = self._layers_of_user(features, dtype, random)
         else:
             units, activations, dropout = self._hidden()
             units = [features, *units, self.n_outputs_]
@@ -284,14 +288,20 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 setattr(self, f"{name}_", given[name])
         self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
         self._made_of = self._plan(features)
-        found = outputs_of(self.module_, np.zeros((1, features), dtype)).shape
+
+    def _layers_of_user(self, features: int, dtype: npt.DTypeLike, random: Any) -> Module:
+        """Return the network of layers=, which must give what the loss takes."""
+        module = self._module_of_user(features, random)
+        found = outputs_of(module, np.zeros((1, features), dtype)).shape
         if found != (1, self.n_outputs_):
             raise ValueError(
                 f"the network of layers= gives outputs of shape {('rows', *found[1:])} for {features} features; it "
                 f"must end in {self.n_outputs_} for this y, and in no softmax or sigmoid: these belong to the loss"
             )
+        self._check_last(last_layer(module))
+        return module
 
-    def _layers_of_user(self, features: int, random: Any) -> Module:
+    def _module_of_user(self, features: int, random: Any) -> Module:
         defaults = inspect.signature(type(self)).parameters
         for name in ("hidden_layer_sizes", "activation", "dropout", "batch_norm"):
             if not np.array_equal(getattr(self, name), defaults[name].default):
@@ -753,8 +763,8 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
 
     dropout, batch_norm: share of units dropped after each hidden layer (a number, or one for each); whether each hidden
         layer is normalized before its activation.
-    layers: the whole network instead, an `nn.Module` that gives logits, copied by `fit`, or a function of
-        (features, outputs) that makes one.
+    layers: the whole network instead, an `nn.Module` that gives logits (no final Softmax or Sigmoid), copied by `fit`,
+        or a function of (features, outputs) that makes one.
     loss: "log_loss" or a function of (logits, targets, weights=None), such as `nn.cross_entropy`.
     schedule: "cosine", "linear" or a function of the step, over `max_iter` epochs.
     class_weight: a dict from class to weight, or "balanced": rows of each class then weigh as much together.
@@ -869,6 +879,14 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     @property
     def _is_multilabel(self) -> bool:
         return self._label_kind == "multilabel-indicator"
+
+    def _check_last(self, layer: Module) -> None:
+        if isinstance(layer, nn.Softmax | nn.Sigmoid):
+            name = type(layer).__name__
+            raise ValueError(
+                f"the network of layers= ends in {name}, but loss and predict_proba take logits, which come before it: "
+                f"leave out the final {name}"
+            )
 
     @property
     def _stratifies(self) -> bool:  # type: ignore[override]
@@ -1077,6 +1095,12 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         self.n_outputs_ = outputs
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return self._encode_more(y)
+
+    def _check_last(self, layer: Module) -> None:
+        if isinstance(layer, nn.Softmax) and self.n_outputs_ == 1:  # several may be shares of a whole
+            raise ValueError(
+                "the network of layers= ends in Softmax, which makes a 1 of any one number: leave out the final Softmax"
+            )
 
     def _encode_more(self, y: Any) -> Array:
         targets = np.asarray(y, np.float64).reshape(len(y), self.n_outputs_)
