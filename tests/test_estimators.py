@@ -757,6 +757,9 @@ def test_data_that_cannot_be_learned_are_refused():
         quick().fit(X, CLASSES, sample_weight=np.zeros(53))
     with pytest.raises(ValueError, match="a weight is 0 or more"):
         quick().fit(X, CLASSES, sample_weight=-np.ones(53))
+    for wrong in (["much"] * 53, np.full(53, 1j), 1j, [[1], *[1, 2] * 26], {"oak": 2}):
+        with pytest.raises(ValueError, match="sample_weight is one number, or one for each row"):
+            quick().fit(X, CLASSES, sample_weight=wrong)
     with pytest.raises(NotFittedError):
         quick().predict(X)
     with pytest.raises(ns.DivergenceError, match="training diverged"):

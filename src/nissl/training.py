@@ -325,7 +325,10 @@ def _checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dt
             f"the loss {objective.name} takes no weights, so it cannot heed {name}; give it a third parameter, "
             "`weights`, of shape (batch,), and average by them"
         )
-    array = to_dtype(as_array_of_rows(weights, name), dtype, name)
+    array = as_array_of_rows(weights, name)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} must hold one real number for each example, got {array.dtype}")
+    array = to_dtype(array, dtype, name)
     if array.shape != (rows,):
         raise ShapeError(f"{name} has shape {array.shape}; there is one number for each example, in shape ({rows},)")
     if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):

@@ -720,7 +720,14 @@ def _row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
         return None
     if isinstance(weights, numbers.Number):
         weights = np.full(rows, weights)
-    array = np.asarray(weights, dtype=dtype)
+    try:
+        array = np.asarray(weights)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"{array.dtype} is no kind of real numbers")
+        with np.errstate(over="ignore"):  # infinity is told of below
+            array = array.astype(dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"sample_weight is one number, or one for each row: {error}") from None
     if array.ndim != 1:
         raise ValueError("Sample weights must be 1D array or scalar")
     if array.shape != (rows,):
