@@ -453,10 +453,48 @@ def test_a_model_too_large_for_the_format_is_refused(monkeypatch):
     monkeypatch.setattr("nissl.exchange.onnx.LARGEST", 100)
     with pytest.raises(OptionError, match=r"ONNX file holds less than 2 GiB"):
         make_onnx(nn.Linear(10, 10))
-    with pytest.raises(OptionError, match="what JSON can: numbers, text, lists, dicts"):
-        make_onnx(nn.Linear(2, 2), notes={"model": nn.ReLU()})
     with pytest.raises(OptionError, match="takes a Module first, got str"):
         ns.export_onnx("model.safetensors", "model.onnx")
+
+
+LOOP = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        ({"model": nn.ReLU()}, r"the note 'model' holds what JSON can: .*; got ReLU\(\)"),
+        ({"when": np.datetime64("2020-01-01")}, r"the note 'when' .* got datetime\.date"),
+        ({"part": np.ones(2) * 1j}, "the note 'part' .* got 1j"),
+        ({"deep": LOOP}, "the note 'deep' .* Circular"),
+        ({"pair": {(1, 2): "x"}}, "the note 'pair' .* dicts named by text; keys must be"),
+        ({3: "x"}, "notes are named by text, got the name 3"),
+        (["x"], r"notes is a dict .* got \['x'\]"),
+        ("text", "notes is a dict"),
+    ],
+)
+def test_notes_that_are_no_json_are_refused_and_nothing_is_written(notes, message, tmp_path):
+    with pytest.raises(OptionError, match=message):
+        ns.export_onnx(nn.Linear(2, 2), tmp_path / "m.onnx", notes=notes)
+    with pytest.raises(OptionError, match=re.sub("the note '.*?'", "a file's description", message)):
+        ns.save(nn.Linear(2, 2), tmp_path / "m.safetensors", notes=notes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_nan_among_notes_is_told_of_since_other_programs_cannot_read_it(tmp_path):
+    ns.save(nn.Linear(2, 2), tmp_path / "m.safetensors", notes={"score": float("nan"), "input shape": [2]})
+    message = "the note 'score' holds what JSON can"
+    assert call("export", tmp_path / "m.safetensors") == (1, "", Line(message))
+    assert os.listdir(tmp_path) == ["m.safetensors"]
+    with pytest.raises(OptionError, match=message):
+        make_onnx(nn.Linear(2, 2), notes={"score": float("nan")})
+
+
+def test_notes_are_metadata_as_text_or_as_json():
+    notes = {"of": "roses", "mean": np.float32(0.5), "names": np.arange(2), "half a \udcff": "b\ud800"}
+    found = {item.key: item.value for item in make_onnx(nn.Linear(2, 2), notes=notes).metadata_props}
+    assert found == {"of": "roses", "mean": "0.5", "names": "[0, 1]", "half a \\udcff": "b\\ud800"}
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from nissl import nn, optim
 from nissl.engines.base import using
-from nissl.errors import ModelFileError, NisslError, OptionError
+from nissl.errors import DTypeError, ModelFileError, NisslError, OptionError
 from nissl.files import PathLike, write_atomically
 from nissl.graph.trace import Trace
 from nissl.nn.module import Module
@@ -48,22 +48,44 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    document = {"format": FORMAT, "version": __version__, **document}
+    text = to_json({"format": FORMAT, "version": __version__, **document}, "a file's description")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_atomically(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=as_json)})
+            save_file(contiguous, temporary, metadata={KEY: text})
         except SafetensorError as error:
             full = "os error 28" in str(error)
             reason = os.strerror(errno.ENOSPC) if full else str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
 
 
-def as_json(value: Any) -> Any:
-    """Return a number of NumPy as JSON can hold it."""
+def to_json(value: Any, name: str, **options: Any) -> str:
+    """Return a value as JSON, NumPy's numbers as those that they are; `options` are those of `json.dumps`.
+
+    Raises OptionError for what JSON cannot hold; `name` says in the message what it is.
+    """
+    try:
+        return json.dumps(value, default=_as_plain, **options)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"{name} holds what JSON can: numbers, text, lists, dicts named by text; {error}") from None
+
+
+def _as_plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise OptionError(f"a file's description holds what JSON can: numbers, text, lists, dicts; got {value!r}")
+    raise TypeError(f"got {value!r}")
+
+
+def checked_notes(notes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the notes that a user gave for a file, or raise OptionError if they are no dict named by text."""
+    if notes is None:
+        return {}
+    if not isinstance(notes, Mapping):
+        raise OptionError(f"notes is a dict of what JSON can hold, by names; got {notes!r}")
+    strange = next((name for name in notes if not isinstance(name, str)), None)
+    if strange is not None:
+        raise OptionError(f"notes are named by text, got the name {strange!r}")
+    return dict(notes)
 
 
 def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
@@ -242,12 +264,22 @@ def save(
             "save its state_dict() instead and load it into a new one"
         )
     frozen = [path for path, p in model.named_parameters().items() if not p.requires_grad]
-    document: dict[str, Any] = {"architecture": describe_module(model), "frozen": frozen, "notes": dict(notes or {})}
+    document: dict[str, Any] = {"architecture": describe_module(model), "frozen": frozen, "notes": checked_notes(notes)}
     if optimizer is not None:
         document["optimizer"] = describe_optimizer(optimizer, model)
         arrays |= {f"optimizer/{name}": array for name, array in optimizer.state_dict().items()}
-    arrays |= {f"extra/{name}": array for name, array in (extras or {}).items()}
+    arrays |= {f"extra/{name}": array for name, array in _checked_extras(extras).items()}
     write_arrays(path, arrays, document)
+
+
+def _checked_extras(extras: Mapping[str, npt.NDArray[Any]] | None) -> Arrays:
+    if not isinstance(extras, Mapping | None):
+        raise OptionError(f"extras is a dict of arrays by names, got {type(extras).__name__}")
+    arrays = {name: np.asarray(array) for name, array in (extras or {}).items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise DTypeError(f"extras holds arrays of real numbers, but {name!r} is of {array.dtype}")
+    return arrays
 
 
 def load(path: PathLike, with_optimizer: bool = False) -> Any:

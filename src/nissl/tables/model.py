@@ -212,7 +212,8 @@ class TableModel:
             "target scale": p.target_scale,
         }
         extras = {name: getattr(p, name) for name in ARRAYS}
-        storage.save(self.network, path, optimizer=optimizer, notes={**(notes or {}), NOTE: table}, extras=extras)
+        notes = {**storage.checked_notes(notes), NOTE: table}
+        storage.save(self.network, path, optimizer=optimizer, notes=notes, extras=extras)
 
 
 def _number_metrics(true: Array, predicted: Array) -> dict[str, float]:
