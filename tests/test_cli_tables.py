@@ -227,8 +227,14 @@ def test_resume_goes_on_as_if_nothing_had_happened(no_pictures, monkeypatch):
     monkeypatch.setattr(training, "fit", fit)
     fails(1, "of another training", *command[:-1], "--out", "run", "--resume", "--seed", 1, "--json")
     assert call(*command, "--out", "run", "--resume").json["epochs"] == 6
-    whole, gone_on = (ns.load(f"{name}/model.safetensors").state_dict() for name in ("whole", "run"))
+    whole, gone_on = (tables.load(f"{name}/model.safetensors").network.state_dict() for name in ("whole", "run"))
     assert all(np.array_equal(whole[name], gone_on[name]) for name in whole)
+
+
+def test_the_file_of_a_training_is_loaded_whole_or_not_at_all(trained):
+    assert tables.load(trained).predict(pets()).shape == (len(pets()),)
+    with pytest.raises(ns.ModelFileError, match=r"nissl\.tables\.load"):
+        ns.load(trained)
 
 
 # Prediction

@@ -620,7 +620,7 @@ def document_of(path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda d: d.clear(),
+        lambda d: [d.pop(name) for name in [*d] if name != "target scale"],
         lambda d: d.update(columns=[]),
         lambda d: d.update(columns=7),
         lambda d: d["columns"].append(d["columns"][0]),
@@ -684,6 +684,28 @@ def test_a_file_with_other_arrays_is_refused(tmp_path, classifier, name, change)
     storage.write_arrays(path, arrays, document)
     with pytest.raises(ModelFileError, match="does not describe the columns"):
         tables.load(path)
+
+
+def test_load_does_not_give_the_network_of_a_table_without_its_preprocessing(tmp_path, classifier):
+    path = tmp_path / "model.safetensors"
+    optimizer = ns.optim.Adam(classifier.network.parameters(), lr=0.25)
+    classifier.save(path, optimizer=optimizer)
+    for with_optimizer in (False, True):
+        with pytest.raises(ModelFileError, match=r"is the model of a table: nissl\.tables\.load\(path\) gives it with"):
+            ns.load(path, with_optimizer=with_optimizer)
+    found, continued = tables.load(path, with_optimizer=True)
+    np.testing.assert_array_equal(found.predict(passengers()), classifier.predict(passengers()))
+    assert continued.lr.item() == 0.25
+    assert [*continued.parameters.values()] == found.network.parameters()
+    classifier.save(path)
+    with pytest.raises(ModelFileError, match="without its optimizer"):
+        tables.load(path, with_optimizer=True)
+
+
+def test_a_note_of_ones_own_named_table_makes_no_model_of_a_table(tmp_path):
+    for note in ("of oak", {"columns": 4, "target": "leg"}, ["target scale"]):
+        ns.save(nn.Linear(2, 2), tmp_path / "model.safetensors", notes={"table": note})
+        assert repr(ns.load(tmp_path / "model.safetensors")) == repr(nn.Linear(2, 2))
 
 
 def test_a_model_of_other_data_is_not_one_of_a_table(tmp_path):

@@ -28,6 +28,7 @@ from nissl.version import __version__
 
 FORMAT = 1
 KEY = "nissl"  # of the document in the metadata
+TABLE = "table"  # under which the notes of a model of a table say what its columns are
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -253,6 +254,9 @@ def save(
     `notes` is anything JSON can hold that belongs with the model, such as the names of its classes; `extras` are arrays
     that do, such as the means and scales of its inputs.
     The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
+
+    Raises OptionError for a module that is not nissl's own, or notes that JSON cannot hold; DTypeError for extras that
+    are no numbers.
     """
     if not isinstance(model, Module):
         raise OptionError(f"save takes a Module first, got {type(model).__name__}")
@@ -285,10 +289,27 @@ def _checked_extras(extras: Mapping[str, npt.NDArray[Any]] | None) -> Arrays:
 def load(path: PathLike, with_optimizer: bool = False) -> Any:
     """Return the model in a file that `ns.save` wrote, or (model, optimizer) with `with_optimizer=True`.
 
+    The file of a model of a table, such as `nissl train data.csv` writes, holds its preprocessing too: that is loaded
+    whole by `nissl.tables.load`, and refused here.
+
     Raises ModelFileError if the file is damaged, is not a model, or comes from a newer version. Loading never runs code
     from the file.
     """
     arrays, document = read_arrays(path)
+    if is_of_table(_notes(document)):
+        raise ModelFileError(
+            f"{path} is the model of a table: nissl.tables.load(path) gives it with its preprocessing, and "
+            "nissl.tables.load(path).network the network alone"
+        )
+    return _load(arrays, document, path, with_optimizer)
+
+
+def load_network(path: PathLike, with_optimizer: bool = False) -> Any:
+    """Return the network in a model file as `load` does, also where it is only a part of what the file is for."""
+    return _load(*read_arrays(path), path, with_optimizer)
+
+
+def _load(arrays: Arrays, document: Mapping[str, Any], path: PathLike, with_optimizer: bool) -> Any:
     model = make_module(document.get("architecture"), under("model/", arrays), path)
     parameters = model.named_parameters()
     frozen = document.get("frozen", [])
@@ -305,8 +326,18 @@ def load(path: PathLike, with_optimizer: bool = False) -> Any:
 
 def load_notes(path: PathLike) -> dict[str, Any]:
     """Return the notes that were saved with a model."""
-    notes = read_arrays(path)[1].get("notes", {})
+    return _notes(read_arrays(path)[1])
+
+
+def _notes(document: Mapping[str, Any]) -> dict[str, Any]:
+    notes = document.get("notes", {})
     return notes if isinstance(notes, dict) else {}
+
+
+def is_of_table(notes: Mapping[str, Any]) -> bool:
+    """Return whether the notes of a model file are those of a `nissl.tables.TableModel`, and no user's own."""
+    table = notes.get(TABLE)
+    return isinstance(table, dict) and "target scale" in table
 
 
 def load_extras(path: PathLike) -> Arrays:
