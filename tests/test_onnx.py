@@ -5,20 +5,18 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from command import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import every_op_with_samples
 
 import nissl as ns
 from nissl import nn, storage
-from nissl.cli import run
 from nissl.errors import OptionError, ShapeError, TracingError
 from nissl.exchange.onnx import OPSET, add_function, make_onnx, trace_forward
 from nissl.exchange.onnx_nodes import BUILDERS, Nodes, element_type
@@ -535,12 +533,6 @@ class Line:
 
     def __repr__(self):
         return f"<one line: {self.pattern}>"
-
-
-def call(*arguments):
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-        status = run([str(argument) for argument in arguments])
-    return status, out.getvalue(), err.getvalue()
 
 
 def saved(folder, *layers, **notes):
