@@ -203,6 +203,23 @@ def test_rows_come_in_parts_as_they_are_written(write):
         (["2024-01-31T10:30:00Z", "2024-02-01T10:30:00+02:00"], "date"),
         (["Jan 31, 2024", "Feb 1, 2024"], "date"),
         (list(pd.to_datetime(["2024-01-31", "2024-02-01"])), "date"),
+        (["1.2.10", "1.2.11", "1.10.12"], "category"),
+        (["1.02.10", "2.11.03"], "category"),
+        (["2020.1.2", "2020.3.1", "2021.2.4"], "category"),
+        (["2009-10", "2010-11", "2011-12"], "category"),
+        (["2009/10", "2010/11"], "category"),
+        (["2009-10", None], "category"),
+        (["2009-10", "2009-11"], "date"),
+        (["2009-10", "2009-10-05"], "date"),
+        (["2020.01.02", "2020.11.03"], "date"),
+        (["2020.1.2", "2020.3.31"], "date"),
+        (["2020-1-2", "2020-3-1"], "date"),
+        (["01.02.20", "10.11.12"], "date"),
+        (["1.2.20", "31.12.20"], "date"),
+        (["1.2.20 10:30", "1.3.20 11:30"], "date"),
+        (["1.2.2020", "3.4.2021"], "date"),
+        (["1/2/20", "12/31/20"], "date"),
+        (["2024-01-31", "today"], "category"),
         (["same", "same"], None),
         ([7, 7], None),
         ([None, None], None),
@@ -278,6 +295,13 @@ def test_versions_are_categories_and_classes(write, names):
     prepare = tables.Preprocessor.fit(table)
     assert prepare.levels == (names,)
     np.testing.assert_array_equal(prepare.transform(table.frame)[: len(names)], np.eye(len(names)))
+
+
+@pytest.mark.parametrize("word", ["now", "Today"])
+def test_a_word_for_this_very_moment_is_no_date(word):
+    column = tables.Column("when", "date", "ISO8601")
+    with pytest.raises(DataError, match=f"row 1 says '{word}'"):
+        column.numbers(pd.Series(["2024-12-31", word]))
 
 
 def test_parts_of_dates():
