@@ -576,6 +576,20 @@ def test_a_network_that_ends_in_probabilities_is_refused_as_the_loss_takes_logit
         estimator.partial_fit(X, y, classes=range(3) if y is LABELS else np.unique(y))
 
 
+class Hidden(nn.Module):
+    def __init__(self, features, outputs):
+        self.net = nn.Sequential(nn.Linear(features, outputs), nn.Softmax(), nn.Dropout(0.1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_a_softmax_inside_a_module_of_ones_own_shows_in_its_outputs():
+    with pytest.raises(ValueError, match="sum to 1 in each row, but loss and predict_proba take logits"):
+        NeuralNetClassifier(layers=Hidden).fit(X, CLASSES)
+    assert NeuralNetRegressor(layers=Hidden, max_iter=1).fit(X, NUMBERS).n_iter_ == 1
+
+
 def test_a_softmax_of_one_number_is_refused_but_shares_of_a_whole_can_be_learned():
     with pytest.raises(ValueError, match="makes a 1 of any one number"):
         NeuralNetRegressor(layers=ending_in(nn.Softmax())).fit(X, NUMBER)

@@ -51,6 +51,8 @@ BATCH_OF_AUTO = 200
 # among threads, little memory.
 NUMBERS_AT_ONCE = 1 << 20
 
+ROWS_TO_TRY = 8  # on a network of the user's own, before it is trained
+
 Part = tuple[Array, Array, Array | None]  # rows, targets, weights
 
 REAL, INTEGER = numbers.Real, numbers.Integral
@@ -208,8 +210,8 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _look_back(self, x: Array, targets: Array) -> None:
         """Warn of a training that came to nothing."""
 
-    def _check_last(self, layer: Module) -> None:
-        """Raise if the network of layers= must not end in this layer."""
+    def _check_last(self, layer: Module, outputs: Array) -> None:
+        """Raise if the network of layers= must not end in this layer, which gives these outputs for a few rows."""
         raise NotImplementedError
 
     _stratifies = False  # whether a slice for validation has the classes in the proportions of the whole
@@ -236,7 +238,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if weights is not None and not weights.all():  # a row without weight is none, in batches and in slices too
             x, targets, weights = _that_count(x, targets, weights)
         if fresh or not hasattr(self, "module_"):
-            self._build(x.shape[1], x.dtype, random, {} if fresh else given)
+            self._build(x, random, {} if fresh else given)
             self._forget_curves()
         else:
             self._check_same_network(x.shape[1])
@@ -274,10 +276,11 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _dtypes(self) -> tuple[Any, ...]:
         return (np.float64, np.float32) if self.dtype is None else (np.dtype(self.dtype),)
 
-    def _build(self, features: int, dtype: npt.DTypeLike, random: Any, given: Mapping[str, Any]) -> None:
-        """Make the network; weights that were set before the first `partial_fit` are its first ones."""
+    def _build(self, x: Array, random: Any, given: Mapping[str, Any]) -> None:
+        """Make the network for rows x; weights that were set before the first `partial_fit` are its first ones."""
+        features, dtype = x.shape[1], x.dtype
         if self.layers is not None:
-            self.module_ = self._layers_of_user(features, dtype, random)
+            self.module_ = self._layers_of_user(x[:ROWS_TO_TRY], random)
         else:
             units, activations, dropout = self._hidden()
             units = [features, *units, self.n_outputs_]
@@ -289,16 +292,17 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
         self._made_of = self._plan(features)
 
-    def _layers_of_user(self, features: int, dtype: npt.DTypeLike, random: Any) -> Module:
-        """Return the network of layers=, which must give what the loss takes."""
-        module = self._module_of_user(features, random)
-        found = outputs_of(module, np.zeros((1, features), dtype)).shape
-        if found != (1, self.n_outputs_):
+    def _layers_of_user(self, rows: Array, random: Any) -> Module:
+        """Return the network of layers=, which must give what the loss takes for rows."""
+        module = self._module_of_user(rows.shape[1], random)
+        outputs = outputs_of(module, rows)
+        if outputs.shape != (len(rows), self.n_outputs_):
             raise ValueError(
-                f"the network of layers= gives outputs of shape {('rows', *found[1:])} for {features} features; it "
-                f"must end in {self.n_outputs_} for this y, and in no softmax or sigmoid: these belong to the loss"
+                f"the network of layers= gives outputs of shape {('rows', *outputs.shape[1:])} for {rows.shape[1]} "
+                f"features; it must end in {self.n_outputs_} for this y, and in no softmax or sigmoid: these belong to "
+                "the loss"
             )
-        self._check_last(last_layer(module))
+        self._check_last(last_layer(module), outputs)
         return module
 
     def _module_of_user(self, features: int, random: Any) -> Module:
@@ -887,12 +891,17 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     def _is_multilabel(self) -> bool:
         return self._label_kind == "multilabel-indicator"
 
-    def _check_last(self, layer: Module) -> None:
+    def _check_last(self, layer: Module, outputs: Array) -> None:
         if isinstance(layer, nn.Softmax | nn.Sigmoid):
             name = type(layer).__name__
             raise ValueError(
                 f"the network of layers= ends in {name}, but loss and predict_proba take logits, which come before it: "
                 f"leave out the final {name}"
+            )
+        if outputs.shape[1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=1e-5):
+            raise ValueError(
+                "the network of layers= gives numbers that sum to 1 in each row, but loss and predict_proba take logits"
+                ": leave out the final softmax"
             )
 
     @property
@@ -1103,7 +1112,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return self._encode_more(y)
 
-    def _check_last(self, layer: Module) -> None:
+    def _check_last(self, layer: Module, outputs: Array) -> None:
         if isinstance(layer, nn.Softmax) and self.n_outputs_ == 1:  # several may be shares of a whole
             raise ValueError(
                 "the network of layers= ends in Softmax, which makes a 1 of any one number: leave out the final Softmax"
