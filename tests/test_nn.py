@@ -443,6 +443,9 @@ def test_a_sequential_cannot_be_a_layer_of_itself():
     with pytest.raises(OptionError, match=r"made of Modules, as in nn\.ReLU\(\); got 'relu'"):
         outer.append("relu")
     assert repr(outer) == "Sequential(Linear(2, 2), Sequential(ReLU()))"
+    for _ in range(2000):
+        inner = nn.Sequential(inner)
+    outer.append(inner)
 
 
 def test_a_sequential_that_came_to_hold_itself_is_told_of_by_all_that_walks_it(tmp_path):
@@ -457,6 +460,7 @@ def test_a_sequential_that_came_to_hold_itself_is_told_of_by_all_that_walks_it(t
         lambda: ns.fit(outer, data),
         lambda: ns.predict(outer, data[0]),
         lambda: ns.save(outer, tmp_path / "m"),
+        lambda: ns.export_onnx(outer, tmp_path / "m"),
         nn.Sequential(outer).parameters,
     ):
         with pytest.raises(OptionError, match="is the module in which it stands"):

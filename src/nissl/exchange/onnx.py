@@ -138,8 +138,8 @@ def make_onnx(
     if opset not in range(OPSET, newest + 1):
         raise OptionError(f"export_onnx writes opset {OPSET} to {newest}, got {opset!r}")
     properties = _properties(notes)
-    shape, dtype = row_shape(model, input_shape), model_dtype(model)
     paths: dict[Tensor, str] = {tensor: path for path, tensor in model._state().items()}
+    shape, dtype = row_shape(model, input_shape), model_dtype(model)
     size = sum(tensor.payload.nbytes for tensor in paths)
     if size > LARGEST:
         raise OptionError(f"this model has {size / 2**30:.1f} GiB of parameters; an ONNX file holds less than 2 GiB")

@@ -325,9 +325,16 @@ class Sequential(Module):
 
 def _is_in(layer: Module, sequential: Sequential) -> bool:
     """Return whether a layer is this Sequential, or has it among its layers."""
-    return layer is sequential or (
-        isinstance(layer, Sequential) and any(_is_in(part, sequential) for part in layer.layers)
-    )
+    waiting, seen = [layer], {id(layer)}
+    while waiting:
+        part = waiting.pop()
+        if part is sequential:
+            return True
+        if isinstance(part, Sequential):
+            new = [inner for inner in part.layers if id(inner) not in seen]
+            seen.update(map(id, new))
+            waiting += new
+    return False
 
 
 def summary(module: Module) -> str:
