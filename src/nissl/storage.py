@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import nn, optim
+from nissl.data.dataset import as_array_of_rows
 from nissl.engines.base import using
 from nissl.errors import DTypeError, ModelFileError, NisslError, OptionError
 from nissl.files import PathLike, write_atomically
@@ -279,10 +280,10 @@ def save(
 def _checked_extras(extras: Mapping[str, npt.NDArray[Any]] | None) -> Arrays:
     if not isinstance(extras, Mapping | None):
         raise OptionError(f"extras is a dict of arrays by names, got {type(extras).__name__}")
-    arrays = {name: np.asarray(array) for name, array in (extras or {}).items()}
+    arrays = {name: as_array_of_rows(array, f"the array {name!r} of extras") for name, array in (extras or {}).items()}
     for name, array in arrays.items():
-        if array.dtype.kind not in "biuf":
-            raise DTypeError(f"extras holds arrays of real numbers, but {name!r} is of {array.dtype}")
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise DTypeError(f"extras holds arrays of real numbers of up to 64 bits, but {name!r} is of {array.dtype}")
     return arrays
 
 
