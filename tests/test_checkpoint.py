@@ -293,7 +293,7 @@ def test_a_document_that_lies_is_told_as_damage(tmp_path):
     assert len(train(tmp_path)[2]) == 6  # the whole one is good
     escaped = []
     for key in ("seed", "epoch", "step", "loss_sum", "metric_sum", "rows", "best_epoch"):
-        for lie in (None, "x", [], [1], {}):
+        for lie in (None, "x", [], [1], [[1]], {}):
             storage.write_arrays(tmp_path / FILE, arrays, {**json.loads(json.dumps(document)), key: lie})
             try:
                 train(tmp_path)
@@ -302,6 +302,33 @@ def test_a_document_that_lies_is_told_as_damage(tmp_path):
             except Exception as error:  # each is a finding
                 escaped.append((key, lie, repr(error)))
     assert escaped == []
+
+
+@pytest.mark.parametrize("lacking", ["weight_sum", "first_step", "epoch", "random/dropout/key"])
+@pytest.mark.parametrize("version", [None, "0.0.1"])
+def test_a_file_that_lacks_something_is_of_another_version_and_changes_nothing(tmp_path, lacking, version):
+    train(tmp_path, [end_at(2, 1, stop)])
+    arrays, document = storage.read_arrays(tmp_path / FILE)
+    assert (document.pop(lacking, None) is None) != (arrays.pop(lacking, None) is None)
+    storage.write_arrays(tmp_path / FILE, arrays, document if version is None else document | {"version": version})
+    before = (tmp_path / FILE).read_bytes()
+    model = make_model()
+    state = model.state_dict()
+    with pytest.raises(DataError, match=f"{FILE} lacks '{lacking}', so that another version") as caught:
+        train(tmp_path, model=model)
+    assert ("written by nissl 0.0.1, this is" in str(caught.value)) == (version is not None)
+    assert "damaged" not in str(caught.value)
+    assert all(np.array_equal(array, state[path]) for path, array in model.state_dict().items())
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_another_training_of_another_version_is_told_as_both(tmp_path):
+    train(tmp_path, [end_at(2, 1, stop)])
+    arrays, document = storage.read_arrays(tmp_path / FILE)
+    storage.write_arrays(tmp_path / FILE, arrays, document | {"version": "9\n"})
+    with pytest.raises(OptionError, match=r"batch_size is 16, here it is 20.* It was written by nissl 9\S*, this is"):
+        train(tmp_path, batch_size=20)
+    assert len(train(tmp_path)[2]) == 6  # the version alone is no hindrance
 
 
 @pytest.mark.parametrize("place", ["file", "file/deeper"])

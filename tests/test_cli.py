@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tomllib
 import zlib
-from contextlib import redirect_stderr, redirect_stdout
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import call, fails
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -30,33 +30,6 @@ NOTES = {"data set": "digits", "class names": list("0123456789"), "input shape":
 COMMAND = [sys.executable, "-c", "import nissl.cli; nissl.cli.main()"]
 RUN_FILES = {"model.safetensors", "history.csv", "learning-curves.png", "confusion-matrix.png", "mistakes.png"}
 posix = pytest.mark.skipif(os.name == "nt", reason="has no pseudo-terminals, and other signals")
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        assert (self.status, self.out.count("\n")) == (0, 1), self
-        return json.loads(self.out)
-
-
-def call(*arguments):
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-        status = run([str(argument) for argument in arguments])
-    return Result(status, out.getvalue(), err.getvalue())
-
-
-def fails(status, message, *arguments):
-    """Check that a command prints nothing but, on standard error and after click's usage, one line that says why."""
-    result = call(*arguments)
-    *usage, line = result.err.splitlines() or [""]
-    assert (result.status, result.out, line[:7]) == (status, "", "Error: "), result
-    assert not usage or (status == 2 and usage[0].startswith("Usage: nissl")), result.err
-    assert re.search(message, line), line
 
 
 def contents(folder):

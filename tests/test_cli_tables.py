@@ -1,58 +1,24 @@
 """The command line on tables: training, prediction and evaluation of CSV files, and one clear line for each mistake."""
 
-import dataclasses
 import gzip
 import io
-import json
 import os
 import re
 import signal
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from command import call, fails
 from PIL import Image
 from sklearn import datasets as sklearn_datasets
 
 import nissl as ns
 from nissl import nn, tables, training
-from nissl.cli import run
 
 RUN_FILES = {"model.safetensors", "history.csv", "learning-curves.png", "importances.png", "checkpoint.safetensors"}
 QUICK = ("--hidden", "8", "--epochs", "3", "--engine", "numpy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        assert (self.status, self.out.count("\n")) == (0, 1), self
-        return json.loads(self.out)
-
-    @property
-    def frame(self):
-        assert self.status == 0, self
-        return pd.read_csv(io.StringIO(self.out))
-
-
-def call(*arguments):
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        status = run([str(argument) for argument in arguments])
-    return Result(status, out.getvalue(), err.getvalue())
-
-
-def fails(status, message, *arguments):
-    result = call(*arguments)
-    *usage, line = result.err.splitlines() or [""]
-    assert (result.status, result.out, line[:7]) == (status, "", "Error: "), result
-    assert not usage or (status == 2 and usage[0].startswith("Usage: nissl")), result.err
-    assert re.search(message, line), line
 
 
 @pytest.fixture(autouse=True)
@@ -227,8 +193,14 @@ def test_resume_goes_on_as_if_nothing_had_happened(no_pictures, monkeypatch):
     monkeypatch.setattr(training, "fit", fit)
     fails(1, "of another training", *command[:-1], "--out", "run", "--resume", "--seed", 1, "--json")
     assert call(*command, "--out", "run", "--resume").json["epochs"] == 6
-    whole, gone_on = (ns.load(f"{name}/model.safetensors").state_dict() for name in ("whole", "run"))
+    whole, gone_on = (tables.load(f"{name}/model.safetensors").network.state_dict() for name in ("whole", "run"))
     assert all(np.array_equal(whole[name], gone_on[name]) for name in whole)
+
+
+def test_the_file_of_a_training_is_loaded_whole_or_not_at_all(trained):
+    assert tables.load(trained).predict(pets()).shape == (len(pets()),)
+    with pytest.raises(ns.ModelFileError, match=r"nissl\.tables\.load"):
+        ns.load(trained)
 
 
 # Prediction

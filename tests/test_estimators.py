@@ -559,6 +559,44 @@ def test_a_function_may_make_the_network():
         NeuralNetClassifier(layers=make, dropout=0.5).fit(*IRIS)
 
 
+def ending_in(last):
+    return lambda features, outputs: nn.Sequential(nn.Linear(features, outputs), nn.Sequential(nn.Tanh(), last))
+
+
+@pytest.mark.parametrize(
+    ("last", "y"), [(nn.Softmax(), CLASSES), (nn.Sigmoid(), PAIR), (nn.Sigmoid(), LABELS), (nn.Softmax(), PAIR)]
+)
+def test_a_network_that_ends_in_probabilities_is_refused_as_the_loss_takes_logits(last, y):
+    estimator = NeuralNetClassifier(layers=ending_in(last))
+    with pytest.raises(ValueError, match=f"leave out the final {type(last).__name__}"):
+        estimator.fit(X, y)
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+    with pytest.raises(ValueError, match="leave out the final"):
+        estimator.partial_fit(X, y, classes=range(3) if y is LABELS else np.unique(y))
+
+
+class Hidden(nn.Module):
+    def __init__(self, features, outputs):
+        self.net = nn.Sequential(nn.Linear(features, outputs), nn.Softmax(), nn.Dropout(0.1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_a_softmax_inside_a_module_of_ones_own_shows_in_its_outputs():
+    with pytest.raises(ValueError, match="sum to 1 in each row, but loss and predict_proba take logits"):
+        NeuralNetClassifier(layers=Hidden).fit(X, CLASSES)
+    assert NeuralNetRegressor(layers=Hidden, max_iter=1).fit(X, NUMBERS).n_iter_ == 1
+
+
+def test_a_softmax_of_one_number_is_refused_but_shares_of_a_whole_can_be_learned():
+    with pytest.raises(ValueError, match="makes a 1 of any one number"):
+        NeuralNetRegressor(layers=ending_in(nn.Softmax())).fit(X, NUMBER)
+    fitted = NeuralNetRegressor(layers=ending_in(nn.Softmax()), max_iter=2).fit(X, special.softmax(NUMBERS, axis=1))
+    np.testing.assert_allclose(fitted.predict(X).sum(axis=1), 1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", nn.mse_loss])
 def test_other_losses_of_numbers(loss):
     fitted = NeuralNetRegressor(loss, random_state=0, max_iter=400, learning_rate_init=0.01, tol=0.0).fit(X, NUMBER)
@@ -733,6 +771,9 @@ def test_data_that_cannot_be_learned_are_refused():
         quick().fit(X, CLASSES, sample_weight=np.zeros(53))
     with pytest.raises(ValueError, match="a weight is 0 or more"):
         quick().fit(X, CLASSES, sample_weight=-np.ones(53))
+    for wrong in (["much"] * 53, np.full(53, 1j), 1j, [[1], *[1, 2] * 26], {"oak": 2}):
+        with pytest.raises(ValueError, match="sample_weight is one number, or one for each row"):
+            quick().fit(X, CLASSES, sample_weight=wrong)
     with pytest.raises(NotFittedError):
         quick().predict(X)
     with pytest.raises(ns.DivergenceError, match="training diverged"):

@@ -427,3 +427,57 @@ def test_a_notebook_shows_a_model_as_a_table():
     assert "<td>0</td><td>Linear(2, 3)</td><td>2×3 3</td><td>9</td>" in page
     assert "&lt;strange&gt;" in page
     assert "9 parameters, 0.0 kB" in page
+
+
+def test_a_sequential_cannot_be_a_layer_of_itself():
+    inner = nn.Sequential(nn.ReLU())
+    outer = nn.Sequential(nn.Linear(2, 2), inner)
+    for make in (
+        lambda: outer.append(outer),
+        lambda: inner.append(outer),
+        lambda: outer.__setitem__(0, outer),
+        lambda: inner.__setitem__(-1, nn.Sequential(nn.ReLU(), outer)),
+    ):
+        with pytest.raises(OptionError, match="cannot be a layer of itself"):
+            make()
+    with pytest.raises(OptionError, match=r"made of Modules, as in nn\.ReLU\(\); got 'relu'"):
+        outer.append("relu")
+    assert repr(outer) == "Sequential(Linear(2, 2), Sequential(ReLU()))"
+    for _ in range(2000):
+        inner = nn.Sequential(inner)
+    outer.append(inner)
+
+
+def test_a_sequential_that_came_to_hold_itself_is_told_of_by_all_that_walks_it(tmp_path):
+    inner = nn.Sequential(nn.ReLU())
+    outer = nn.Sequential(nn.Linear(2, 2), inner)
+    inner.layers.append(outer)
+    data = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    for walk in (
+        outer.parameters,
+        inner.state_dict,
+        outer.train,
+        lambda: ns.fit(outer, data),
+        lambda: ns.predict(outer, data[0]),
+        lambda: ns.save(outer, tmp_path / "m"),
+        lambda: ns.export_onnx(outer, tmp_path / "m"),
+        nn.Sequential(outer).parameters,
+    ):
+        with pytest.raises(OptionError, match="is the module in which it stands"):
+            walk()
+
+
+def test_a_layer_may_stand_in_several_places_and_know_the_module_that_it_is_in():
+    class Part(nn.Module):
+        def __init__(self):
+            self.whole = None
+            self.scale = nn.Parameter([2.0])
+
+        def forward(self, x):
+            return x * self.scale
+
+    part = Part()
+    part.whole = nn.Sequential(part)
+    part.whole.append(nn.Sequential(part))
+    assert list(part.whole.named_parameters()) == ["0.scale"]
+    assert part.whole(3.0).item() == 12.0

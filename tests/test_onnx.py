@@ -5,20 +5,18 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from command import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import every_op_with_samples
 
 import nissl as ns
 from nissl import nn, storage
-from nissl.cli import run
 from nissl.errors import OptionError, ShapeError, TracingError
 from nissl.exchange.onnx import OPSET, add_function, make_onnx, trace_forward
 from nissl.exchange.onnx_nodes import BUILDERS, Nodes, element_type
@@ -453,10 +451,48 @@ def test_a_model_too_large_for_the_format_is_refused(monkeypatch):
     monkeypatch.setattr("nissl.exchange.onnx.LARGEST", 100)
     with pytest.raises(OptionError, match=r"ONNX file holds less than 2 GiB"):
         make_onnx(nn.Linear(10, 10))
-    with pytest.raises(OptionError, match="what JSON can: numbers, text, lists, dicts"):
-        make_onnx(nn.Linear(2, 2), notes={"model": nn.ReLU()})
     with pytest.raises(OptionError, match="takes a Module first, got str"):
         ns.export_onnx("model.safetensors", "model.onnx")
+
+
+LOOP = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        ({"model": nn.ReLU()}, r"the note 'model' holds what JSON can: .*; got ReLU\(\)"),
+        ({"when": np.datetime64("2020-01-01")}, r"the note 'when' .* got datetime\.date"),
+        ({"part": np.ones(2) * 1j}, "the note 'part' .* got 1j"),
+        ({"deep": LOOP}, "the note 'deep' .* Circular"),
+        ({"pair": {(1, 2): "x"}}, "the note 'pair' .* dicts named by text; keys must be"),
+        ({3: "x"}, "notes are named by text, got the name 3"),
+        (["x"], r"notes is a dict .* got \['x'\]"),
+        ("text", "notes is a dict"),
+    ],
+)
+def test_notes_that_are_no_json_are_refused_and_nothing_is_written(notes, message, tmp_path):
+    with pytest.raises(OptionError, match=message):
+        ns.export_onnx(nn.Linear(2, 2), tmp_path / "m.onnx", notes=notes)
+    with pytest.raises(OptionError, match=re.sub("the note '.*?'", "a file's description", message)):
+        ns.save(nn.Linear(2, 2), tmp_path / "m.safetensors", notes=notes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_nan_among_notes_is_told_of_since_other_programs_cannot_read_it(tmp_path):
+    ns.save(nn.Linear(2, 2), tmp_path / "m.safetensors", notes={"score": float("nan"), "input shape": [2]})
+    message = "the note 'score' holds what JSON can"
+    assert call("export", tmp_path / "m.safetensors") == (1, "", Line(message))
+    assert os.listdir(tmp_path) == ["m.safetensors"]
+    with pytest.raises(OptionError, match=message):
+        make_onnx(nn.Linear(2, 2), notes={"score": float("nan")})
+
+
+def test_notes_are_metadata_as_text_or_as_json():
+    notes = {"of": "roses", "mean": np.float32(0.5), "names": np.arange(2), "half a \udcff": "b\ud800"}
+    found = {item.key: item.value for item in make_onnx(nn.Linear(2, 2), notes=notes).metadata_props}
+    assert found == {"of": "roses", "mean": "0.5", "names": "[0, 1]", "half a \\udcff": "b\\ud800"}
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -497,12 +533,6 @@ class Line:
 
     def __repr__(self):
         return f"<one line: {self.pattern}>"
-
-
-def call(*arguments):
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-        status = run([str(argument) for argument in arguments])
-    return status, out.getvalue(), err.getvalue()
 
 
 def saved(folder, *layers, **notes):

@@ -1,20 +1,18 @@
 """Models of tables in ONNX: the preprocessing that stands in the file does what nissl predict does."""
 
 import json
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from command import call, fails
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_onnx import session
 
 import nissl as ns
 from nissl import nn, tables
-from nissl.cli import run
 from nissl.errors import OptionError
 from nissl.exchange.onnx import make_table_onnx
 from nissl.exchange.onnx_nodes import Nodes
@@ -151,15 +149,12 @@ def test_a_table_model_is_exported_from_python_and_by_the_command(tmp_path):
     model = model_for(frame, "fare")
     model.save(tmp_path / "m.safetensors", notes={"data set": "passengers.csv"})
     ns.export_onnx(model, tmp_path / "python.onnx")
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
-        assert run(["export", str(tmp_path / "m.safetensors")]) == 0
-        assert run(["export", str(tmp_path / "m.safetensors"), "--probabilities"]) == 2
-        assert run(["export", str(tmp_path / "m.safetensors"), "--input-shape", "3"]) == 2
-    assert "age float64 (batch, 1), class float64 (batch, 1), port text (batch, 1)" in out.getvalue()
-    assert " -> fare float64 (batch, 1), opset 18" in out.getvalue()
-    mistakes = [line for line in err.getvalue().splitlines() if line.startswith("Error: ")]
-    assert "MODEL predicts numbers" in mistakes[0]
-    assert mistakes[1].startswith("Error: MODEL was trained on a table")
+    status, out, err = call("export", tmp_path / "m.safetensors")
+    assert (status, err) == (0, "")
+    assert "age float64 (batch, 1), class float64 (batch, 1), port text (batch, 1)" in out
+    assert " -> fare float64 (batch, 1), opset 18" in out
+    fails(2, "MODEL predicts numbers", "export", tmp_path / "m.safetensors", "--probabilities")
+    fails(2, "MODEL was trained on a table", "export", tmp_path / "m.safetensors", "--input-shape", 3)
     answers = [
         session(str(tmp_path / name)).run(None, inputs_for(model, frame))[0] for name in ("python.onnx", "m.onnx")
     ]

@@ -117,6 +117,11 @@ def test_validation_data_may_have_weights_of_their_own():
         (-np.ones(40), ns.DataError, "0 or more"),
         (np.zeros(40), ns.DataError, "not all of them 0"),
         (np.full(40, np.nan), ns.DataError, "finite"),
+        (["much"] * 40, ns.DataError, "real number for each example, got <U4"),
+        (["1"] * 40, ns.DataError, "real number"),
+        (np.full(40, 1j), ns.DataError, "real number for each example, got complex128"),
+        (np.ones(40, "datetime64[D]"), ns.DataError, "real number"),
+        ([1.0, None] * 20, ns.DataError, "Python objects of mixed kinds"),
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(weights, error, message):
@@ -124,6 +129,8 @@ def test_weights_that_cannot_be_used_are_refused(weights, error, message):
         ns.fit(classifier(), (X, Y), sample_weight=weights)
     with pytest.raises(error, match=message):
         ns.evaluate(classifier(), (X, Y), sample_weight=weights)
+    with pytest.raises(error, match=message.replace("sample_weight", "the weights of the validation data")):
+        ns.fit(classifier(), (X, Y), validation=(X, Y, weights))
 
 
 def test_a_loss_that_knows_of_no_weights_is_refused():

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import nissl as ns
 from nissl import nn, optim, storage
-from nissl.errors import ModelFileError, NisslError, OptionError
+from nissl.errors import DataError, DTypeError, ModelFileError, NisslError, OptionError
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -448,3 +448,18 @@ def test_frozen_parameters_come_back_frozen(tmp_path):
     ns.save(model, tmp_path / "m")
     found = ns.load(tmp_path / "m").named_parameters().values()
     assert [p.requires_grad for p in found] == [False, *[True] * len(others)]
+
+
+@pytest.mark.parametrize(
+    ("extras", "error", "message"),
+    [
+        ({"names": ["oak", "yew"]}, DTypeError, "arrays of real numbers .* but 'names' is of <U3"),
+        ({"waves": np.ones(2) * 1j}, DTypeError, "'waves' is of complex128"),
+        ({"rows": [[1], [1, 2]]}, DataError, "the array 'rows' of extras is not an array"),
+        ([np.ones(2)], OptionError, "extras is a dict of arrays by names, got list"),
+    ],
+)
+def test_extras_that_are_no_arrays_of_numbers_are_refused(extras, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        ns.save(nn.Linear(2, 2), tmp_path / "m", extras=extras)
+    assert os.listdir(tmp_path) == []

@@ -203,6 +203,24 @@ def test_rows_come_in_parts_as_they_are_written(write):
         (["2024-01-31T10:30:00Z", "2024-02-01T10:30:00+02:00"], "date"),
         (["Jan 31, 2024", "Feb 1, 2024"], "date"),
         (list(pd.to_datetime(["2024-01-31", "2024-02-01"])), "date"),
+        (["1.2.10", "1.2.11", "1.10.12"], "category"),
+        (["1.02.10", "2.11.03"], "category"),
+        (["-1.2.10", "-1.3.11"], "category"),
+        (["2020.1.2", "2020.3.1", "2021.2.4"], "category"),
+        (["2009-10", "2010-11", "2011-12"], "category"),
+        (["2009/10", "2010/11"], "category"),
+        (["2009-10", None], "category"),
+        (["2009-10", "2009-11"], "date"),
+        (["2009-10", "2009-10-05"], "date"),
+        (["2020.01.02", "2020.11.03"], "date"),
+        (["2020.1.2", "2020.3.31"], "date"),
+        (["2020-1-2", "2020-3-1"], "date"),
+        (["01.02.20", "10.11.12"], "date"),
+        (["1.2.20", "31.12.20"], "date"),
+        (["1.2.20 10:30", "1.3.20 11:30"], "date"),
+        (["1.2.2020", "3.4.2021"], "date"),
+        (["1/2/20", "12/31/20"], "date"),
+        (["2024-01-31", "today"], "category"),
         (["same", "same"], None),
         ([7, 7], None),
         ([None, None], None),
@@ -278,6 +296,13 @@ def test_versions_are_categories_and_classes(write, names):
     prepare = tables.Preprocessor.fit(table)
     assert prepare.levels == (names,)
     np.testing.assert_array_equal(prepare.transform(table.frame)[: len(names)], np.eye(len(names)))
+
+
+@pytest.mark.parametrize("word", ["now", "Today"])
+def test_a_word_for_this_very_moment_is_no_date(word):
+    column = tables.Column("when", "date", "ISO8601")
+    with pytest.raises(DataError, match=f"row 1 says '{word}'"):
+        column.numbers(pd.Series(["2024-12-31", word]))
 
 
 def test_parts_of_dates():
@@ -620,7 +645,7 @@ def document_of(path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda d: d.clear(),
+        lambda d: [d.pop(name) for name in [*d] if name != "target scale"],
         lambda d: d.update(columns=[]),
         lambda d: d.update(columns=7),
         lambda d: d["columns"].append(d["columns"][0]),
@@ -684,6 +709,28 @@ def test_a_file_with_other_arrays_is_refused(tmp_path, classifier, name, change)
     storage.write_arrays(path, arrays, document)
     with pytest.raises(ModelFileError, match="does not describe the columns"):
         tables.load(path)
+
+
+def test_load_does_not_give_the_network_of_a_table_without_its_preprocessing(tmp_path, classifier):
+    path = tmp_path / "model.safetensors"
+    optimizer = ns.optim.Adam(classifier.network.parameters(), lr=0.25)
+    classifier.save(path, optimizer=optimizer)
+    for with_optimizer in (False, True):
+        with pytest.raises(ModelFileError, match=r"is the model of a table: nissl\.tables\.load\(path\) gives it with"):
+            ns.load(path, with_optimizer=with_optimizer)
+    found, continued = tables.load(path, with_optimizer=True)
+    np.testing.assert_array_equal(found.predict(passengers()), classifier.predict(passengers()))
+    assert continued.lr.item() == 0.25
+    assert [*continued.parameters.values()] == found.network.parameters()
+    classifier.save(path)
+    with pytest.raises(ModelFileError, match="without its optimizer"):
+        tables.load(path, with_optimizer=True)
+
+
+def test_a_note_of_ones_own_named_table_makes_no_model_of_a_table(tmp_path):
+    for note in ("of oak", {"columns": 4, "target": "leg"}, ["target scale"]):
+        ns.save(nn.Linear(2, 2), tmp_path / "model.safetensors", notes={"table": note})
+        assert repr(ns.load(tmp_path / "model.safetensors")) == repr(nn.Linear(2, 2))
 
 
 def test_a_model_of_other_data_is_not_one_of_a_table(tmp_path):

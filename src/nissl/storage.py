@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import nn, optim
+from nissl.data.dataset import as_array_of_rows
 from nissl.engines.base import using
-from nissl.errors import ModelFileError, NisslError, OptionError
+from nissl.errors import DTypeError, ModelFileError, NisslError, OptionError
 from nissl.files import PathLike, write_atomically
 from nissl.graph.trace import Trace
 from nissl.nn.module import Module
@@ -28,6 +29,7 @@ from nissl.version import __version__
 
 FORMAT = 1
 KEY = "nissl"  # of the document in the metadata
+TABLE = "table"  # under which the notes of a model of a table say what its columns are
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -48,22 +50,44 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    document = {"format": FORMAT, "version": __version__, **document}
+    text = to_json({"format": FORMAT, "version": __version__, **document}, "a file's description")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with write_atomically(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={KEY: json.dumps(document, default=as_json)})
+            save_file(contiguous, temporary, metadata={KEY: text})
         except SafetensorError as error:
             full = "os error 28" in str(error)
             reason = os.strerror(errno.ENOSPC) if full else str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
 
 
-def as_json(value: Any) -> Any:
-    """Return a number of NumPy as JSON can hold it."""
+def to_json(value: Any, name: str, **options: Any) -> str:
+    """Return a value as JSON, NumPy's numbers as those that they are; `options` are those of `json.dumps`.
+
+    Raises OptionError for what JSON cannot hold; `name` says in the message what it is.
+    """
+    try:
+        return json.dumps(value, default=_as_plain, **options)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"{name} holds what JSON can: numbers, text, lists, dicts named by text; {error}") from None
+
+
+def _as_plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise OptionError(f"a file's description holds what JSON can: numbers, text, lists, dicts; got {value!r}")
+    raise TypeError(f"got {value!r}")
+
+
+def checked_notes(notes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the notes that a user gave for a file, or raise OptionError if they are no dict named by text."""
+    if notes is None:
+        return {}
+    if not isinstance(notes, Mapping):
+        raise OptionError(f"notes is a dict of what JSON can hold, by names; got {notes!r}")
+    strange = next((name for name in notes if not isinstance(name, str)), None)
+    if strange is not None:
+        raise OptionError(f"notes are named by text, got the name {strange!r}")
+    return dict(notes)
 
 
 def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
@@ -231,6 +255,9 @@ def save(
     `notes` is anything JSON can hold that belongs with the model, such as the names of its classes; `extras` are arrays
     that do, such as the means and scales of its inputs.
     The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
+
+    Raises OptionError for a module that is not nissl's own, or notes that JSON cannot hold; DTypeError for extras that
+    are no numbers.
     """
     if not isinstance(model, Module):
         raise OptionError(f"save takes a Module first, got {type(model).__name__}")
@@ -242,21 +269,48 @@ def save(
             "save its state_dict() instead and load it into a new one"
         )
     frozen = [path for path, p in model.named_parameters().items() if not p.requires_grad]
-    document: dict[str, Any] = {"architecture": describe_module(model), "frozen": frozen, "notes": dict(notes or {})}
+    document: dict[str, Any] = {"architecture": describe_module(model), "frozen": frozen, "notes": checked_notes(notes)}
     if optimizer is not None:
         document["optimizer"] = describe_optimizer(optimizer, model)
         arrays |= {f"optimizer/{name}": array for name, array in optimizer.state_dict().items()}
-    arrays |= {f"extra/{name}": array for name, array in (extras or {}).items()}
+    arrays |= {f"extra/{name}": array for name, array in _checked_extras(extras).items()}
     write_arrays(path, arrays, document)
+
+
+def _checked_extras(extras: Mapping[str, npt.NDArray[Any]] | None) -> Arrays:
+    if not isinstance(extras, Mapping | None):
+        raise OptionError(f"extras is a dict of arrays by names, got {type(extras).__name__}")
+    arrays = {name: as_array_of_rows(array, f"the array {name!r} of extras") for name, array in (extras or {}).items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise DTypeError(f"extras holds arrays of real numbers of up to 64 bits, but {name!r} is of {array.dtype}")
+    return arrays
 
 
 def load(path: PathLike, with_optimizer: bool = False) -> Any:
     """Return the model in a file that `ns.save` wrote, or (model, optimizer) with `with_optimizer=True`.
 
+    The file of a model of a table, such as `nissl train data.csv` writes, holds its preprocessing too: that is loaded
+    whole by `nissl.tables.load`, and refused here.
+
     Raises ModelFileError if the file is damaged, is not a model, or comes from a newer version. Loading never runs code
     from the file.
     """
     arrays, document = read_arrays(path)
+    if is_of_table(_notes(document)):
+        raise ModelFileError(
+            f"{path} is the model of a table: nissl.tables.load(path) gives it with its preprocessing, and "
+            "nissl.tables.load(path).network the network alone"
+        )
+    return _load(arrays, document, path, with_optimizer)
+
+
+def load_network(path: PathLike, with_optimizer: bool = False) -> Any:
+    """Return the network in a model file as `load` does, also where it is only a part of what the file is for."""
+    return _load(*read_arrays(path), path, with_optimizer)
+
+
+def _load(arrays: Arrays, document: Mapping[str, Any], path: PathLike, with_optimizer: bool) -> Any:
     model = make_module(document.get("architecture"), under("model/", arrays), path)
     parameters = model.named_parameters()
     frozen = document.get("frozen", [])
@@ -273,8 +327,18 @@ def load(path: PathLike, with_optimizer: bool = False) -> Any:
 
 def load_notes(path: PathLike) -> dict[str, Any]:
     """Return the notes that were saved with a model."""
-    notes = read_arrays(path)[1].get("notes", {})
+    return _notes(read_arrays(path)[1])
+
+
+def _notes(document: Mapping[str, Any]) -> dict[str, Any]:
+    notes = document.get("notes", {})
     return notes if isinstance(notes, dict) else {}
+
+
+def is_of_table(notes: Mapping[str, Any]) -> bool:
+    """Return whether the notes of a model file are those of a `nissl.tables.TableModel`, and no user's own."""
+    table = notes.get(TABLE)
+    return isinstance(table, dict) and "target scale" in table
 
 
 def load_extras(path: PathLike) -> Arrays:

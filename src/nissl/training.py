@@ -39,6 +39,8 @@ from nissl.progress import reporter
 from nissl.random import STREAMS, permutation_indices, streams
 from nissl.shapes import describe
 from nissl.tensor import Tensor, wrap
+from nissl.text import printable
+from nissl.version import __version__
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -325,7 +327,10 @@ def _checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dt
             f"the loss {objective.name} takes no weights, so it cannot heed {name}; give it a third parameter, "
             "`weights`, of shape (batch,), and average by them"
         )
-    array = to_dtype(as_array_of_rows(weights, name), dtype, name)
+    array = as_array_of_rows(weights, name)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} must hold one real number for each example, got {array.dtype}")
+    array = to_dtype(array, dtype, name)
     if array.shape != (rows,):
         raise ShapeError(f"{name} has shape {array.shape}; there is one number for each example, in shape ({rows},)")
     if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
@@ -772,16 +777,12 @@ class Training:
                 raise OptionError(
                     f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
                     f"here it is {_short(ours.get(name))}. Use another folder, or the same settings"
+                    + _written_by(document)
                 )
         try:
-            self.model.load_state_dict(storage.under("model/", arrays))
-            self.optimizer.load_state_dict(storage.under("optimizer/", arrays))
-            for name in STREAMS:
-                streams[name].key.assign(wrap(arrays[f"random/{name}/key"]))
-                streams[name].draws.assign(wrap(arrays[f"random/{name}/draws"]))
-            self.seed = int(document["seed"])
-            self.first_step = _expect(document, "first_step", float)
-            self.progress = Progress(
+            random = {name: (arrays[f"random/{name}/key"], arrays[f"random/{name}/draws"]) for name in STREAMS}
+            found_seed, first_step = int(document["seed"]), _expect(document, "first_step", float)
+            progress = Progress(
                 _expect(document, "epoch", int),
                 _expect(document, "step", int),
                 _expect(document, "loss_sum", float),
@@ -791,8 +792,25 @@ class Training:
                 _expect(document, "best_epoch", int),
                 storage.under("best/", arrays),
             )
-        except (KeyError, TypeError, ValueError, NisslError) as error:
-            raise DataError(f"{path} is damaged: {error}") from None
+            self.model.load_state_dict(storage.under("model/", arrays))
+            self.optimizer.load_state_dict(storage.under("optimizer/", arrays))
+            for name, (key, draws) in random.items():
+                streams[name].key.assign(wrap(key))
+                streams[name].draws.assign(wrap(draws))
+        except KeyError as error:
+            raise DataError(
+                f"{path} lacks {error}, so that another version of nissl wrote it: go on with that one, or train anew "
+                "in another folder" + _written_by(document)
+            ) from None
+        except (TypeError, ValueError, IndexError, NisslError) as error:
+            raise DataError(f"{path} is damaged: {error}" + _written_by(document)) from None
+        self.seed, self.first_step, self.progress = found_seed, first_step, progress
+
+
+def _written_by(document: Mapping[str, Any]) -> str:
+    """Return, for the end of a message, which other version of nissl wrote a file, or nothing if it was this one."""
+    writer = printable(document.get("version"))[:40]
+    return "" if writer == __version__ else f". It was written by nissl {writer}, this is nissl {__version__}"
 
 
 def _expect(document: Mapping[str, Any], name: str, kind: type) -> Any:

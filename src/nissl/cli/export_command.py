@@ -13,7 +13,6 @@ from nissl.cli.options import Name, write_json
 from nissl.errors import DataError
 from nissl.exchange.onnx import OPSET, followed_by, make_onnx, make_table_onnx, write_onnx
 from nissl.objective import last_layer
-from nissl.tables.model import NOTE
 from nissl.tensor import Tensor
 
 
@@ -71,7 +70,7 @@ def command(
             )
         if probabilities and saved.table.target.task == "regression":
             raise click.UsageError("--probabilities is for classes, but MODEL predicts numbers")
-        del notes[NOTE]  # what the nodes do
+        del notes[storage.TABLE]  # what the nodes do
         document = make_table_onnx(saved.table, opset=opset, notes=notes)
     else:
         exported = with_probabilities(saved, model) if probabilities else saved.model

@@ -32,10 +32,10 @@ class SavedModel:
 
 def open_model(path: str) -> SavedModel:
     """Return the model in a file, in evaluation mode."""
-    model: nn.Module = storage.load(path).eval()
     notes = storage.load_notes(path)
-    if tables.is_table_model(notes):
+    if storage.is_of_table(notes):
         return _open_table_model(path, notes.get("data set"))
+    model: nn.Module = storage.load(path).eval()
     shape, names = notes.get("input shape"), notes.get("class names")
     if shape is not None and not (isinstance(shape, list) and all(isinstance(n, int) for n in shape)):
         raise ModelFileError(f"{path} is damaged: its note of the input shape is {str(shape)[:40]}")

@@ -7,7 +7,6 @@ the ONNX model runs. So whatever can be traced can be exported, Modules of the u
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from nissl.graph.passes import without_dead_code
 from nissl.graph.trace import Trace
 from nissl.nn.module import Module
 from nissl.objective import layers_in_order
-from nissl.storage import as_json
+from nissl.storage import checked_notes, to_json
 from nissl.tables import TableModel
 from nissl.tensor import Tensor, wrap
 from nissl.training import in_mode, model_dtype
@@ -138,8 +137,9 @@ def make_onnx(
     newest = onnx.defs.onnx_opset_version()
     if opset not in range(OPSET, newest + 1):
         raise OptionError(f"export_onnx writes opset {OPSET} to {newest}, got {opset!r}")
-    shape, dtype = row_shape(model, input_shape), model_dtype(model)
+    properties = _properties(notes)
     paths: dict[Tensor, str] = {tensor: path for path, tensor in model._state().items()}
+    shape, dtype = row_shape(model, input_shape), model_dtype(model)
     size = sum(tensor.payload.nbytes for tensor in paths)
     if size > LARGEST:
         raise OptionError(f"this model has {size / 2**30:.1f} GiB of parameters; an ONNX file holds less than 2 GiB")
@@ -161,12 +161,24 @@ def make_onnx(
         producer_version=__version__,
         doc_string=repr(model),
     )
-    onnx.helper.set_model_props(document, {key: _as_text(note) for key, note in (notes or {}).items()})
+    onnx.helper.set_model_props(document, properties)
     return document
 
 
-def _as_text(note: Any) -> str:
-    return note if isinstance(note, str) else json.dumps(note, ensure_ascii=False, default=as_json)
+def _properties(notes: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return notes as the metadata of an ONNX file, which is text."""
+    return {_unicode(name): _unicode(_as_text(note, name)) for name, note in checked_notes(notes).items()}
+
+
+def _as_text(note: Any, name: str) -> str:
+    if isinstance(note, str):
+        return note
+    return to_json(note, f"the note {name!r}", ensure_ascii=False, allow_nan=False)  # NaN is JSON for Python alone
+
+
+def _unicode(text: str) -> str:
+    """Return text, with halves of characters, as names of files may have them, written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def make_table_onnx(
@@ -187,7 +199,7 @@ def make_table_onnx(
         input_shape=(prepare.width,),
         opset=opset,
         output_name=prepare.target.name if output_name is None else output_name,
-        notes={"class names": list(prepare.target.classes)} | dict(notes or {}),
+        notes={"class names": list(prepare.target.classes)} | checked_notes(notes),
         before=lambda nodes: add_preprocessing(nodes, prepare),
     )
 

@@ -89,16 +89,25 @@ class Module:
         for name, value in vars(self).items():
             yield from _find(name, value)
 
-    def _walk(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-        """Yield every part of the tree with its path, each once, under the first path where it is found."""
+    def _walk(
+        self, prefix: str = "", seen: set[int] | None = None, above: frozenset[int] = frozenset()
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield every part of the tree with its path, each once, under the first path where it is found.
+
+        Raises OptionError for a Sequential that holds itself, which `above`, the Sequentials that it is in, tells.
+        Other Modules may know the Module that they are in.
+        """
         seen = set() if seen is None else seen
+        above = above | {id(self)} if isinstance(self, Sequential) else frozenset()
         for name, part in self._parts():
+            if id(part) in above:
+                raise OptionError(f"layer {prefix}{name} is the module in which it stands: a call would never end")
             if id(part) in seen:
                 continue
             seen.add(id(part))
             yield prefix + name, part
             if isinstance(part, Module):
-                yield from part._walk(f"{prefix}{name}.", seen)
+                yield from part._walk(f"{prefix}{name}.", seen, above)
 
     def named_parameters(self) -> dict[str, Parameter]:
         """Return the Parameters of the tree by their paths."""
@@ -270,6 +279,14 @@ class Sequential(Module):
                 raise OptionError(f"Sequential is made of Modules, as in nn.ReLU(); argument {i} is {layer!r}")
         self.layers = list(layers)
 
+    def _checked(self, layer: Any) -> Module:
+        """Return what can be a layer of this Sequential."""
+        if not isinstance(layer, Module):
+            raise OptionError(f"Sequential is made of Modules, as in nn.ReLU(); got {layer!r}")
+        if _is_in(layer, self):
+            raise OptionError("a Sequential cannot be a layer of itself, nor of its own layers: a call would never end")
+        return layer
+
     def forward(self, x: Any) -> Any:
         """Return the output of the last layer."""
         for layer in self.layers:
@@ -287,7 +304,7 @@ class Sequential(Module):
 
     def append(self, layer: Module) -> Sequential:
         """Add a layer at the end."""
-        self.layers.append(layer)
+        self.layers.append(self._checked(layer))
         return self
 
     def __len__(self) -> int:
@@ -300,10 +317,24 @@ class Sequential(Module):
         return self.layers[index]
 
     def __setitem__(self, index: int, layer: Module) -> None:
-        self.layers[index] = layer
+        self.layers[index] = self._checked(layer)
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+def _is_in(layer: Module, sequential: Sequential) -> bool:
+    """Return whether a layer is this Sequential, or has it among its layers."""
+    waiting, seen = [layer], {id(layer)}
+    while waiting:
+        part = waiting.pop()
+        if part is sequential:
+            return True
+        if isinstance(part, Sequential):
+            new = [inner for inner in part.layers if id(inner) not in seen]
+            seen.update(map(id, new))
+            waiting += new
+    return False
 
 
 def summary(module: Module) -> str:

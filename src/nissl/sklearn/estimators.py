@@ -31,7 +31,7 @@ from nissl import nn, optim
 from nissl.engines.base import recording
 from nissl.errors import DivergenceError, unknown_name
 from nissl.nn.module import Module
-from nissl.objective import layers_in_order
+from nissl.objective import last_layer, layers_in_order
 from nissl.optim.optimizer import Schedule
 from nissl.progress import reporter
 from nissl.random import seeded
@@ -50,6 +50,8 @@ BATCH_OF_AUTO = 200
 # To predict, as many rows are taken at a time as the widest layer has so many numbers for: few calls for BLAS to share
 # among threads, little memory.
 NUMBERS_AT_ONCE = 1 << 20
+
+ROWS_TO_TRY = 8  # on a network of the user's own, before it is trained
 
 Part = tuple[Array, Array, Array | None]  # rows, targets, weights
 
@@ -208,6 +210,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _look_back(self, x: Array, targets: Array) -> None:
         """Warn of a training that came to nothing."""
 
+    def _check_last(self, layer: Module, outputs: Array) -> None:
+        """Raise if the network of layers= must not end in this layer, which gives these outputs for a few rows."""
+        raise NotImplementedError
+
     _stratifies = False  # whether a slice for validation has the classes in the proportions of the whole
 
     # Fitting.
@@ -232,7 +238,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if weights is not None and not weights.all():  # a row without weight is none, in batches and in slices too
             x, targets, weights = _that_count(x, targets, weights)
         if fresh or not hasattr(self, "module_"):
-            self._build(x.shape[1], x.dtype, random, {} if fresh else given)
+            self._build(x, random, {} if fresh else given)
             self._forget_curves()
         else:
             self._check_same_network(x.shape[1])
@@ -270,10 +276,11 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _dtypes(self) -> tuple[Any, ...]:
         return (np.float64, np.float32) if self.dtype is None else (np.dtype(self.dtype),)
 
-    def _build(self, features: int, dtype: npt.DTypeLike, random: Any, given: Mapping[str, Any]) -> None:
-        """Make the network; weights that were set before the first `partial_fit` are its first ones."""
+    def _build(self, x: Array, random: Any, given: Mapping[str, Any]) -> None:
+        """Make the network for rows x; weights that were set before the first `partial_fit` are its first ones."""
+        features, dtype = x.shape[1], x.dtype
         if self.layers is not None:
-            self.module_ = self._layers_of_user(features, random)
+            self.module_ = self._layers_of_user(x[:ROWS_TO_TRY], random)
         else:
             units, activations, dropout = self._hidden()
             units = [features, *units, self.n_outputs_]
@@ -284,14 +291,21 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 setattr(self, f"{name}_", given[name])
         self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
         self._made_of = self._plan(features)
-        found = outputs_of(self.module_, np.zeros((1, features), dtype)).shape
-        if found != (1, self.n_outputs_):
-            raise ValueError(
-                f"the network of layers= gives outputs of shape {('rows', *found[1:])} for {features} features; it "
-                f"must end in {self.n_outputs_} for this y, and in no softmax or sigmoid: these belong to the loss"
-            )
 
-    def _layers_of_user(self, features: int, random: Any) -> Module:
+    def _layers_of_user(self, rows: Array, random: Any) -> Module:
+        """Return the network of layers=, which must give what the loss takes for rows."""
+        module = self._module_of_user(rows.shape[1], random)
+        outputs = outputs_of(module, rows)
+        if outputs.shape != (len(rows), self.n_outputs_):
+            raise ValueError(
+                f"the network of layers= gives outputs of shape {('rows', *outputs.shape[1:])} for {rows.shape[1]} "
+                f"features; it must end in {self.n_outputs_} for this y, and in no softmax or sigmoid: these belong to "
+                "the loss"
+            )
+        self._check_last(last_layer(module), outputs)
+        return module
+
+    def _module_of_user(self, features: int, random: Any) -> Module:
         defaults = inspect.signature(type(self)).parameters
         for name in ("hidden_layer_sizes", "activation", "dropout", "batch_norm"):
             if not np.array_equal(getattr(self, name), defaults[name].default):
@@ -710,7 +724,14 @@ def _row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
         return None
     if isinstance(weights, numbers.Number):
         weights = np.full(rows, weights)
-    array = np.asarray(weights, dtype=dtype)
+    try:
+        array = np.asarray(weights)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"{array.dtype} is no kind of real numbers")
+        with np.errstate(over="ignore"):  # infinity is told of below
+            array = array.astype(dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"sample_weight is one number, or one for each row: {error}") from None
     if array.ndim != 1:
         raise ValueError("Sample weights must be 1D array or scalar")
     if array.shape != (rows,):
@@ -753,8 +774,8 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
 
     dropout, batch_norm: share of units dropped after each hidden layer (a number, or one for each); whether each hidden
         layer is normalized before its activation.
-    layers: the whole network instead, an `nn.Module` that gives logits, copied by `fit`, or a function of
-        (features, outputs) that makes one.
+    layers: the whole network instead, an `nn.Module` that gives logits (no final Softmax or Sigmoid), copied by `fit`,
+        or a function of (features, outputs) that makes one.
     loss: "log_loss" or a function of (logits, targets, weights=None), such as `nn.cross_entropy`.
     schedule: "cosine", "linear" or a function of the step, over `max_iter` epochs.
     class_weight: a dict from class to weight, or "balanced": rows of each class then weigh as much together.
@@ -869,6 +890,19 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     @property
     def _is_multilabel(self) -> bool:
         return self._label_kind == "multilabel-indicator"
+
+    def _check_last(self, layer: Module, outputs: Array) -> None:
+        if isinstance(layer, nn.Softmax | nn.Sigmoid):
+            name = type(layer).__name__
+            raise ValueError(
+                f"the network of layers= ends in {name}, but loss and predict_proba take logits, which come before it: "
+                f"leave out the final {name}"
+            )
+        if outputs.shape[1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=1e-5):
+            raise ValueError(
+                "the network of layers= gives numbers that sum to 1 in each row, but loss and predict_proba take logits"
+                ": leave out the final softmax"
+            )
 
     @property
     def _stratifies(self) -> bool:  # type: ignore[override]
@@ -1077,6 +1111,12 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         self.n_outputs_ = outputs
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return self._encode_more(y)
+
+    def _check_last(self, layer: Module, outputs: Array) -> None:
+        if isinstance(layer, nn.Softmax) and self.n_outputs_ == 1:  # several may be shares of a whole
+            raise ValueError(
+                "the network of layers= ends in Softmax, which makes a 1 of any one number: leave out the final Softmax"
+            )
 
     def _encode_more(self, y: Any) -> Array:
         targets = np.asarray(y, np.float64).reshape(len(y), self.n_outputs_)

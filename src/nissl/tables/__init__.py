@@ -9,13 +9,14 @@
     print(model.evaluate(test))                              # metrics beside those of a constant answer
     model.predict(new_rows)                                  # a DataFrame, whatever order its columns have
     model.save("houses.safetensors")
+    model = ns.tables.load("houses.safetensors")             # as are the models of `nissl train houses.csv`
 
 `reading` finds out how a file is written, `columns` what the columns are, `table` holds the rows, `preprocessing` turns
 them into numbers, `model` answers and is kept in one file.
 """
 
 from nissl.tables.columns import Column, Target
-from nissl.tables.model import TableEvaluation, TableModel, in_figures, is_table_model, load
+from nissl.tables.model import TableEvaluation, TableModel, in_figures, load
 from nissl.tables.preprocessing import Preprocessor, Unlike
 from nissl.tables.table import Table, from_frame, read
 
@@ -29,7 +30,6 @@ __all__ = [
     "Unlike",
     "from_frame",
     "in_figures",
-    "is_table_model",
     "load",
     "read",
 ]

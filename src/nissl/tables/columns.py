@@ -33,7 +33,8 @@ KINDS = ("number", "category", "yes/no", "date")
 TASKS = ("classification", "regression")
 YES, NO = ("yes", "y", "true", "t"), ("no", "n", "false", "f")
 
-# The first that fits all cells is taken: ISO 8601, then days first with points, months first with slashes.
+# The first that fits all cells is taken: ISO 8601, then days first with points, months first with slashes. Texts that
+# are plainly something else, seasons or versions, are no dates though they fit.
 DATE_FORMATS = (
     "ISO8601",
     *(f"{date}{time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d-%m-%Y", "%d.%m.%y", "%m/%d/%y")
@@ -46,6 +47,10 @@ DATE_NAMES = ("month", "weekday")  # as categories
 FEW_CLASSES = 10  # a target of so many different whole numbers at most is taken for classes
 FEW_WORDS = 20  # that are no numbers, in a column that is said to hold numbers
 MANY_TEXTS = 20  # from so many on, texts that are mostly different are no categories
+
+SEASON = re.compile(r"\d\d(\d\d)[-/](\d\d)")
+THREE_NUMBERS = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+RELATIVE_DATES = ("now", "today")  # which pandas would read as the time at which it reads them
 
 # A number with a currency, thousands separators or a unit.
 DECORATED = re.compile(
@@ -255,6 +260,7 @@ def as_dates(cells: Series, name: str, date_format: str | None) -> Array:
 def _dates(texts: Series, date_format: str, errors: Any) -> Array:
     import pandas as pd
 
+    texts = texts.mask(texts.str.lower().isin(RELATIVE_DATES), "no date")
     return _seconds(pd.Series(pd.to_datetime(texts, format=date_format, errors=errors, utc=True)))
 
 
@@ -429,10 +435,32 @@ def _days_could_come_first(cells: Series, date_format: str) -> bool:
 
 def _date_format(texts: list[str]) -> str | None:
     """Return the first format in which all texts are dates."""
-    if not any(letter.isdigit() for letter in texts[0]):
-        return None
+    if not any(letter.isdigit() for letter in texts[0]) or texts[0][0] in "+-":
+        return None  # a sign would make a year before Christ of it
     sample = texts[:: max(1, len(texts) // 20)]  # most formats fail on the first of a few
-    return next((known for known in DATE_FORMATS if _fits(sample, known) and _fits(texts, known)), None)
+    found = next((known for known in DATE_FORMATS if _fits(sample, known) and _fits(texts, known)), None)
+    return None if found is None or _are_seasons(texts) or _are_versions(texts, found) else found
+
+
+def _are_seasons(texts: list[str]) -> bool:
+    """Return whether each text is a year and the next one, as in 2009-10; as a month, each would be another."""
+    matches = [SEASON.fullmatch(text) for text in texts]
+    return all(match is not None and (int(match[1]) + 1) % 100 == int(match[2]) for match in matches)
+
+
+def _are_versions(texts: list[str], date_format: str) -> bool:
+    """Return whether texts that could be dates are rather versions, as 1.2.10 is, or 2020.1.3.
+
+    Of three numbers with points between them, those of dates have two digits, or four for the year; or some day is
+    beyond 12, where only a month of 1 to 12 stands beside it. With a year of four digits at the end they are dates.
+    """
+    matches = [THREE_NUMBERS.fullmatch(text) for text in texts]
+    if date_format not in ("ISO8601", "%d.%m.%y") or None in matches:
+        return False
+    dates = [match.groups() for match in matches if match is not None]
+    has_two_digits = all(len(part) in (2, 4) for date in dates for part in date)
+    place_of_day = 2 if date_format == "ISO8601" else 0
+    return not has_two_digits and all(int(date[place_of_day]) <= 12 for date in dates)
 
 
 def _fits(texts: list[str], date_format: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-NOTE = "table"  # under which the notes of a model file say what its table is
 ARRAYS = ("medians", "means", "scales", "indicated", "prior")
 ROWS_OF_IMPORTANCE = 10_000
 
@@ -212,7 +211,8 @@ class TableModel:
             "target scale": p.target_scale,
         }
         extras = {name: getattr(p, name) for name in ARRAYS}
-        storage.save(self.network, path, optimizer=optimizer, notes={**(notes or {}), NOTE: table}, extras=extras)
+        notes = {**storage.checked_notes(notes), storage.TABLE: table}
+        storage.save(self.network, path, optimizer=optimizer, notes=notes, extras=extras)
 
 
 def _number_metrics(true: Array, predicted: Array) -> dict[str, float]:
@@ -245,26 +245,31 @@ def _class_metrics(true: Array, probabilities: Array) -> dict[str, float]:
     }
 
 
-def is_table_model(notes: Mapping[str, Any]) -> bool:
-    """Return whether the notes of a model file are those of a TableModel."""
-    return NOTE in notes
+@overload
+def load(path: PathLike) -> TableModel: ...
 
 
-def load(path: PathLike) -> TableModel:
+@overload
+def load(path: PathLike, with_optimizer: Literal[True]) -> tuple[TableModel, Optimizer]: ...
+
+
+def load(path: PathLike, with_optimizer: bool = False) -> Any:
     """Return the TableModel in a file that `TableModel.save` or `nissl train TABLE` wrote, in evaluation mode.
 
-    Raises ModelFileError if the file is none, or is damaged. Loading never runs code from the file.
+    With `with_optimizer=True`, (model, optimizer). Raises ModelFileError if the file is none, or is damaged. Loading
+    never runs code from the file.
     """
-    network = storage.load(path).eval()
+    loaded = storage.load_network(path, with_optimizer)
+    network, optimizer = loaded if with_optimizer else (loaded, None)
     notes = storage.load_notes(path)
-    if not is_table_model(notes):
+    if not storage.is_of_table(notes):
         raise ModelFileError(f"{path} is a model, but not one of a table: it does not say which columns it takes")
     try:
-        model = TableModel(network, _preprocessor(notes[NOTE], storage.load_extras(path)))
+        model = TableModel(network.eval(), _preprocessor(notes[storage.TABLE], storage.load_extras(path)))
         _check_fits(model)
     except (NisslError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ModelFileError(f"{path} does not describe the columns of its table rightly: {error}") from None
-    return model
+    return model if optimizer is None else (model, optimizer)
 
 
 def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Preprocessor:
