@@ -547,19 +547,13 @@ class Compiled:
 
     def trace_to_scan(self, arrays: Sequence[Array]) -> Traced | None:
         """Return the trace by which steps on the rows of arrays run without Python between them, if they can."""
-        if self._goes_step_by_step(arrays):
-            return None
-        arguments: list[Tensor] = []
-        structure = flatten((tuple(array[0] for array in arrays), {}), arguments)
-        self.latest = traced = self._find(structure, arguments)
-        return traced if traced.can_scan else None
-
-    def _goes_step_by_step(self, arrays: Sequence[Array]) -> bool:
-        """Whether the latest trace holds for a scan of these arrays and needs Python in each step, told at no cost."""
-        latest = self.latest
-        if latest is None or latest.can_scan:
-            return False
-        return latest.recognize([Tensor(array[0]) for array in arrays]) is not None
+        latest, first = self.latest, [Tensor(array[0]) for array in arrays]
+        if latest is None or latest.recognize(first) is None:
+            arguments: list[Tensor] = []
+            structure = flatten((tuple(first), {}), arguments)
+            self.latest = latest = self._find(structure, arguments)
+            latest.remember(structure, arguments)
+        return latest if latest.can_scan else None
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
         """Return the trace that holds for these arguments, or None if there is none yet."""

@@ -45,8 +45,8 @@ RELAY = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes
 MachineCall = tuple[Any, tuple[Any, ...]]
 
 
-# A call that is thought to take longer than so many seconds on one core is worth waking the other threads for, which
-# takes 0.1 ms and more.
+# What is thought to take longer than so many seconds on one core is worth waking the other threads for, which takes
+# 0.1 ms and more.
 WORTH_WAKING = 5e-4
 
 
@@ -127,7 +127,7 @@ class Program:
         self.table = self.memory.new_table(self.arena)
         self.table_address = ctypes.addressof(self.table)
         self.status = self.memory.status(self.arena)
-        self.is_large = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels) > WORTH_WAKING
+        self.seconds = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels)  # on one core, thought low
         self.results = [self.memory.result(symbol) for symbol in self.graph.outputs]
         # Whose addresses are in the table already; arrays are looked at once only.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
@@ -210,7 +210,7 @@ class Program:
 
     def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and NumPy's equations between them."""
-        if self.is_large and self.can_scan:
+        if self.seconds > WORTH_WAKING and self.can_scan:
             self.status[0] = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
         for segment in self.segments:
@@ -273,7 +273,9 @@ def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
     legs = [(int(turns[first]), last - first) for first, last in zip([0, *ends], ends, strict=False)]
     status = (ctypes.c_int64 * 1)()
     barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
-    threads = number_of_threads() if all("shared_scan" in scan.program.code.functions for scan in scans) else 1
+    can_share = all("shared_scan" in scan.program.code.functions for scan in scans)
+    seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
+    threads = number_of_threads() if can_share and seconds > WORTH_WAKING else 1
     tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
 
     def calls(name: str, thread: int) -> list[MachineCall]:
