@@ -119,6 +119,14 @@ def test_vanishing_fails_with_another_activation_or_without_he(monkeypatch, tabl
     assert all(any(what.startswith(row) for what in failed) for row in rows)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_units_that_begin_alike_differ_by_rounding_alone_however_many_threads_blas_has(threads):
+    ns.set_num_threads(threads)
+    for f in init.ACTIVATIONS.values():
+        for value in (0, 1, 5):
+            assert init.difference(init.activations(f, init.INITIALIZERS[f"all {value}"], 100)) < 5e-5
+
+
 @needs_mnist
 def test_initial_weights_decide_as_claimed():
     report = find("init").run({"steps": 700})

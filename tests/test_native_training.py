@@ -15,7 +15,6 @@ from samples import OPTIMIZERS, numbers
 
 import nissl as ns
 from nissl import nn, optim
-from nissl import threads as team
 
 
 def trained(engine, make_optimizer, lr, dtype):
@@ -65,13 +64,6 @@ def test_near_can_tell():
 # ---- threads ----
 
 
-@pytest.fixture
-def _any_number_of_threads():
-    before = team._state.chosen
-    yield
-    team._state.chosen = before
-
-
 def classifier(*hidden):
     """Return a net for pictures of 784 numbers, and its compiled step."""
     ns.manual_seed(1)
@@ -91,7 +83,6 @@ def classifier(*hidden):
 PICTURES, DIGITS = numbers((6, 64, 784)).astype("float32"), np.arange(6 * 64).reshape(6, 64) % 10
 
 
-@pytest.mark.usefixtures("_any_number_of_threads")
 def test_the_bits_do_not_depend_on_the_number_of_threads():
     results = []
     for count in (1, 2, 3, 4):

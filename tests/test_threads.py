@@ -19,13 +19,6 @@ from nissl.engines.native.program import WORTH_WAKING
 from nissl.errors import DataError, OptionError
 
 
-@pytest.fixture(autouse=True)
-def _restored():
-    before = team._state.chosen
-    yield
-    team._state.chosen = before
-
-
 def training(seed=0):
     """Return a compiled step on rows of data that is large enough to be shared, and the model."""
     ns.manual_seed(seed)
