@@ -64,6 +64,12 @@ def test_near_can_tell():
 # ---- threads ----
 
 
+@pytest.fixture(autouse=True)
+def _threads_are_woken(monkeypatch):
+    """Let scans be shared however short they are."""
+    monkeypatch.setattr("nissl.engines.native.program.WORTH_WAKING", 0.0)
+
+
 def classifier(*hidden):
     """Return a net for pictures of 784 numbers, and its compiled step."""
     ns.manual_seed(1)

@@ -19,6 +19,12 @@ from nissl.engines.native.program import WORTH_WAKING
 from nissl.errors import DataError, OptionError
 
 
+@pytest.fixture(autouse=True)
+def _threads_are_woken(monkeypatch):
+    """Let scans be shared however short they are."""
+    monkeypatch.setattr("nissl.engines.native.program.WORTH_WAKING", 0.0)
+
+
 def training(seed=0):
     """Return a compiled step on rows of data that is large enough to be shared, and the model."""
     ns.manual_seed(seed)
