@@ -5,6 +5,8 @@ Element i of draw n of a stream uses the counter (i low, i high, n, stream), so 
 way work is split can change it. The state that advances is in `nissl.random`.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from nissl.tensor import DEFAULT_INTEGER, Op
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+# As many elements at once as fit into a core's cache, with all that is made of them on the way.
+CHUNK = 1 << 14
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 
@@ -33,25 +37,33 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     return [c0, c1, c2, c3]
 
 
-def _words(key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: int) -> Words:
-    places = np.arange(np.prod(shape, dtype=np.int64), dtype=np.uint64).reshape(shape)
-    words = philox([places & LOW, places >> HALF, np.uint64(draw), np.uint64(stream)], (int(key[0]), int(key[1])))
-    return [np.asarray(word) for word in words]
+def _draw(
+    key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: int, dtype: Any, half: int = 0
+) -> npt.NDArray[Any]:
+    """Return random bits as uint64, or numbers from [0, 1), out of one half of each element's 128 bits.
+
+    For a column of draws, the result has an axis of draws before the others.
+    """
+    size, draws, words = math.prod(shape), np.asarray(draw, np.uint64), (int(key[0]), int(key[1]))
+    drawn = np.empty((*draws.shape[:-1], size), dtype)
+    for first in range(0, size, CHUNK):
+        places = np.arange(first, min(first + CHUNK, size), dtype=np.uint64)
+        scrambled = philox([places & LOW, places >> HALF, draws, np.uint64(stream)], words)
+        low, high = scrambled[2 * half : 2 * half + 2]
+        drawn[..., first : first + CHUNK] = FROM_WORDS[drawn.dtype](low, high)
+    return drawn.reshape(*draws.shape[:-1], *shape)
+
+
+# Numbers have as many bits as their fraction holds, so that each is exact, and 1 is never reached.
+FROM_WORDS: dict[np.dtype[Any], Callable[[Any, Any], Any]] = {
+    np.dtype(np.uint64): lambda low, high: high << HALF | low,
+    np.dtype(np.float32): lambda low, high: (low >> np.uint64(8)) * 2.0**-24,
+    np.dtype(np.float64): lambda low, high: ((high << HALF | low) >> np.uint64(11)) * 2.0**-53,
+}
 
 
 def _bits(key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: int) -> npt.NDArray[Any]:
-    low, high, _, _ = _words(key, draw, shape, stream)
-    return high << HALF | low
-
-
-def _uniform(
-    key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: int, dtype: np.dtype[Any], half: int
-) -> npt.NDArray[Any]:
-    low, high = _words(key, draw, shape, stream)[2 * half : 2 * half + 2]
-    # As many bits as the fraction holds, so that every value is exact and 1 is never reached.
-    if dtype == np.float32:
-        return (low >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24)
-    return ((high << HALF | low) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return _draw(key, draw, shape, stream, np.uint64)
 
 
 def permutation(key: npt.NDArray[Any], draw: npt.NDArray[Any], size: int, stream: int) -> npt.NDArray[Any]:
@@ -70,7 +82,7 @@ random_bits = Op(
 random_uniform = Op(
     "random_uniform",
     kind="random",
-    value=_uniform,
+    value=_draw,
     shape=lambda key, draw, shape, stream, dtype, half: shape,
     dtype=lambda key, draw, shape, stream, dtype, half: dtype,
     doc="Numbers from [0, 1), from the first or second half of an element's 128 random bits.",

@@ -473,13 +473,12 @@ def _left(a: Element, amount: int) -> Element:
 
 
 def _philox(counter: Sequence[Element], key: tuple[Element, Element]) -> list[Element]:
-    """Do what `nissl.ops.random.philox` says."""
+    """Do what `nissl.ops.random.philox` says; but the upper halves of words are cleared where they would count only."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     low = c0.coerce(0xFFFFFFFF)
     for _ in range(ROUNDS):
-        p0, p1 = c0 * int(MULTIPLIERS[0]), c2 * int(MULTIPLIERS[1])
-        c0, c1 = _xor(_xor(_right(p1, 32), c1), k0), _and(p1, low)
-        c2, c3 = _xor(_xor(_right(p0, 32), c3), k1), _and(p0, low)
-        k0, k1 = _and(k0 + KEY_STEPS[0], low), _and(k1 + KEY_STEPS[1], low)
-    return [c0, c1, c2, c3]
+        p0, p1 = _and(c0, low) * int(MULTIPLIERS[0]), _and(c2, low) * int(MULTIPLIERS[1])
+        c0, c1, c2, c3 = _xor(_xor(_right(p1, 32), c1), k0), p1, _xor(_xor(_right(p0, 32), c3), k1), p0
+        k0, k1 = k0 + KEY_STEPS[0], k1 + KEY_STEPS[1]
+    return [_and(word, low) for word in (c0, c1, c2, c3)]
