@@ -6,8 +6,9 @@ tile is finished, the equations of the Group that the product leads are applied 
 
 What is used again stays near: a piece of B, copied if its rows lie apart, in the second level of the cache, a panel
 of A in the third (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow,
-all its columns stay there, and the rows of the result are finished one after the other. If the inner axis is too long
-for either, it is walked in steps, and the sums that are not finished wait on a board.
+all its columns stay there, and the rows of the result are finished one after the other, for which what they need of a
+transposed A is copied. If the inner axis is too long for either, it is walked in steps, and the sums that are not
+finished wait on a board.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ PIECE, PANEL, BOARD = 1 << 16, 1 << 22, 1 << 18
 # worth its work on the board if there are enough rows of tiles.
 NEAR, LONG_STEP, MANY_ROWS = 1 << 18, 192, 16
 FEW_SUMS = 4
-# A piece is copied if it is used so many times at least.
-USES_WORTH_A_COPY = 4
+# What is used so many times at least is worth a copy: pieces of B, and numbers of A that lie on more pages than a core
+# has the addresses of at hand.
+USES_WORTH_A_COPY, MANY_PAGES = 4, 64
 ALIGNMENT = 64
 
 
@@ -74,6 +76,8 @@ class Product:
         steps = -(-self.inner // ((near if self.rows_first else piece) // columns))
         self.step = -(-self.inner // steps)  # how much of the inner axis at a time
         self.copied = self.space(self.step * columns) if worth_a_copy else None
+        worth_a_copy = self.a.layout.strides[-1] != 1 and self.step > MANY_PAGES and self.column_blocks >= USES_WORTH_A_COPY
+        self.together = self.space(self.step * self.height) if worth_a_copy and self.rows_first else None
         self.board = Board(self, BOARD // (columns * b.dtype.itemsize), columns) if steps > 1 else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
@@ -138,6 +142,8 @@ class Product:
 
             def row_block(row: ir.Value, height: int) -> None:
                 first = self.part_of(a, row, k)
+                if self.together is not None:
+                    first = transposed(self.copy(transposed(first), self.together, steps, height))
                 self.column_by_column(
                     columns,
                     lambda column, count: self.tile(
@@ -383,6 +389,12 @@ class Board:
         """Return the address of an element of a tile on the board."""
         offset = index(row * self.memory.layout.strides[0] + column)
         return self.product.builder.gep(place, [offset], source_etype=self.product.kind)
+
+
+def transposed(matrix: Memory) -> Memory:
+    """Return where a matrix lies, with its rows as columns."""
+    layout = matrix.layout
+    return Memory(matrix.pointer, Layout(layout.shape[::-1], layout.strides[::-1], layout.offset), matrix.dtype)
 
 
 def _lanes(vector: ir.Value) -> int:
