@@ -14,13 +14,14 @@ from test_native import close, graph_of
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native import emitter, program
+from nissl.engines.native import emitter, plan, program
 from nissl.engines.native.assembly import Kernels, emit, emit_kernels
-from nissl.engines.native.kernels import Call
+from nissl.engines.native.kernels import Call, Group
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
 from nissl.engines.native.program import Program
 from nissl.graph.interpret import interpret
+from nissl.graph.passes import simplified
 
 BORDER = 4096  # bytes: more than a tile of vectors, or a few rows, which a wrong count would go too far
 READ, WRITTEN = 0xFF, 0xA5
@@ -164,6 +165,87 @@ def test_no_product_writes_beside_its_results(shape, name):
     check(lambda a, b, bias: ns.relu(TRANSPOSITIONS[name](a, b) + bias), a, b, floats(n))
 
 
+def gathered(graph):
+    """Return the products of a plan that read rows by their numbers."""
+    kernels = plan.make_plan(simplified(graph)).kernels
+    return [kernel for kernel in kernels if isinstance(kernel, Group) and kernel.gather]
+
+
+GATHERED = {
+    "X[i]·B": lambda x, i, b, c: x[i] @ b,
+    "X[i]ᵀ·C": lambda x, i, b, c: x[i].T @ c,
+    "both": lambda x, i, b, c: (ns.relu(x[i] @ b), x[i].T @ c),
+    "of pictures": lambda x, i, b, c: x.reshape(len(x), 1, -1)[i].reshape(len(i), -1) @ b,
+    "of a part": lambda x, i, b, c: x[1:][i] @ b,
+}
+
+
+@pytest.mark.parametrize("name", GATHERED)
+@pytest.mark.parametrize("shape", [(1, 5, 3), (5, 1, 70), (7, 9, 1), (33, LANES, 40), (131, 257, 67), (70, 300, 9)])
+def test_products_read_rows_by_their_numbers(name, shape, monkeypatch):
+    monkeypatch.setattr(plan, "LONG_ROW", 8)
+    monkeypatch.setattr(plan, "TINY_VALUE", 0)
+    many, inner, columns = shape
+    source = floats(11, inner)
+    i = (np.arange(many) * 7 % 19 - 9).astype("int32" if many == 7 else "int64")  # some count from the end
+    arrays = source, i, floats(inner, columns, seed=1), floats(many, columns, seed=2)
+    assert len(gathered(graph_of(GATHERED[name], *map(ns.tensor, arrays)))) == (
+        0 if inner == 1 else 1 + (name == "both")
+    )
+    check(GATHERED[name], *arrays)
+    check(GATHERED[name], *(x.astype("float64") if x.dtype.kind == "f" else x for x in arrays))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, i, b, c: (x[i] @ b, x[i]),
+        lambda x, i, b, c: b.T @ x[i].T,
+        lambda x, i, b, c: x[i] @ b + x[i].sum(),
+        lambda x, i, b, c: x[i] @ b + x[i][:, :1],
+        lambda x, i, b, c: x[i + 1] @ b,
+        lambda x, i, b, c: x[i] @ x[i].T,
+        lambda x, i, b, c: (x[i] * 2.0) @ b,
+        lambda x, i, b, c: x[i][:3] @ b,
+        lambda x, i, b, c: x[i][:, ::-1] @ b,
+        lambda x, i, b, c: x[i].reshape(2, 3, -1) @ b,
+        lambda x, i, b, c: x.T[i].T @ c,
+    ],
+)
+def test_rows_that_something_else_reads_have_memory(f, monkeypatch):
+    monkeypatch.setattr(plan, "LONG_ROW", 8)
+    arrays = floats(9, 9), labels(6, 8), floats(9, 5, seed=1), floats(6, 5, seed=2)
+    assert not gathered(graph_of(f, *map(ns.tensor, arrays)))
+    check(f, *arrays)
+
+
+def test_so_many_numbers_of_rows_are_not_written_down_on_the_stack(monkeypatch):
+    monkeypatch.setattr(plan, "MOST_NUMBERS", 5)
+    arrays = floats(9, 300), labels(6, 8), floats(300, 5, seed=1), floats(6, 5, seed=2)
+    counts = {name: len(gathered(graph_of(GATHERED[name], *map(ns.tensor, arrays)))) for name in GATHERED}
+    assert counts == {"X[i]·B": 1, "X[i]ᵀ·C": 0, "both": 0, "of pictures": 1, "of a part": 1}
+
+
+def test_a_number_out_of_range_changes_nothing():
+    x, weight = ns.tensor(floats(9, 300)), nn.Parameter(floats(300, 5))
+    optimizer = optim.SGD([weight], lr=0.1)
+
+    @ns.compile
+    def step(i):
+        loss = ns.square(x[i] @ weight).mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(ns.tensor([0, -9, 8]))
+    assert gathered(step.graph)
+    before = np.array(weight.numpy())
+    for wrong in (9, -10):
+        with pytest.raises(IndexError, match="out of bounds"):
+            step(ns.tensor([0, wrong, 8]))
+        np.testing.assert_array_equal(weight.numpy(), before)
+
+
 def test_nor_does_a_training_step():
     model = nn.Sequential(nn.Linear(13, 37), nn.LayerNorm(37), nn.ReLU(), nn.Dropout(0.3), nn.Linear(37, 5))
     optimizer = optim.Adam(model.parameters())
@@ -187,24 +269,26 @@ def test_nor_does_a_training_step():
 def test_a_kernel_that_threads_share_does_each_part_once():
     """Kernels are called for shares of their units, as threads would, for more threads than some have units."""
 
-    def f(x, y, bias, z):
+    def f(x, y, bias, z, i):
         of_columns = y.sum(axis=0), ns.exp(y).max(axis=0)
-        return ns.tanh(x) * 2.0, x.softmax(), x.max(axis=1), ns.relu(x @ y + bias), y.T @ y, *of_columns, z @ z.T
+        products = ns.relu(x @ y + bias), y.T @ y, z @ z.T, z[i] @ z.T, z[i].T @ z[i + 1]
+        return ns.tanh(x) * 2.0, x.softmax(), x.max(axis=1), *products, *of_columns
 
+    i = labels(50, 129)
     x, y, bias, z = floats(37, 2 * LANES + 3), floats(2 * LANES + 3, 70), floats(70), floats(130, 900)
-    graph = graph_of(f, *map(ns.tensor, (x, y, bias, z)))
+    graph = graph_of(f, *map(ns.tensor, (x, y, bias, z, i)))
     native = FramedProgram(graph)
     module, units = emit_kernels(native.plan, native.memory)
     code = Code(machine_code(module), dict.fromkeys(units, (c_void_p, c_int64, c_int64)))
     assert max(units.values()) > 1
     for threads in (1, 2, 3, 7, 50):
-        held = native.take([x, y, bias, z])
+        held = native.take([x, y, bias, z, i])
         for name, count in units.items():
             for thread in range(threads):
                 code.functions[name](native.table, count * thread // threads, count * (thread + 1) // threads)
         native.assert_intact()
         found = [native.array_of(symbol, held) for symbol in native.graph.outputs]
-        for result, wanted in zip(found, interpret(graph, [x, y, bias, z]), strict=True):
+        for result, wanted in zip(found, interpret(graph, [x, y, bias, z, i]), strict=True):
             close(np.array(result), wanted, factor=5)
 
 

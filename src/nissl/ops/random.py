@@ -51,7 +51,7 @@ def _draw(
         scrambled = philox([places & LOW, places >> HALF, draws, np.uint64(stream)], words)
         low, high = scrambled[2 * half : 2 * half + 2]
         drawn[..., first : first + CHUNK] = FROM_WORDS[drawn.dtype](low, high)
-    return drawn.reshape(*draws.shape[:-1], *shape)
+    return drawn.reshape((*draws.shape[:-1], *shape))
 
 
 # Numbers have as many bits as their fraction holds, so that each is exact, and 1 is never reached.

@@ -335,34 +335,29 @@ class Emitter:
 
     def gather(self, equation: Equation, place: Place) -> Element:
         """Return elements of the rows with the numbers given; note a number out of range."""
-        source, numbers = (self.memory(x) for x in equation.inputs if isinstance(x, Symbol))
-        rows, *_ = source.layout.shape
+        symbol = equation.inputs[0]
+        assert isinstance(symbol, Symbol)
+        source = self.memory(symbol)
         first, *strides = source.layout.strides
         builder = self.builder
 
-        def row_of(number_place: Place) -> ir.Value:
+        def row_of(place: ir.Value) -> ir.Value:
             """Return where the row begins whose number stands at a place among the numbers."""
-            column = Layout((*numbers.layout.shape, 1), (*numbers.layout.strides, 0), numbers.layout.offset)
-            shape, self.shape = self.shape, column.shape
-            number = NativeMaths.astype(
-                self.load_at(Memory(numbers.pointer, column, numbers.dtype), number_place), INT64
-            )
-            self.shape = shape
-            number = select(number < 0, number + rows, number)
-            safe = select(self.check(number, 0, rows), number.coerce(0), number)
+            number = self.row_number(equation, place)
+            safe = select(self.check(number, 0, symbol.shape[0]), number.coerce(0), number)
             return builder.mul(safe.value, index(first))
 
         kind = _memory_type(source.dtype)
         if strides:
             size = math.prod(self.shape[1:-1])
-            start = row_of(Place(builder.udiv(place.row, index(size)), index(0), 1))
+            start = row_of(builder.udiv(place.row, index(size)))
             pointer = builder.gep(source.pointer, [start], source_etype=kind)
             return self.load_from(
                 Memory(pointer, Layout(self.shape, (0, *strides), source.layout.offset), source.dtype), place
             )
         found = []
         for lane in range(place.lanes):
-            start = row_of(Place(builder.add(place.column, index(lane)), index(0), 1))
+            start = row_of(builder.add(place.column, index(lane)))
             pointer = builder.gep(source.pointer, [builder.add(start, index(source.layout.offset))], source_etype=kind)
             found.append(builder.load(pointer, typ=kind, align=source.dtype.itemsize))
         value = found[0]
@@ -373,6 +368,18 @@ class Emitter:
         if source.dtype == BOOL:
             value = builder.trunc(value, widened(ir.IntType(1), place.lanes))
         return Element(builder, value, source.dtype)
+
+    def row_number(self, gather: Equation, place: ir.Value) -> Element:
+        """Return the number that stands at a place among those of a gather, counted from the first row."""
+        source, numbers = gather.inputs
+        assert isinstance(source, Symbol)
+        assert isinstance(numbers, Symbol)
+        memory, builder, kind = self.memory(numbers), self.builder, _memory_type(numbers.dtype)
+        (stride,) = memory.layout.strides
+        offset = builder.add(builder.mul(place, index(stride)), index(memory.layout.offset))
+        loaded = builder.load(builder.gep(memory.pointer, [offset], source_etype=kind), typ=kind)
+        number = NativeMaths.astype(Element(builder, loaded, numbers.dtype), INT64)
+        return select(number < 0, number + source.shape[0], number)
 
     def check(self, number: Element, low: int, high: int) -> Element:
         """Note if a number is not in low, low + 1, ... below high; return whether it is not."""

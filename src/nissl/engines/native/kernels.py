@@ -3,7 +3,8 @@
 A Group is one pass over the elements of a shape: elementwise equations, whose results stay in registers; reductions of
 them over the last axis, whose results (one for each row) later equations of the same pass may use; and reductions over
 rows or everything, whose results are there when the pass is over. A Group may be led by a matrix product: then its
-equations are applied to each tile as it is finished. What has no machine code is a Call, to the op's own NumPy rule.
+equations are applied to each tile as it is finished, and it may read the rows of its left side by their numbers, where
+they are. What has no machine code is a Call, to the op's own NumPy rule.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ class Group:
 
     shape: Shape
     leader: Equation | None = None  # the matrix product whose result is the first element-level value
+    gather: Equation | None = None  # takes the rows, or columns, of the product's left side by their numbers
     equations: list[Equation] = field(default_factory=list)
     levels: dict[Symbol, Level] = field(default_factory=dict)
 
     @property
     def inputs(self) -> list[Symbol]:
         """What is read from memory."""
-        equations = [*([self.leader] if self.leader else []), *self.equations]
-        used = dict.fromkeys(x for e in equations for x in e.inputs if isinstance(x, Symbol))
+        used = dict.fromkeys(x for e in equations_of(self) for x in e.inputs if isinstance(x, Symbol))
         return [x for x in used if x not in self.levels]
 
     @property
@@ -126,8 +127,8 @@ def equations_of(kernel: Kernel) -> list[Equation]:
     """Return the equations that a kernel computes."""
     if isinstance(kernel, Call | Copies):
         return [kernel.equation]
-    leader = [kernel.leader] if isinstance(kernel, Group) and kernel.leader else []
-    return [*leader, *kernel.equations]
+    before = (kernel.gather, kernel.leader) if isinstance(kernel, Group) else ()
+    return [*(equation for equation in before if equation is not None), *kernel.equations]
 
 
 def is_gather(equation: Equation) -> bool:

@@ -5,6 +5,7 @@ Movements are no work: their results are Layouts of what is there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ from nissl.engines.native.layout import Layout, contiguous
 from nissl.graph.graph import Equation, Graph, Symbol
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
+# Rows of so many bytes come from memory as fast where they are used as where they are copied before. If they are added
+# up, their numbers are written down on the stack.
+LONG_ROW, MOST_NUMBERS = 1024, 1 << 12
 # Besides the elementwise ops: those that make an element from its place.
 GENERATORS = ("one_hot", "random_uniform", "full")
 
@@ -127,6 +131,7 @@ class _Planner:
     def plan(self) -> Plan:
         for equation in self.graph.equations:
             self.place(equation)
+        self.read_rows_in_products()
         stored = self.find_stored()
         self.checking = [k for k in self.kernels if computes_labels(k, self.places, self.graph)]
         in_place: dict[Symbol, Symbol] = {}
@@ -303,6 +308,49 @@ class _Planner:
             self.force(symbol)
         self.add(group, equation)
         group.levels[equation.outputs[0]] = Level.ELEMENT
+
+    def read_rows_in_products(self) -> None:
+        """Let products read rows by their numbers where they are, if the rows are long and nothing else reads them."""
+        for kernel in list(self.kernels):
+            if not isinstance(kernel, Group) or kernel.leader or not all(map(is_gather, kernel.equations)):
+                continue
+            (gather,) = kernel.equations
+            (rows,) = gather.outputs
+            readers = [k for k in self.kernels if any(self.places[x][0] is rows for x in k.inputs)]
+            views = [self.rows_in_product(k, gather) for k in readers if isinstance(k, Group)]
+            returned = any(self.places[x][0] is rows for x in self.graph.outputs)
+            if returned or not views or None in views or len(views) < len(readers):
+                continue
+            for reader, view in zip(readers, views, strict=True):
+                assert isinstance(reader, Group)
+                assert view is not None
+                reader.gather = gather
+                self.places.update(view)
+                self.needs[reader] = (self.needs[reader] | self.needs[kernel]) - {kernel}
+            self.kernels.remove(kernel)
+            self.forced.discard(rows)
+            del self.homes[rows], self.needs[kernel]
+
+    def rows_in_product(self, reader: Group, gather: Equation) -> dict[Symbol, tuple[Symbol, Layout]] | None:
+        """Return where the left side of a product would lie if the rows were the first ones; None if it cannot be."""
+        (source, numbers), (rows,) = gather.inputs, gather.outputs
+        assert isinstance(source, Symbol)
+        assert isinstance(numbers, Symbol)
+        base, layout = self.places[source]
+        width = math.prod(rows.shape[1:])
+        read = [x for x in reader.inputs if self.places[x][0] is rows]
+        if reader.leader is None or read != [reader.leader.inputs[0]] or read == [reader.leader.inputs[1]]:
+            return None
+        _, view = self.places[read[0]]
+        seen_before = self.places[numbers][0] in self.graph.inputs  # whether there are rows of these numbers
+        long = width > 1 and width * rows.dtype.itemsize >= LONG_ROW
+        unbroken = layout.strides[1:] == contiguous(rows.shape).strides[1:]
+        few = rows.shape[0] <= MOST_NUMBERS or view.strides[1] == 1
+        whole = view.offset == 0 and sorted(view.strides) == [1, width] and math.prod(view.shape) == rows.size
+        if not (seen_before and few and long and unbroken and whole):
+            return None
+        strides = tuple(layout.strides[0] if stride == width else 1 for stride in view.strides)
+        return {read[0]: (base, Layout(view.shape, strides, layout.offset))}
 
     def find_stored(self) -> list[Symbol]:
         """Return the results that are read by another kernel or by the caller."""

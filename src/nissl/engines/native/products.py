@@ -19,11 +19,11 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from nissl.engines.native.emitter import POINTER, Emitter, Memory, Place, Share, index
+from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import vector_registers
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
-from nissl.graph.graph import Symbol
+from nissl.graph.graph import Equation, Symbol
 
 # So many vectors of the result are in registers at once at most: more would only make the code longer.
 LARGEST_TILE = 16
@@ -37,6 +37,10 @@ FEW_SUMS = 4
 # has the addresses of at hand.
 USES_WORTH_A_COPY, MANY_PAGES = 4, 64
 ALIGNMENT = 64
+
+
+# Returns the addresses of the numbers in a column of A, for the rows of a tile.
+Column = Callable[[ir.Value], list[ir.Value]]
 
 
 class Product:
@@ -76,14 +80,16 @@ class Product:
         steps = -(-self.inner // ((near if self.rows_first else piece) // columns))
         self.step = -(-self.inner // steps)  # how much of the inner axis at a time
         self.copied = self.space(self.step * columns) if worth_a_copy else None
-        worth_a_copy = self.a.layout.strides[-1] != 1 and self.step > MANY_PAGES and self.column_blocks >= USES_WORTH_A_COPY
-        self.together = self.space(self.step * self.height) if worth_a_copy and self.rows_first else None
+        apart = self.a.layout.strides[-1] != 1 and self.step > MANY_PAGES
+        worth_a_copy = apart and self.rows_first and self.column_blocks >= USES_WORTH_A_COPY
+        self.together = self.space(self.step * self.height) if worth_a_copy else None
         self.board = Board(self, BOARD // (columns * b.dtype.itemsize), columns) if steps > 1 else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return where an operand lies, repeated over the batch."""
         memory = self.emitter.memory(symbol)
-        return Memory(memory.pointer, memory.layout.broadcast((*self.batch, *matrix)), memory.dtype)
+        layout = memory.layout.broadcast((*self.batch, *matrix)) if self.batch else memory.layout
+        return Memory(memory.pointer, layout, memory.dtype)
 
     @property
     def units(self) -> int:
@@ -105,6 +111,8 @@ class Product:
         rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
         if share is not None:
             rows, columns = (share, columns) if by_rows else (rows, share)
+        if self.group.gather is not None and a.layout.strides[1] != 1:
+            self.note_numbers(self.group.gather)
         if self.rows_first:
             panel, compute = self.row_blocks, self.by_rows_of_tiles
         else:
@@ -141,13 +149,13 @@ class Product:
                 self.copy(self.part_of(b, k, column), piece_of(column, count).pointer, steps, count)
 
             def row_block(row: ir.Value, height: int) -> None:
-                first = self.part_of(a, row, k)
+                left = self.left(a, row, k, height)
                 if self.together is not None:
-                    first = transposed(self.copy(transposed(first), self.together, steps, height))
+                    left = self.bring_together(left, steps, height)
                 self.column_by_column(
                     columns,
                     lambda column, count: self.tile(
-                        first, piece_of(column, count), steps, batch, row, height, column, count
+                        left, piece_of(column, count), steps, batch, row, height, column, count
                     ),
                 )
 
@@ -170,7 +178,7 @@ class Product:
                     piece = self.copy(piece, self.copied, steps, count)
 
                 def row_block(row: ir.Value, height: int) -> None:
-                    self.tile(self.part_of(a, row, k), piece, steps, batch, row, height, column, count)
+                    self.tile(self.left(a, row, k, height), piece, steps, batch, row, height, column, count)
 
                 self.row_by_row(rows, row_block)
 
@@ -216,12 +224,61 @@ class Product:
         pointer = builder.gep(matrix.pointer, [builder.add(along_rows, along_columns)], source_etype=self.kind)
         return Memory(pointer, matrix.layout, matrix.dtype)
 
-    def space(self, size: int) -> ir.Value:
+    def left(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Column:
+        """Return where the numbers of some rows of A lie, `first` + k behind their beginnings."""
+        builder, gather = self.builder, self.group.gather
+        if gather is None:
+            part = self.part_of(a, row, first)
+            return lambda k: self.apart(self.part_of(part, index(0), k).pointer, a.layout.strides[0], height)
+        if a.layout.strides[1] == 1:
+            numbers = [self.emitter.row_number(gather, builder.add(row, index(i))) for i in range(height)]
+            starts = [self.part_of(a, number.value, first) for number in numbers]
+            return lambda k: [self.part_of(start, index(0), k).pointer for start in starts]
+
+        def column(k: ir.Value) -> list[ir.Value]:
+            number = builder.load(self.entry(builder.add(first, k)), typ=INDEX)
+            return self.apart(self.part_of(a, row, number).pointer, 1, height)
+
+        return column
+
+    def note_numbers(self, gather: Equation) -> None:
+        """Write down which rows are taken, counted from the first."""
+        self.numbers = self.space(self.inner, INDEX)
+
+        def note(k: ir.Value) -> None:
+            self.builder.store(self.emitter.row_number(gather, k).value, self.entry(k))
+
+        self.emitter.loop(index(0), index(self.inner), 1, note)
+
+    def entry(self, k: ir.Value) -> ir.Value:
+        """Return where the number of a row is written down."""
+        return self.builder.gep(self.numbers, [k], source_etype=INDEX)
+
+    def apart(self, pointer: ir.Value, stride: int, count: int) -> list[ir.Value]:
+        """Return the addresses of numbers that lie some places apart."""
+        return [self.builder.gep(pointer, [index(i * stride)], source_etype=self.kind) for i in range(count)]
+
+    def bring_together(self, left: Column, steps: ir.Value, height: int) -> Column:
+        """Copy what a tile needs of A, so that what is used for one k lies side by side."""
+        builder = self.builder
+
+        def place(k: ir.Value) -> list[ir.Value]:
+            start = builder.gep(self.together, [builder.mul(k, index(height))], source_etype=self.kind)
+            return self.apart(start, 1, height)
+
+        def copy(k: ir.Value) -> None:
+            vector = self.load(left(k)[0], height, self.a.layout.strides[0])
+            builder.store(vector, place(k)[0], align=self.b.dtype.itemsize)
+
+        self.emitter.loop(index(0), steps, 1, copy)
+        return place
+
+    def space(self, size: int, kind: ir.Type | None = None) -> ir.Value:
         """Return memory for some numbers on the stack, which each thread has for itself."""
         builder = self.builder
         builder.function.attributes.add("noinline")  # so that the spaces of several products are not there at once
         with builder.goto_entry_block():
-            space = builder.alloca(ir.ArrayType(self.kind, size))
+            space = builder.alloca(ir.ArrayType(kind or self.kind, size))
         space.align = ALIGNMENT
         space.type = POINTER  # llvmlite would have it point to the whole array
         return space
@@ -254,7 +311,7 @@ class Product:
 
     def tile(
         self,
-        a: Memory,
+        left: Column,
         b: Memory,
         steps: ir.Value,
         batch: ir.Value,
@@ -263,19 +320,19 @@ class Product:
         column: ir.Value,
         count: int,
     ) -> None:
-        """Write down a tile of the result, or a step towards it; `a` begins at its rows, `b` at its columns."""
+        """Write down a tile of the result, or a step towards it; `left` are its rows, `b` begins at its columns."""
         widths = self.widths(count)
         if self.board is None:
-            self.finish(self.sums(a, b, steps, self.zeros(height, widths)), batch, row, column)
+            self.finish(self.sums(left, b, steps, self.zeros(height, widths)), batch, row, column)
         else:
             place = self.board.place(row, column)
-            self.board.put(place, self.sums(a, b, steps, self.board.take(place, height, widths)))
+            self.board.put(place, self.sums(left, b, steps, self.board.take(place, height, widths)))
 
     def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Return the sums of a tile before anything is added."""
         return [[_zero(widened(self.kind, width)) for width in widths] for _ in range(height)]
 
-    def sums(self, a: Memory, b: Memory, steps: ir.Value, before: list[list[ir.Value]]) -> list[list[ir.Value]]:
+    def sums(self, left: Column, b: Memory, steps: ir.Value, before: list[list[ir.Value]]) -> list[list[ir.Value]]:
         """Add the products of some columns of A and rows of B to the sums of a tile, vector by vector."""
         builder, dtype, size = self.builder, self.b.dtype, self.b.dtype.itemsize
         widths = [_lanes(vector) for vector in before[0]]
@@ -292,12 +349,11 @@ class Product:
             Element(builder, self.load(builder.gep(b_row, [index(start)], source_etype=self.kind), width), dtype)
             for start, width in zip(starts, widths, strict=True)
         ]
-        a_column = self.part_of(a, index(0), k).pointer
+        numbers = left(k)
         following = builder.add(k, index(1))
         results: list[list[ir.Value]] = []
         for i, row in enumerate(sums):
-            pointer = builder.gep(a_column, [index(i * a.layout.strides[0])], source_etype=self.kind)
-            number = builder.load(pointer, typ=self.kind, align=size)
+            number = builder.load(numbers[i], typ=self.kind, align=size)
             results.append([])
             for total, start, vector, width in zip(row, before[i], vectors, widths, strict=True):
                 factor = Element(builder, splat(builder, number, width), dtype)
@@ -389,12 +445,6 @@ class Board:
         """Return the address of an element of a tile on the board."""
         offset = index(row * self.memory.layout.strides[0] + column)
         return self.product.builder.gep(place, [offset], source_etype=self.product.kind)
-
-
-def transposed(matrix: Memory) -> Memory:
-    """Return where a matrix lies, with its rows as columns."""
-    layout = matrix.layout
-    return Memory(matrix.pointer, Layout(layout.shape[::-1], layout.strides[::-1], layout.offset), matrix.dtype)
 
 
 def _lanes(vector: ir.Value) -> int:
