@@ -67,8 +67,10 @@ def _bits(key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: i
 
 
 def permutation(key: npt.NDArray[Any], draw: npt.NDArray[Any], size: int, stream: int) -> npt.NDArray[Any]:
-    """Return 0 to size - 1 in the order of their random bits."""
-    return np.argsort(_bits(key, draw, (size,), stream), kind="stable")
+    """Return 0 to size - 1 in the order of their random bits, the lowest of which are the integers themselves."""
+    low = np.uint64((1 << size.bit_length()) - 1)
+    bits = _bits(key, draw, (size,), stream)
+    return (np.sort(bits & ~low | np.arange(size, dtype=np.uint64)) & low).astype(DEFAULT_INTEGER)
 
 
 random_bits = Op(
