@@ -16,7 +16,7 @@ import nissl as ns
 from nissl import nn, optim
 from nissl.engines.native import emitter, plan, program
 from nissl.engines.native.assembly import Kernels, emit, emit_kernels
-from nissl.engines.native.kernels import Call, Group
+from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
 from nissl.engines.native.program import Program
@@ -290,6 +290,21 @@ def test_a_kernel_that_threads_share_does_each_part_once():
         found = [native.array_of(symbol, held) for symbol in native.graph.outputs]
         for result, wanted in zip(found, interpret(graph, [x, y, bias, z, i]), strict=True):
             close(np.array(result), wanted, factor=5)
+
+
+@pytest.mark.parametrize("rows", [20, 600])
+def test_a_large_softmax_is_apart_from_the_sums_over_its_rows(rows):
+    """Threads share rows only where nothing adds up over them in the same pass."""
+
+    def f(x):
+        return ns.grad(lambda b: (x + b).log_softmax()[:, 0].mean())(ns.tensor(floats(10))), x.softmax().sum(axis=0)
+
+    x = floats(rows, 10)
+    kernels = plan.make_plan(simplified(graph_of(f, ns.tensor(x)))).kernels
+    softmax = [k for k in kernels if isinstance(k, Group) and any(e.op.name == "exp" for e in k.equations)]
+    assert softmax
+    assert any(Level.COLUMN in kernel.levels.values() for kernel in softmax) == (rows == 20)
+    check(f, x)
 
 
 def trained_network(hidden):

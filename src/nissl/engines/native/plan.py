@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nissl.engines.native.kernels import (
+    COSTLY,
     Call,
     Copies,
     Group,
@@ -29,6 +30,7 @@ REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # Rows of so many bytes come from memory as fast where they are used as where they are copied before. If they are added
 # up, their numbers are written down on the stack.
 LONG_ROW, MOST_NUMBERS = 1024, 1 << 12
+MANY_ELEMENTS = 1 << 12
 # Besides the elementwise ops: those that make an element from its place.
 GENERATORS = ("one_hot", "random_uniform", "full")
 
@@ -293,6 +295,7 @@ class _Planner:
             and group.leader is None
             and group.shape == symbol.shape
             and group.levels.get(symbol) is Level.ELEMENT
+            and not (level in (Level.COLUMN, Level.TOTAL) and is_worth_sharing(group))
         )
         if not inside:
             group = Group(symbol.shape)
@@ -403,6 +406,12 @@ class _Planner:
                 else:
                     stack.append(waiting[0])
         return list(done)
+
+
+def is_worth_sharing(group: Group) -> bool:
+    """Whether rows take so long that threads share them, which they cannot do with sums over rows in the same pass."""
+    costly = any(equation.op.name in COSTLY for equation in group.equations)
+    return costly and Level.ROW in group.levels.values() and math.prod(group.shape) >= MANY_ELEMENTS
 
 
 def _reduction_level(name: str, axes: Sequence[int], ndim: int) -> Level | None:
