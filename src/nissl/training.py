@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import nn, notebook, optim, storage
-from nissl.compiler import choose_engine, compile
+from nissl.compiler import choose_engine, compile, joined
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.divergence import explain_divergence
@@ -50,6 +50,7 @@ WeightedData = Data | tuple[Any, Any, Any]  # with a weight for each example
 CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 EVALUATION_BATCH = 1000
+STEPS_WORTH_A_TRACE = 10  # on NumPy, where tracing takes as long as ten steps, and saves an eighth of each
 SECONDS_OF_A_SLICE = 0.05
 ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
 ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
@@ -611,7 +612,7 @@ class Training:
         p = self.progress
         self._keep_state()
         with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
-            losses, metrics = (found.numpy() for found in self.compiled.scan(rows))
+            losses, metrics = (found.numpy() for found in self._take(rows))
         bad = np.flatnonzero(~np.isfinite(losses))
         # The weights that a step leaves show in the next loss; after the last step of an epoch they are looked at.
         if not bad.size and (p.step + len(rows)) % self.steps == 0 and not self._is_finite():
@@ -620,6 +621,14 @@ class Training:
             self._explain(rows, int(bad[0]), float(losses[bad[0]]))
         seconds = (time.perf_counter() - started) / len(rows)
         self.slice_steps = max(1, min(int(SECONDS_OF_A_SLICE / seconds), 4 * self.slice_steps))
+        return losses, metrics
+
+    def _take(self, rows: Array) -> tuple[Tensor, Tensor]:
+        """Take the steps; NumPy computes few of them sooner than they are traced, and gives the same bits."""
+        if self.engine == "numpy" and self.epochs * self.steps < STEPS_WORTH_A_TRACE:
+            losses, metrics = joined([self._step(wrap(row)) for row in rows])
+        else:
+            losses, metrics = self.compiled.scan(rows)
         return losses, metrics
 
     def _keep_state(self) -> None:
