@@ -202,7 +202,6 @@ _compiled_result = Op(
 
 # Held by a call that reads state and writes it back, so that no update of another thread is lost between.
 _writing = threading.RLock()
-_nothing_held = contextlib.nullcontext()
 
 
 def _objects_in(structure: Any) -> list[Any]:
@@ -326,7 +325,8 @@ class Traced:
                 argument = wrap(argument)
             elif type(argument) is not Tensor or argument.op is not None or argument.requires_grad or argument.weak:
                 return None
-            if argument.shape != shape or argument.dtype != dtype or argument in self.own:
+            payload = argument.payload
+            if payload.shape != shape or payload.dtype != dtype or argument in self.own:
                 return None
             arguments.append(argument)
         meant = self.names.values()
@@ -334,8 +334,8 @@ class Traced:
             len(meant) == len(self.meant)
             and all(map(operator.is_, meant, self.meant))
             and self.snapshot.holds()
-            and self._waits_as_before(arguments)
-            and len(set(map(id, positional))) == len(arguments)
+            and (not self.waiting or self._waits_as_before(arguments))
+            and (len(arguments) < 2 or len(set(map(id, positional))) == len(arguments))
         )
         return arguments if same else None
 
@@ -369,23 +369,31 @@ class Traced:
 
     def arrays_for(self, arguments: Sequence[Tensor]) -> list[Array]:
         """Return the arrays that the graph gets as inputs now."""
-        distinct = [arguments[i].payload for i in self.distinct]
-        waiting = [(t if place is None else arguments[place]).waiting_gradient for place, t in self.gradients_read]
-        gradients = [g.value for g in waiting if g is not None and g.value is not None]
-        return [*distinct, *(t.payload for t in self.state), *(g.payload for g in gradients)]
+        arrays = [arguments[i].payload for i in self.distinct]
+        arrays += [tensor.payload for tensor in self.state]
+        for place, tensor in self.gradients_read:
+            gradient = (tensor if place is None else arguments[place]).waiting_gradient
+            if gradient is not None and gradient.value is not None:
+                arrays.append(gradient.value.payload)
+        return arrays
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         """Run the graph: read the state, write it back, return the results."""
-        with _writing if self.written else _nothing_held:
-            outputs = iter(self.program(self.arrays_for(arguments)))
-            results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
-            for place, tensor in self.written:
-                (tensor if place is None else arguments[place]).payload = next(outputs)
-            for place, tensor, gradient in self.gradients_left:
-                if gradient is not None:
-                    value = None if gradient.value is None else _result(next(outputs), False)
-                    gradient = Gradient(value, gradient.used)
-                (tensor if place is None else arguments[place]).waiting_gradient = gradient
+        if not self.written:
+            return self._run(arguments)
+        with _writing:
+            return self._run(arguments)
+
+    def _run(self, arguments: Sequence[Tensor]) -> Any:
+        outputs = iter(self.program(self.arrays_for(arguments)))
+        results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
+        for place, tensor in self.written:
+            (tensor if place is None else arguments[place]).payload = next(outputs)
+        for place, tensor, gradient in self.gradients_left:
+            if gradient is not None:
+                value = None if gradient.value is None else _result(next(outputs), False)
+                gradient = Gradient(value, gradient.used)
+            (tensor if place is None else arguments[place]).waiting_gradient = gradient
         return unflatten(self.results_structure, results)
 
 

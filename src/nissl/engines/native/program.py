@@ -214,12 +214,12 @@ class Program:
             self.status[0] = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
         for segment in self.segments:
-            if isinstance(segment, str):
-                self.code.functions[segment](self.table_address)
-                if self.status[0]:
-                    return
-            else:
+            if isinstance(segment, Call):
                 self.call(segment.equation, held)
+                continue
+            self.code.functions[segment](self.table_address)
+            if self.status[0]:
+                return
 
     def call(self, equation: Equation, arrays: Sequence[Array]) -> None:
         """Compute an equation by NumPy."""
