@@ -6,8 +6,11 @@
 Every value and gradient can be looked at; `ns.compile` runs the same code faster.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import nissl.engines.eager as _eager  # noqa: F401  (the engine that everything starts on)
-from nissl import inspect, nn, optim, random, tables
+from nissl import inspect, nn, optim, random
 from nissl.autodiff import check_gradients, grad, gradient_flow, no_grad, numerical_gradient, value_and_grad
 from nissl.compiler import compile
 from nissl.data import Dataset, batches, datasets
@@ -23,7 +26,6 @@ from nissl.errors import (
     ShapeError,
     TracingError,
 )
-from nissl.exchange.onnx import export_onnx
 from nissl.functional import clip, logsumexp, mean, prod, softmax, std, var
 from nissl.ops.elementwise import (
     abs,
@@ -77,7 +79,25 @@ from nissl.threads import set_num_threads
 from nissl.training import EpochDone, Evaluation, History, StepDone, StopTraining, evaluate, fit, predict
 from nissl.version import __version__
 
+if TYPE_CHECKING:
+    from nissl import tables
+    from nissl.exchange.onnx import export_onnx
+
 tensor = Tensor
+
+
+def __getattr__(name: str) -> Any:
+    """Import what only some programs use when it is first asked for."""
+    if name == "tables":
+        return importlib.import_module("nissl.tables")
+    if name == "export_onnx":
+        return importlib.import_module("nissl.exchange.onnx").export_onnx
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "DTypeError",
