@@ -74,7 +74,9 @@ def test_every_command_has_help_that_names_its_options():
     said = set(re.findall("--([a-z-]+)", call("train", "--help").out))
     assert said >= {"hidden", "activation", "init", "optimizer", "lr", "schedule", "epochs", "batch-size", "dropout"}
     assert said >= {"weight-decay", "validation-fraction", "patience", "seed", "engine", "out", "resume", "json"}
-    assert all(name in call("--help").out for name in COMMANDS)
+    assert all(f"{name} " in call("--help").out and what in call("--help").out for name, what in COMMANDS.items())
+    code = "import sys, nissl.cli; nissl.cli.run(['--help']); print([m for m in sys.modules if m.endswith('_command')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.endswith("[]\n")
     assert call("--version").out == f"nissl, version {ns.__version__}\n"
 
 

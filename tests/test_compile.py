@@ -663,3 +663,11 @@ def test_a_rolling_buffer_is_moved_before_it_is_written(forwards):
         push(new)
         expected = np.concatenate([expected[1:], new] if forwards else [new, expected[:-1]])
     np.testing.assert_array_equal(buffer.numpy(), expected)
+
+
+def test_a_compiled_function_shows_what_it_is():
+    square = ns.compile(lambda x: x * x, engine="numpy")
+    square.__name__ = "square"
+    assert repr(square) == "<compiled square on the numpy engine, traced 0 times>"
+    square(ns.tensor(1.0))
+    assert repr(square) == "<compiled square on the numpy engine, traced 1 time>"

@@ -352,7 +352,7 @@ def test_without_a_random_state_each_fit_is_another():
 
 def test_the_number_of_threads_changes_no_bit():
     x, y = make_classification(600, 20, n_informative=10, random_state=0)
-    found, before = [], ns.threads.number_of_threads()
+    found, before = [], ns.threads.get_num_threads()
     try:
         for threads in (1, 2):
             ns.set_num_threads(threads)
@@ -363,18 +363,18 @@ def test_the_number_of_threads_changes_no_bit():
 
 
 def test_where_blas_may_use_one_thread_so_does_machine_code(monkeypatch):
-    seen, before = [], ns.threads.number_of_threads()
+    seen, before = [], ns.threads.get_num_threads()
     run = fitting.PenalizedTraining.run
     monkeypatch.setattr(
         fitting.PenalizedTraining,
         "run",
-        lambda *arguments, **options: seen.append(ns.threads.number_of_threads()) or run(*arguments, **options),
+        lambda *arguments, **options: seen.append(ns.threads.get_num_threads()) or run(*arguments, **options),
     )
     with threadpool_limits(1):
         quick(engine="native").fit(*IRIS)
     quick(engine="native").fit(*IRIS)
     assert seen == [1, before]
-    assert ns.threads.number_of_threads() == before
+    assert ns.threads.get_num_threads() == before
 
 
 def test_engines_agree():

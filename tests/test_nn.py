@@ -481,3 +481,12 @@ def test_a_layer_may_stand_in_several_places_and_know_the_module_that_it_is_in()
     part.whole.append(nn.Sequential(part))
     assert list(part.whole.named_parameters()) == ["0.scale"]
     assert part.whole(3.0).item() == 12.0
+
+
+def test_a_slice_of_a_sequential_is_one():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    first = model[:2]
+    assert isinstance(first, nn.Sequential)
+    assert list(first) == list(model)[:2]
+    x = ns.ones((5, 3))
+    np.testing.assert_array_equal(model[2:](first(x)).numpy(), model(x).numpy())

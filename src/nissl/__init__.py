@@ -75,7 +75,7 @@ from nissl.ops.source import arange, eye, full, linspace, ones, ones_like, zeros
 from nissl.random import manual_seed
 from nissl.storage import load, save
 from nissl.tensor import Tensor
-from nissl.threads import set_num_threads
+from nissl.threads import get_num_threads, set_num_threads
 from nissl.training import EpochDone, Evaluation, History, StepDone, StopTraining, evaluate, fit, predict
 from nissl.version import __version__
 
@@ -142,6 +142,7 @@ __all__ = [
     "fit",
     "flip",
     "full",
+    "get_num_threads",
     "grad",
     "gradient_flow",
     "greater",

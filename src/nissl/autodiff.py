@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -56,13 +56,13 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
     return g if g.shape == shape else g.reshape(shape)
 
 
-def _made_before(roots: Sequence[Tensor], stop: Iterable[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what the roots were made from: the results, in the order they were made, and the leaves."""
+def _topological_order(root: Tensor, stop: Iterable[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what the root was made from: the results, in the order they were made, and the leaves."""
     results: list[Tensor] = []
     leaves: list[Tensor] = []
     stops = {id(x) for x in stop}
-    seen = {id(root) for root in roots}
-    stack = list(roots)
+    seen = {id(root)}
+    stack = [root]
     while stack:
         tensor = stack.pop()
         if tensor.op is None or id(tensor) in stops:
@@ -77,7 +77,7 @@ def _made_before(roots: Sequence[Tensor], stop: Iterable[Tensor] = ()) -> tuple[
     return results, leaves
 
 
-def _through(y: Tensor, position: int, x: Tensor, g: Tensor) -> Tensor | None:
+def _input_gradient(y: Tensor, position: int, x: Tensor, g: Tensor) -> Tensor | None:
     """Return what the gradient `g` of `y` gives its input `x` at this position; None if the op has no rule for it."""
     op = y.op
     assert op is not None
@@ -93,8 +93,11 @@ def _through(y: Tensor, position: int, x: Tensor, g: Tensor) -> Tensor | None:
     return gx if gx.dtype == x.dtype else gx.astype(x.dtype)
 
 
-def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> None:
-    """Walk back over `order`, adding to `gradients`, which holds the roots' gradients by identity."""
+def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> Iterator[tuple[Tensor, int, Tensor]]:
+    """Walk back over `order`, adding to `gradients`, which holds the root's gradient by identity.
+
+    Yield what each result gives its inputs: the result, the input's position, and the part of the input's gradient.
+    """
     for y in reversed(order):
         g = gradients.pop(id(y), None)
         if g is None:
@@ -102,12 +105,13 @@ def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> None:
         for position, x in enumerate(y.inputs):
             if not isinstance(x, Tensor) or not x.requires_grad:
                 continue
-            gx = _through(y, position, x, g)
+            gx = _input_gradient(y, position, x, g)
             if gx is None:
                 continue
             before = gradients.get(id(x))
             # A new sum, never an addition in place: the same Tensor may be another input's gradient.
             gradients[id(x)] = gx if before is None else before + gx
+            yield y, position, gx
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,22 +144,10 @@ def gradient_flow(tensor: Tensor) -> list[Edge]:
     """
     _check_has_gradient("gradient_flow()", tensor)
     _check_one_element("gradient_flow()", tensor)
-    order, _ = _made_before([tensor])
-    gradients = {id(tensor): ones_like(tensor)}
-    found: list[list[Edge]] = []
+    order, _ = _topological_order(tensor)
     with recording(False):
-        for y in reversed(order):
-            g = gradients.get(id(y))
-            edges = []
-            for position, given in enumerate(y.inputs):
-                x = as_tensor(given)
-                part = _through(y, position, x, g) if x.requires_grad and g is not None else None
-                if part is not None:
-                    before = gradients.get(id(x))
-                    gradients[id(x)] = part if before is None else before + part
-                edges.append(Edge(x, y, part))
-            found.append(edges)
-    return [edge for edges in reversed(found) for edge in edges]
+        parts = {(id(y), i): gx for y, i, gx in _propagate(order, {id(tensor): ones_like(tensor)})}
+    return [Edge(as_tensor(x), y, parts.get((id(y), i))) for y in order for i, x in enumerate(y.inputs)]
 
 
 @method
@@ -173,16 +165,17 @@ def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
     """
     _check_has_gradient("backward()", tensor)
     if gradient is None:
-        _check_one_element("backward()", tensor)
+        _check_one_element("backward()", tensor, ", or pass the gradient with respect to it: backward(gradient)")
         seed = ones_like(tensor)
     else:
         seed = as_tensor(gradient, tensor.dtype)
         if seed.shape != tensor.shape:
             raise ShapeError(f"backward() of a Tensor of shape {tensor.shape} got a gradient of shape {seed.shape}")
-    order, leaves = _made_before([tensor])
+    order, leaves = _topological_order(tensor)
     gradients = {id(tensor): seed}
     with recording(False):
-        _propagate(order, gradients)
+        for _ in _propagate(order, gradients):
+            pass
         for leaf in leaves:
             g = gradients.get(id(leaf))
             if g is None:
@@ -200,11 +193,11 @@ def _check_has_gradient(caller: str, tensor: Tensor) -> None:
         )
 
 
-def _check_one_element(caller: str, tensor: Tensor) -> None:
+def _check_one_element(caller: str, tensor: Tensor, otherwise: str = "") -> None:
     if tensor.size != 1:
         raise GradientError(
-            f"{caller} of a Tensor of shape {tensor.shape} needs the gradient with respect to it; "
-            "or reduce it to one element first, for example by .sum() or .mean()"
+            f"{caller} needs a Tensor of one element, got shape {tensor.shape}; reduce it first, for example with "
+            f".sum() or .mean(){otherwise}"
         )
 
 
@@ -246,11 +239,12 @@ def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor]
     if not isinstance(value, Tensor) or value.size != 1:
         got = f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise GradientError(f"grad needs a function that returns a Tensor of one element; it returned {got}")
-    order, leaves = _made_before([value], stop=variables)
+    order, leaves = _topological_order(value, stop=variables)
     gradients: dict[int, Tensor] = {id(value): ones_like(value)}
     others = any(all(leaf is not v for v in variables) for leaf in leaves) or any(v.op is not None for v in variables)
     with recording(others):
-        _propagate(order, gradients)
+        for _ in _propagate(order, gradients):
+            pass
     return [gradients.get(id(v), zeros_like(v)) for v in variables], others
 
 

@@ -33,6 +33,7 @@ from nissl.graph.snapshot import Snapshot, has_settings, state_in
 from nissl.graph.trace import Trace
 from nissl.shapes import describe
 from nissl.tensor import Op, Tensor, as_tensor, wrap
+from nissl.text import counted
 
 Array = npt.NDArray[Any]
 Program = Callable[[Sequence[Array]], list[Array]]
@@ -490,6 +491,10 @@ class Compiled:
         self.traces: dict[Any, list[Traced]] = {}
         self.latest: Traced | None = None
         self.observers: weakref.WeakKeyDictionary[Any, Compiled] = weakref.WeakKeyDictionary()  # by who looks on
+
+    def __repr__(self) -> str:
+        traces = sum(map(len, self.traces.values()))
+        return f"<compiled {self.__name__} on the {self.engine} engine, traced {counted(traces, 'time')}>"
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Work as a method too: `self` becomes the first argument."""

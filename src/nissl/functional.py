@@ -3,6 +3,8 @@
 Where a formula would overflow, the form that does not is used, and a comment says so.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -119,17 +121,17 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
 
 
 @method
-def clip(x: TensorLike, low: TensorLike | None = None, high: TensorLike | None = None) -> Tensor:
-    """Return `x` brought into [low, high]; None leaves a side open.
+def clip(x: TensorLike, min: TensorLike | None = None, max: TensorLike | None = None) -> Tensor:
+    """Return `x` brought into [min, max]; None leaves a side open.
 
     >>> import nissl as ns
     >>> ns.clip(ns.tensor([-2.0, 0.5, 2.0]), 0.0, 1.0)
     tensor([0. , 0.5, 1. ])
     """
     x = as_tensor(x)
-    if low is not None:
-        x = maximum(x, low)
-    return x if high is None else minimum(x, high)
+    if min is not None:
+        x = maximum(x, min)
+    return x if max is None else minimum(x, max)
 
 
 def step(x: TensorLike) -> Tensor:

@@ -12,6 +12,8 @@ dropout layer does not change the initial weights. `ns.manual_seed` starts all s
 True
 """
 
+from __future__ import annotations
+
 import contextlib
 import math
 import threading

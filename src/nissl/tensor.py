@@ -10,6 +10,7 @@ Payloads are never changed in place here: `assign` gives the handle another payl
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -357,9 +358,11 @@ class Op:
             raise AssertionError(f"there are two ops named {self.name}")
         OPS[self.name] = self
         object.__setattr__(self, "__doc__", self.doc)
-        object.__setattr__(self, "differentiable", bool(self.gradients or self.variadic_gradient))
 
-    differentiable = False
+    @functools.cached_property
+    def differentiable(self) -> bool:
+        """Whether a gradient flows through the op."""
+        return bool(self.gradients or self.variadic_gradient)
 
     def __call__(self, *inputs: TensorLike, **attributes: Any) -> Tensor:
         """Return the result of the op on these inputs."""
@@ -452,34 +455,35 @@ def _promote_mixed(op: Op, inputs: Sequence[TensorLike]) -> tuple[TensorLike, ..
     return tuple(converted)
 
 
-KINDS = "bif"  # in rising order: bool, integer, float
+_KINDS = "bif"  # in rising order: bool, integer, float
+_FLOAT = _KINDS.index("f")
 
 
 def common_dtype(operands: Sequence[TensorLike], floating: bool = False) -> np.dtype[Any]:
     """Return the dtype in which an elementwise op on these operands works; see `promote`."""
 
     def rank(dtype: np.dtype[Any]) -> int:
-        return KINDS.index("i" if dtype.kind == "u" else dtype.kind)
+        return _KINDS.index("i" if dtype.kind == "u" else dtype.kind)
 
     tensors = [x for x in operands if isinstance(x, Tensor)]
     strong = [x for x in tensors if not x.weak]
-    numbers = [numbers_rank(x) for x in operands if not isinstance(x, Tensor)]
+    numbers = [_rank_of_number(x) for x in operands if not isinstance(x, Tensor)]
     if strong:
         numbers += [rank(x.dtype) for x in tensors if x.weak]
         tensors = strong
     top = max(rank(x.dtype) for x in tensors)
-    number_top = max(numbers, default=0)
-    if max(top, number_top, 2 * floating) > top:
-        return DEFAULT_FLOAT if max(number_top, 2 * floating) == 2 else DEFAULT_INTEGER
+    wanted = max([*numbers, _FLOAT if floating else 0])
+    if wanted > top:
+        return DEFAULT_FLOAT if wanted == _FLOAT else DEFAULT_INTEGER
     candidates = [x for x in tensors if rank(x.dtype) == top]
     with_axes = [x.dtype for x in candidates if x.ndim]
-    if not with_axes and top == KINDS.index("f") and any(x.ndim for x in tensors):
+    if not with_axes and top == _FLOAT and any(x.ndim for x in tensors):
         return DEFAULT_FLOAT
     return np.result_type(*(with_axes or [x.dtype for x in candidates]))
 
 
-def numbers_rank(number: bool | int | float) -> int:
-    """Return the place of a Python number's type in `KINDS`."""
+def _rank_of_number(number: bool | int | float) -> int:
+    """Return the place of a Python number's type in `_KINDS`."""
     return (bool, int, float).index(type(number))
 
 

@@ -117,8 +117,8 @@ _here = threading.local()  # the limit of this Python thread
 _making = threading.Lock()
 
 
-def number_of_threads() -> int:
-    """Return how many threads large programs use: what was set, or NISSL_NUM_THREADS, or the number of cores."""
+def get_num_threads() -> int:
+    """Return how many threads compiled code uses: what was set, or NISSL_NUM_THREADS, or the number of cores."""
     if _state.chosen is None:
         text = os.environ.get("NISSL_NUM_THREADS", "")
         if text and not (text.isdecimal() and int(text) > 0):
@@ -128,13 +128,15 @@ def number_of_threads() -> int:
 
 
 def set_num_threads(threads: int) -> None:
-    """Let large programs use so many threads, and NumPy's matrix products too.
+    """Set how many threads compiled code and NumPy's matrix products use.
 
-    What compiled code gives does not depend on it. Processes that work side by side should have one thread each:
-    threads of several that wait for each other on the same cores take many times as long.
+    Results of compiled code do not depend on it. Processes that work side by side should have one thread each: threads
+    of several that wait for each other on the same cores take many times as long.
 
     >>> import nissl as ns
     >>> ns.set_num_threads(1)
+    >>> ns.get_num_threads()
+    1
     """
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise OptionError(f"the number of threads is a whole number from 1, got {threads!r}")

@@ -17,8 +17,16 @@ import click
 from nissl.errors import NisslError, unknown_name
 from nissl.version import __version__
 
-# A command is the function of that name in the module of that name.
-COMMANDS = ("run", "train", "evaluate", "predict", "export", "info", "list")
+# What each command does. It is the `command` of the module of that name, as in `run_command`.
+COMMANDS = {
+    "run": "Run an experiment of the curriculum, or all of them.",
+    "train": "Train a network on a data set or a table.",
+    "evaluate": "Evaluate a model on a data set or a table.",
+    "predict": "Predict for the rows of a file, or for a picture.",
+    "export": "Export a model to ONNX.",
+    "info": "Show a model's layers and parameters.",
+    "list": "List the data sets or the experiments.",
+}
 
 INTERRUPTED = 130
 
@@ -28,6 +36,10 @@ class _Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:

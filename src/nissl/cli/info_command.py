@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from nissl import nn
 from nissl.cli.model_files import model_argument, open_model
 from nissl.cli.options import table, write_json
 from nissl.tables import TableModel
@@ -33,7 +32,7 @@ def command(model: str, as_json: bool) -> None:
             }
         )
         return
-    click.echo(nn.module.summary(saved.model))
+    click.echo(saved.model.summary())
     if saved.table is not None:
         show_columns(saved.table)
     elif saved.input_shape is not None:

@@ -35,16 +35,22 @@ TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100)
 @click.argument("dataset", type=DataSetOrTable(datasets.names()), default="digits", metavar="[DATASET|TABLE]")
 @click.option("--target", help="Column of a TABLE to predict; a table needs it.")
 @click.option("--task", type=Name("task", TASKS), help="What the target of a TABLE is, if its values do not tell.")
-@click.option("--number", multiple=True, metavar="COLUMN", help="Take a column for numbers; may come again.")
-@click.option("--category", multiple=True, metavar="COLUMN", help="Take a column for categories; may come again.")
-@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave a column out; may come again.")
+@click.option("--number", multiple=True, metavar="COLUMN", help="Treat COLUMN as numbers (repeatable).")
+@click.option("--category", multiple=True, metavar="COLUMN", help="Treat COLUMN as categories (repeatable).")
+@click.option("--drop", multiple=True, metavar="COLUMN", help="Leave COLUMN out (repeatable).")
 @click.option(
     "--test-fraction",
     type=Number(0, 1, min_open=True, max_open=True),
     help="Share of the rows of a TABLE kept for the test; 0.2 by default.",
 )
 @click.option("--hidden", type=Sizes(), help="Sizes of the hidden layers, as in 128,64; 0 for none.")
-@click.option("--activation", type=Name("activation", ACTIVATIONS), default="relu", show_default=True)
+@click.option(
+    "--activation",
+    type=Name("activation", ACTIVATIONS),
+    default="relu",
+    show_default=True,
+    help="Of the hidden layers.",
+)
 @click.option(
     "--init",
     type=Name("initializer", ["he", "xavier", "lecun", *INITIALIZERS]),
@@ -52,17 +58,29 @@ TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100)
     show_default=True,
     help="How weights start.",
 )
-@click.option("--optimizer", type=Name("optimizer", optim.OPTIMIZERS), default="adam", show_default=True)
+@click.option(
+    "--optimizer",
+    type=Name("optimizer", optim.OPTIMIZERS),
+    default="adam",
+    show_default=True,
+    help="How weights are updated.",
+)
 @click.option("--lr", type=Number(min=0, min_open=True), help="Learning rate at the start.")
-@click.option("--schedule", type=Name("schedule", optim.schedules.NAMED), default="cosine", show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), help="Times through the training data.")
+@click.option(
+    "--schedule",
+    type=Name("schedule", optim.schedules.NAMED),
+    default="cosine",
+    show_default=True,
+    help="How the learning rate goes down.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training data.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Examples a step; 32, more for large tables.")
 @click.option(
     "--dropout",
     type=Number(0, 1, max_open=True),
     help="Share of hidden units left out in each step; 0.2 for a TABLE, else 0 by default.",
 )
-@click.option("--weight-decay", type=Number(min=0))
+@click.option("--weight-decay", type=Number(min=0), help="Factor of the pull of weights towards 0.")
 @click.option(
     "--validation-fraction",
     type=Number(0, 1, min_open=False, max_open=True),
@@ -71,13 +89,13 @@ TOY_RECIPE = Recipe(hidden=(32, 32), epochs=100)
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
-    help="Stop after so many epochs without a better one; by default a tenth of all for a TABLE.",
+    help="Stop after this many epochs without a better one; by default a tenth of all for a TABLE.",
 )
 @click.option("--clip-norm", type=Number(min=0, min_open=True), help="Largest norm of the gradient.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--engine", type=Name("engine", ENGINES), default="native", show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for what comes out.")
-@click.option("--resume", is_flag=True, help="Go on where the run in --out was ended.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Fixes all random numbers.")
+@click.option("--engine", type=Name("engine", ENGINES), default="native", show_default=True, help="What computes.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out where it stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Write the results as one JSON object.")
 def command(
     dataset: str | Path,

@@ -1,6 +1,7 @@
 """The eager engine: NumPy computes each op at once. It is the reference that other engines are measured against."""
 
 import functools
+import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -167,6 +168,11 @@ def explain_failure(op: Op, payloads: Sequence[Any], attributes: Mapping[str, An
     for payload in payloads:
         if hasattr(payload, "fail"):
             payload.fail("the values")
+    if op.kind == "elementwise":
+        try:
+            inspect.signature(op).bind(*payloads, **attributes)
+        except TypeError as error:
+            raise TypeError(f"{op.name}(): {error}") from None
     op.shape(*(np.shape(payload) for payload in payloads), **attributes)
 
 

@@ -1,5 +1,7 @@
 """Activations as layers: the functions of `nissl.functional` and `nissl.ops`, to stand in a Sequential."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from nissl import functional

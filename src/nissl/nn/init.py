@@ -4,6 +4,8 @@
 (in_features, out_features). Random ones draw from the stream "init", which `ns.manual_seed` starts again.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,5 +1,7 @@
 """Layers that multiply by a matrix, and those that only change shapes."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from nissl.errors import ShapeError

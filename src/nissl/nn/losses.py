@@ -8,6 +8,8 @@ mistake. Class labels are told by their rank: integers of one axis less than the
 shape is rows of probabilities.
 """
 
+from __future__ import annotations
+
 import math
 
 from nissl.errors import DTypeError, OptionError, ShapeError

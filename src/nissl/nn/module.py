@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nissl import notebook
+from nissl import notebook, text
 from nissl.engines.base import Same, current
 from nissl.errors import OptionError, ShapeError
 from nissl.nn import weights
@@ -222,8 +222,8 @@ class Module:
         return tuple(found)
 
     def summary(self) -> str:
-        """Return a table of the parts with their shapes and the number of their parameters."""
-        return summary(self)
+        """Return a table of the layers: path, layer, shapes of its own parameters, how many numbers these hold."""
+        return f"{text.table(_summary_rows(self), right='lllr')}\n{_size(self)}"
 
     def _repr_html_(self) -> str:
         """Return the summary as a table for a notebook."""
@@ -313,8 +313,8 @@ class Sequential(Module):
     def __iter__(self) -> Iterator[Module]:
         return iter(self.layers)
 
-    def __getitem__(self, index: int) -> Module:
-        return self.layers[index]
+    def __getitem__(self, index: int | slice) -> Module:
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
 
     def __setitem__(self, index: int, layer: Module) -> None:
         self.layers[index] = self._checked(layer)
@@ -337,13 +337,6 @@ def _is_in(layer: Module, sequential: Sequential) -> bool:
     return False
 
 
-def summary(module: Module) -> str:
-    """Return a table of the layers of a Module: path, layer, shapes of its own parameters, how many numbers."""
-    rows = _summary_rows(module)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join([*(_aligned(row, widths) for row in rows), _size(module)])
-
-
 def _summary_rows(module: Module) -> list[tuple[str, str, str, str]]:
     rows = [("layer", "", "shapes", "parameters")]
     for path, part in module.named_modules().items():
@@ -359,8 +352,3 @@ def _size(module: Module) -> str:
     total = sum(p.size for p in module.named_parameters().values())
     size = sum(p.size * p.dtype.itemsize for p in module.named_parameters().values())
     return f"{total:,} parameters, {size / 1e3:,.1f} kB"
-
-
-def _aligned(row: Sequence[str], widths: Iterable[int]) -> str:
-    path, layer, shapes, count = (width for width in widths)
-    return f"{row[0]:{path}}  {row[1]:{layer}}  {row[2]:{shapes}}  {row[3]:>{count}}".rstrip()

@@ -1,5 +1,7 @@
 """Layers that steady training or keep a network from learning its data by heart."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from nissl.errors import OptionError, ShapeError

@@ -5,6 +5,9 @@ back to each input (`gradients`, in terms of Tensors). Shapes broadcast; the bac
 such as gelu live in `nissl.functional`: they need no gradient rule.
 """
 
+from __future__ import annotations
+
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,8 +49,15 @@ def elementwise(
         rough=rough,
         doc=doc,
     )
+    rule = inspect.signature(value)
+    object.__setattr__(op, "__signature__", rule.replace(parameters=list(rule.parameters.values())[1:]))  # without m
     if value.__code__.co_argcount == 2:
-        setattr(Tensor, name, lambda self: apply(op, self))
+
+        def unary(x: Tensor) -> Tensor:
+            return apply(op, x)
+
+        unary.__name__, unary.__qualname__, unary.__doc__ = name, f"Tensor.{name}", doc
+        method(unary)
     return op
 
 

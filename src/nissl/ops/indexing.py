@@ -1,5 +1,7 @@
 """Indexing: reading elements by place, and adding them back, which is its gradient."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Sequence
 from typing import Any

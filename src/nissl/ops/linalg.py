@@ -1,5 +1,7 @@
 """Matrix products."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

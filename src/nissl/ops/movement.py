@@ -1,5 +1,7 @@
 """Movement: ops that place elements elsewhere and compute nothing."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Sequence
 

@@ -5,6 +5,8 @@ Element i of draw n of a stream uses the counter (i low, i high, n, stream), so 
 way work is split can change it. The state that advances is in `nissl.random`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

@@ -4,6 +4,8 @@
 compositions, in `nissl.functional`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

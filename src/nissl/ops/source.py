@@ -1,5 +1,7 @@
 """Sources: Tensors made from nothing but numbers."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Sequence
 
@@ -26,16 +28,16 @@ def _shape(shape: int | Sequence[int]) -> Shape:
     return sizes
 
 
-def full(shape: int | Sequence[int], value: float, dtype: DTypeLike = None) -> Tensor:
-    """Return a Tensor that holds `value` everywhere.
+def full(shape: int | Sequence[int], fill_value: float, dtype: DTypeLike = None) -> Tensor:
+    """Return a Tensor that holds `fill_value` everywhere.
 
     >>> import nissl as ns
     >>> ns.full((2, 2), 7)
     tensor([[7, 7],
             [7, 7]])
     """
-    found = as_array(value).dtype if dtype is None else check_dtype(dtype)
-    return apply(_full, shape=_shape(shape), value=value, dtype=found)
+    found = as_array(fill_value).dtype if dtype is None else check_dtype(dtype)
+    return apply(_full, shape=_shape(shape), value=fill_value, dtype=found)
 
 
 def zeros(shape: int | Sequence[int], dtype: DTypeLike = "float32") -> Tensor:
@@ -90,7 +92,7 @@ def linspace(start: float, stop: float, num: int = 50, dtype: DTypeLike = "float
     return Tensor(np.linspace(start, stop, num), dtype)
 
 
-def eye(rows: int, columns: int | None = None, dtype: DTypeLike = "float32") -> Tensor:
+def eye(n_rows: int, n_cols: int | None = None, dtype: DTypeLike = "float32") -> Tensor:
     """Return ones on the diagonal, zeros elsewhere.
 
     >>> import nissl as ns
@@ -98,4 +100,4 @@ def eye(rows: int, columns: int | None = None, dtype: DTypeLike = "float32") -> 
     tensor([[1., 0.],
             [0., 1.]])
     """
-    return Tensor(np.eye(rows, columns), dtype)
+    return Tensor(np.eye(n_rows, n_cols), dtype)

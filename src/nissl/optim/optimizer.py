@@ -109,9 +109,8 @@ class Optimizer:
 
     def settings(self) -> dict[str, Any]:
         """Return the hyperparameters by name, without the learning rate if a schedule gives it."""
-        plain = (bool, int, float, tuple)
-        found = {name: value for name, value in vars(self).items() if isinstance(value, plain)}
-        return found | ({"schedule": describe_schedule(self.schedule)} if self.schedule else {"lr": self._rate.item()})
+        rate = {"schedule": describe_schedule(self.schedule)} if self.schedule else {"lr": self._rate.item()}
+        return self._hyperparameters() | rate
 
     def state_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Return copies of the state: "steps", "lr", and "path/slot" for each parameter and state Tensor."""
@@ -136,8 +135,11 @@ class Optimizer:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Return what steers a step besides numbers; a compiled step is traced again when it changes."""
-        plain = tuple((n, v) for n, v in vars(self).items() if isinstance(v, (bool, int, float, tuple)))
-        return (type(self), plain, self.schedule, tuple(p.requires_grad for p in self.parameters.values()))
+        settings = tuple(self._hyperparameters().items())
+        return (type(self), settings, self.schedule, tuple(p.requires_grad for p in self.parameters.values()))
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, bool | int | float | tuple)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.settings().items())})"
@@ -150,7 +152,7 @@ def describe_schedule(schedule: Schedule) -> str:
 
 def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
     if isinstance(parameters, Tensor):
-        raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [{'parameter'}]")
+        raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [parameter]")
     if isinstance(parameters, Mapping):
         named = dict(parameters)
     else:

@@ -31,7 +31,7 @@ from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
-from nissl.threads import number_of_threads, run_together
+from nissl.threads import get_num_threads, run_together
 
 Array = npt.NDArray[Any]
 
@@ -275,7 +275,7 @@ def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
     barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
     can_share = all("shared_scan" in scan.program.code.functions for scan in scans)
     seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
-    threads = number_of_threads() if can_share and seconds > WORTH_WAKING else 1
+    threads = get_num_threads() if can_share and seconds > WORTH_WAKING else 1
     tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
 
     def calls(name: str, thread: int) -> list[MachineCall]:
