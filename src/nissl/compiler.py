@@ -57,7 +57,7 @@ def _native(graph: Graph) -> Program:
 ENGINES: dict[str, Callable[[Graph], Program]] = {"numpy": interpreter, "native": _native}
 
 RETRACES_BEFORE_WARNING = 8
-# What is compiled is let go, the oldest first, beyond so many signatures, and so many traces of each.
+# How many signatures, and traces of each, are kept; beyond that, the oldest are let go.
 SIGNATURES_KEPT, TRACES_KEPT = 64, 16
 
 

@@ -20,7 +20,7 @@ LARGEST_FOLDED = 4096
 
 
 def without_dead_code(graph: Graph) -> Graph:
-    """Leave out what no output depends on."""
+    """Dead-code elimination: leave out what no output depends on."""
     needed = set(graph.outputs)
     kept = []
     for equation in reversed(graph.equations):
@@ -32,7 +32,7 @@ def without_dead_code(graph: Graph) -> Graph:
 
 
 def with_common_results_shared(graph: Graph) -> Graph:
-    """Compute what several equations say alike only once."""
+    """Common-subexpression elimination: compute once what several equations say alike."""
     same: dict[Symbol, Symbol] = {}
     found: dict[Any, tuple[Symbol, ...]] = {}
     kept = []
@@ -49,7 +49,7 @@ def with_common_results_shared(graph: Graph) -> Graph:
 
 
 def with_constants_folded(graph: Graph) -> Graph:
-    """Work out ahead what depends on nothing but constants, as far as it is small."""
+    """Constant folding: work out ahead what depends on nothing but constants, as far as it is small."""
     constants = dict(graph.constants)
     kept = []
     for equation in graph.equations:
@@ -66,7 +66,7 @@ def with_constants_folded(graph: Graph) -> Graph:
 
 
 def without_idle_equations(graph: Graph) -> Graph:
-    """Leave out what only hands its input on: identities, and movements that move nothing."""
+    """Identity elimination: leave out what only hands its input on, also movements that move nothing."""
     same: dict[Symbol, Symbol] = {}
     kept = []
     for equation in graph.equations:
@@ -102,7 +102,7 @@ def with_fills_as_broadcasts(graph: Graph) -> Graph:
 
 
 def with_softmax_spelled_out(graph: Graph) -> Graph:
-    """Say log_softmax in terms of the ops that it consists of, so that they can be fused with what is around them."""
+    """Decomposition: write log_softmax as the ops that it consists of, which can be fused with what is around them."""
     kept: list[Equation] = []
     for equation in graph.equations:
         if equation.op.name == "log_softmax" and equation.outputs[0].size:

@@ -200,7 +200,7 @@ class Module:
         return loaded
 
     def train(self, mode: bool = True) -> Module:
-        """Switch the whole tree to training (or, with False, to evaluation), which dropout and batch norm heed."""
+        """Switch the whole tree to training (or, with False, to evaluation), which Dropout and BatchNorm obey."""
         for module in self.named_modules().values():
             module.training = mode
         return self

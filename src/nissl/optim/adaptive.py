@@ -80,10 +80,10 @@ rmsprop = update_rule("rmsprop", _rmsprop, outputs=3, doc="A step of RMSProp.")
 class RMSProp(Optimizer):
     """AdaGrad that forgets: a running mean of squares (Tieleman and Hinton, 2012).
 
-    g ← g + weight_decay · p
-    v ← alpha · v + (1 - alpha) · g²
-    b ← momentum · b + g / (√v + eps)
-    p ← p - lr · b
+        g ← g + weight_decay · p
+        v ← alpha · v + (1 - alpha) · g²
+        b ← momentum · b + g / (√v + eps)
+        p ← p - lr · b
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Adam(Optimizer):
         return zeros_for(parameter, "mean", "square")
 
     def factors(self, rate: Tensor) -> tuple[Tensor, ...]:
-        """Return the step, and eps, both times √(1 - β₂ᵗ), which spares a division of all of v."""
+        """Return the step, and eps, both times √(1 - β₂ᵗ), so that v is not divided element by element."""
         beta1, beta2 = self.betas
         return apply_all(adam_factors, rate, self.steps, beta1=beta1, beta2=beta2, eps=self.eps)
 

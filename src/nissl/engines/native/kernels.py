@@ -1,10 +1,10 @@
 """Kernels: what a program is made of, as data; the plan puts them together, the assembly writes them down.
 
-A Group is one pass over the elements of a shape: elementwise equations, whose results stay in registers; reductions of
-them over the last axis, whose results (one for each row) later equations of the same pass may use; and reductions over
-rows or everything, whose results are there when the pass is over. A Group may be led by a matrix product: then its
-equations are applied to each tile as it is finished, and it may read the rows of its left side by their numbers, where
-they are. What has no machine code is a Call, to the op's own NumPy rule.
+A Group is a fusion group, one pass over the elements of a shape: elementwise equations, whose results stay in
+registers; reductions of them over the last axis, whose results (one for each row) later equations of the same pass may
+use; and reductions over rows or everything, whose results are there when the pass is over. A Group may be led by a
+matrix product: then its equations are applied to each tile as it is finished, and it may read the rows of its left side
+by their numbers, where they are. What has no machine code is a Call, to the op's own NumPy rule.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def make_plan(graph: Graph, left_to_numpy: Sequence[Equation] = ()) -> Plan:
     return _Planner(graph, left_to_numpy).plan()
 
 
-# A tiny program has values of so many elements at most, and so many operations; both bound the length of its code.
+# The most elements in a value, and operations, of a tiny program; both bound the length of its code.
 TINY_VALUE = 64
 TINY_WORK = 10_000
 
@@ -174,6 +174,7 @@ class _Planner:
             self.call(equation)
 
     def call(self, equation: Equation) -> None:
+        """Leave an equation to NumPy."""
         kernel = Call(equation)
         for symbol in kernel.inputs:
             self.force(symbol)
@@ -190,10 +191,12 @@ class _Planner:
             self.places[symbol] = (symbol, contiguous(symbol.shape))
 
     def makers_of(self, operands: Iterable[object]) -> set[Kernel]:
+        """Return the kernels that compute the operands, or what these are views of."""
         bases = {self.places[x][0] for x in operands if isinstance(x, Symbol)}
         return {self.homes[base] for base in bases if base in self.homes}
 
     def force(self, symbol: Symbol) -> None:
+        """Let a Symbol have memory, or what it is a view of."""
         self.forced.add(self.places[symbol][0])
 
     def depends(self, kernel: Kernel, on: Kernel) -> bool:
@@ -209,6 +212,7 @@ class _Planner:
         return False
 
     def move(self, equation: Equation) -> None:
+        """Make the result of a movement a view of what is there; leave it to NumPy if elements have to be copied."""
         (symbol, *rest), result = equation.inputs, equation.outputs[0]
         assert isinstance(symbol, Symbol)
         group = self.homes.get(symbol)
@@ -283,6 +287,7 @@ class _Planner:
         return None
 
     def reduce(self, equation: Equation) -> None:
+        """Reduce in the pass that makes the elements, if it can be, else in a new one; along odd axes by NumPy."""
         symbol = equation.inputs[0]
         assert isinstance(symbol, Symbol)
         level = _reduction_level(equation.op.name, equation.attributes["axes"], len(symbol.shape))
@@ -305,6 +310,7 @@ class _Planner:
         group.levels[equation.outputs[0]] = level
 
     def multiply(self, equation: Equation) -> None:
+        """Let a product lead a pass of its own, which what follows may join."""
         group = Group(equation.outputs[0].shape, leader=equation)
         for symbol in equation.inputs:
             assert isinstance(symbol, Symbol)
@@ -313,7 +319,7 @@ class _Planner:
         group.levels[equation.outputs[0]] = Level.ELEMENT
 
     def read_rows_in_products(self) -> None:
-        """Let products read rows by their numbers where they are, if the rows are long and nothing else reads them."""
+        """Fuse gathers into products, which read rows by their numbers where they are: long ones that only they use."""
         for kernel in list(self.kernels):
             if not isinstance(kernel, Group) or kernel.leader or not all(map(is_gather, kernel.equations)):
                 continue
