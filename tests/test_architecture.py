@@ -20,6 +20,7 @@ LAYERS = [
     ["compiler"],
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
+    ["evaluation"],
     ["divergence", "training", "inspect"],
     ["tables", "sklearn"],
     ["exchange"],

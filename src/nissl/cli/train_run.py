@@ -17,6 +17,7 @@ import numpy as np
 from nissl import files, nn, optim, training
 from nissl.data import Dataset
 from nissl.errors import OptionError
+from nissl.evaluation import History
 from nissl.nn.activations import ACTIVATIONS
 from nissl.objective import Loss
 from nissl.optim.optimizer import Optimizer
@@ -74,7 +75,7 @@ class Settings:
         loss: Loss,
         optimizer: Optimizer,
         folder: Path,
-    ) -> tuple[training.History, float]:
+    ) -> tuple[History, float]:
         """Train a model, leave it in evaluation mode, and return its history and the seconds that it took.
 
         The history goes to the folder of the run, where the training can be gone on with.
