@@ -21,7 +21,7 @@ LAYERS = [
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
     ["evaluation"],
-    ["divergence", "training", "inspect"],
+    ["divergence", "checkpoint", "training", "inspect"],
     ["tables", "sklearn"],
     ["exchange"],
     ["experiments"],

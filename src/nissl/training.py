@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nissl import optim, storage
+from nissl import optim
+from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
 from nissl.compiler import choose_engine, compile, joined
 from nissl.data import as_dataset
 from nissl.divergence import explain_divergence
 from nissl.engines.base import watching
-from nissl.errors import DataError, NisslError, OptionError, ShapeError
+from nissl.errors import DataError, OptionError, ShapeError
 from nissl.evaluation import (
     Array,
     Data,
@@ -46,15 +46,11 @@ from nissl.evaluation import (
 from nissl.files import PathLike, remove_leftovers
 from nissl.nn.module import Module
 from nissl.objective import Loss, Objective, choose, fit_targets
-from nissl.optim.optimizer import Optimizer, Schedule, at_least, describe_schedule
+from nissl.optim.optimizer import Optimizer, Schedule, at_least
 from nissl.progress import reporter
-from nissl.random import STREAMS, permutation_indices, streams
-from nissl.shapes import describe
+from nissl.random import permutation_indices, streams
 from nissl.tensor import Tensor, wrap
-from nissl.text import printable
-from nissl.version import __version__
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 STEPS_WORTH_A_TRACE = 10  # on NumPy, where tracing takes as long as ten steps, and saves an eighth of each
 SECONDS_OF_A_SLICE = 0.05
@@ -90,20 +86,6 @@ class EpochDone:
 
 Event = StepDone | EpochDone
 Callback = Callable[[Event], Any]
-
-
-@dataclass
-class Progress:
-    """Where a training stands: all that must be kept, besides model and optimizer, to go on exactly."""
-
-    epoch: int = 0  # epochs that are done
-    step: int = 0  # steps that are done in the epoch after them
-    loss_sum: float = 0.0  # over the examples of these steps, by their weights
-    weight_sum: float = 0.0  # of these examples: how many there are, if none has a weight
-    metric_sum: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best: dict[str, Array] = field(default_factory=dict)  # the model's state at the best epoch
 
 
 class Training:
@@ -417,127 +399,6 @@ class Training:
         if self.progress.best:
             self.model.load_state_dict(self.progress.best)
 
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that a checkpoint must share with the training that goes on from it."""
-        parameters = {name: describe(tensor) for name, tensor in self.model._state().items()}
-        digests = {"data": _digest(self.inputs.x, self.targets)}
-        if self.weights is not None:
-            digests["sample_weight"] = _digest(self.weights)
-        if self.validation is not None:
-            held, targets, weights = self.validation
-            digests["validation data"] = _digest(held.x, targets, *([] if weights is None else [weights]))
-        return {
-            "model": repr(self.model),
-            "parameters": parameters,
-            "loss": self.objective.name,
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "steps an epoch": self.steps,
-            "clip_norm": self.clip_norm,
-            "patience": self.patience,
-            "engine": self.engine,
-            "metrics": sorted(self.metrics),
-            "schedule": None if self.schedule is None else describe_schedule(self.schedule),
-            "optimizer": repr(self.optimizer),
-            **digests,
-        }
-
-    def save_checkpoint(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        """Write all that is needed to go on, to one file that is moved into place."""
-        p = self.progress
-        arrays = {f"model/{name}": array for name, array in self.model.state_dict().items()}
-        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state_dict().items()}
-        arrays |= {f"best/{name}": array for name, array in p.best.items()}
-        for name in STREAMS:
-            arrays |= {
-                f"random/{name}/key": streams[name].key.numpy(),
-                f"random/{name}/draws": streams[name].draws.numpy(),
-            }
-        document = {
-            "checkpoint": identity,
-            "seed": str(self.seed),
-            "first_step": self.first_step,
-            "epoch": p.epoch,
-            "step": p.step,
-            "loss_sum": p.loss_sum,
-            "weight_sum": p.weight_sum,
-            "metric_sum": p.metric_sum,
-            "rows": p.rows,
-            "best_epoch": p.best_epoch,
-        }
-        storage.write_arrays(folder / CHECKPOINT_FILE, arrays, document)
-
-    def load_checkpoint(self, folder: Path, identity: Mapping[str, Any], seed: int | None) -> None:
-        """Go on from a checkpoint; refuse one of another training, and say in what it differs."""
-        path = folder / CHECKPOINT_FILE
-        arrays, document = storage.read_arrays(path)
-        theirs = document.get("checkpoint")
-        if not isinstance(theirs, dict):
-            raise DataError(f"{path} is not a checkpoint")
-        ours = dict(identity)
-        if seed is not None:
-            ours["seed"], theirs["seed"] = str(seed), document.get("seed")
-        for name in ours | theirs:
-            if ours.get(name) != theirs.get(name):
-                raise OptionError(
-                    f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
-                    f"here it is {_short(ours.get(name))}. Use another folder, or the same settings"
-                    + _written_by(document)
-                )
-        try:
-            random = {name: (arrays[f"random/{name}/key"], arrays[f"random/{name}/draws"]) for name in STREAMS}
-            found_seed, first_step = int(document["seed"]), _expect(document, "first_step", float)
-            progress = Progress(
-                _expect(document, "epoch", int),
-                _expect(document, "step", int),
-                _expect(document, "loss_sum", float),
-                _expect(document, "weight_sum", float),
-                _expect(document, "metric_sum", float),
-                [{name: _expect(row, name, float) for name in row} for row in _expect(document, "rows", list)],
-                _expect(document, "best_epoch", int),
-                storage.under("best/", arrays),
-            )
-            self.model.load_state_dict(storage.under("model/", arrays))
-            self.optimizer.load_state_dict(storage.under("optimizer/", arrays))
-            for name, (key, draws) in random.items():
-                streams[name].key.assign(wrap(key))
-                streams[name].draws.assign(wrap(draws))
-        except KeyError as error:
-            raise DataError(
-                f"{path} lacks {error}, so that another version of nissl wrote it: go on with that one, or train anew "
-                "in another folder" + _written_by(document)
-            ) from None
-        except (TypeError, ValueError, IndexError, NisslError) as error:
-            raise DataError(f"{path} is damaged: {error}" + _written_by(document)) from None
-        self.seed, self.first_step, self.progress = found_seed, first_step, progress
-
-
-def _written_by(document: Mapping[str, Any]) -> str:
-    """Return, for the end of a message, which other version of nissl wrote a file, or nothing if it was this one."""
-    writer = printable(document.get("version"))[:40]
-    return "" if writer == __version__ else f". It was written by nissl {writer}, this is nissl {__version__}"
-
-
-def _expect(document: Mapping[str, Any], name: str, kind: type) -> Any:
-    """Return what a document has under a name, if it is of the kind that it should be."""
-    value = document[name]
-    if not isinstance(value, (int, float) if kind is float else kind):
-        raise DataError(f"{name} is {_short(value)}")
-    return value
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _digest(*arrays: Array) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
-
 
 def _check_trains(optimizer: Optimizer, model: Module) -> None:
     own = {id(p) for p in model.named_parameters().values() if p.requires_grad}
@@ -641,13 +502,13 @@ def fit(
     if callable(callbacks):
         raise OptionError("callbacks is a list of functions; put the one into a list")
     folder = None if checkpoint is None else Path(checkpoint)
-    identity = {}
+    settings = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder / CHECKPOINT_FILE)
-        identity = training.identity()
+        settings = identity(training)
         if (folder / CHECKPOINT_FILE).exists():
-            training.load_checkpoint(folder, identity, seed)
+            load_checkpoint(training, folder, settings, seed)
     saved = -math.inf
     with deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
         try:
@@ -657,14 +518,14 @@ def fit(
                     callback(event)
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
                 if folder is not None and isinstance(event, EpochDone) and due:
-                    training.save_checkpoint(folder, identity)
+                    save_checkpoint(training, folder, settings)
                     saved = time.monotonic()
                 if interrupted.is_set():
                     break
         except StopTraining:
             pass
         if folder is not None:
-            training.save_checkpoint(folder, identity)
+            save_checkpoint(training, folder, settings)
     if not interrupted.is_set():
         training.restore_best()
     return History(training.progress.rows, interrupted=interrupted.is_set())
