@@ -32,7 +32,10 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 
 @dataclass
 class Progress:
-    """Where a training stands: all that must be kept, besides model and optimizer, to go on exactly."""
+    """How far a training is: all that must be kept, besides model and optimizer, to go on exactly.
+
+    A checkpoint has each part under its name, `best` as arrays.
+    """
 
     epoch: int = 0  # epochs that are done
     step: int = 0  # steps that are done in the epoch after them
@@ -72,10 +75,9 @@ def identity(training: Training) -> dict[str, Any]:
 
 def save_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any]) -> None:
     """Write all that is needed to go on, to one file that is moved into place."""
-    p = training.progress
     arrays = {f"model/{name}": array for name, array in training.model.state_dict().items()}
     arrays |= {f"optimizer/{name}": array for name, array in training.optimizer.state_dict().items()}
-    arrays |= {f"best/{name}": array for name, array in p.best.items()}
+    arrays |= {f"best/{name}": array for name, array in training.progress.best.items()}
     for name in STREAMS:
         arrays |= {
             f"random/{name}/key": streams[name].key.numpy(),
@@ -85,13 +87,7 @@ def save_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
         "checkpoint": settings,
         "seed": str(training.seed),
         "first_step": training.first_step,
-        "epoch": p.epoch,
-        "step": p.step,
-        "loss_sum": p.loss_sum,
-        "weight_sum": p.weight_sum,
-        "metric_sum": p.metric_sum,
-        "rows": p.rows,
-        "best_epoch": p.best_epoch,
+        **{name: value for name, value in vars(training.progress).items() if name != "best"},
     }
     storage.write_arrays(folder / CHECKPOINT_FILE, arrays, document)
 
@@ -119,16 +115,7 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
     try:
         random = {name: (arrays[f"random/{name}/key"], arrays[f"random/{name}/draws"]) for name in STREAMS}
         found_seed, first_step = int(document["seed"]), _expect(document, "first_step", float)
-        progress = Progress(
-            _expect(document, "epoch", int),
-            _expect(document, "step", int),
-            _expect(document, "loss_sum", float),
-            _expect(document, "weight_sum", float),
-            _expect(document, "metric_sum", float),
-            [{name: _expect(row, name, float) for name in row} for row in _expect(document, "rows", list)],
-            _expect(document, "best_epoch", int),
-            storage.under("best/", arrays),
-        )
+        progress = _progress_in(document, storage.under("best/", arrays))
         training.model.load_state_dict(storage.under("model/", arrays))
         training.optimizer.load_state_dict(storage.under("optimizer/", arrays))
         for name, (key, draws) in random.items():
@@ -142,6 +129,14 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
     except (TypeError, ValueError, IndexError, NisslError) as error:
         raise DataError(f"{path} is damaged: {error}" + _written_by(document)) from None
     training.seed, training.first_step, training.progress = found_seed, first_step, progress
+
+
+def _progress_in(document: Mapping[str, Any], best: dict[str, Array]) -> Progress:
+    """Return the Progress that a document tells of, if each part is of the kind that it is at the start."""
+    kinds = {name: type(value) for name, value in vars(Progress()).items() if name != "best"}
+    progress = Progress(**{name: _expect(document, name, kind) for name, kind in kinds.items()}, best=best)
+    progress.rows = [{name: _expect(row, name, float) for name in row} for row in progress.rows]
+    return progress
 
 
 def _written_by(document: Mapping[str, Any]) -> str:
