@@ -21,6 +21,7 @@ from nissl.errors import DataError, OptionError, ShapeError
 from nissl.nn.module import Module
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
+from nissl.text import table
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -63,13 +64,8 @@ class History:
     def table(self) -> str:
         """Return the curves as a table of text, one line an epoch."""
         names = list(self.curves)
-        header = ["epoch", *names]
-        body = [[str(i + 1), *(f"{row[name]:.4f}" for name in names)] for i, row in enumerate(self.rows)]
-        widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-        lines = [
-            "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *body]
-        ]
-        return "\n".join(lines)
+        body = [(str(i + 1), *(f"{row[name]:.4f}" for name in names)) for i, row in enumerate(self.rows)]
+        return table([("epoch", *names), *body], right="r" * (1 + len(names)))
 
     def to_csv(self) -> str:
         """Return the curves as comma-separated values, with every digit."""
@@ -94,10 +90,10 @@ class History:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well a model does on one class, of which there are so many examples.
+    """How well a model does on one class, and its number of examples.
 
-    `precision` is the share that is right among the answers that name the class, `recall` the share that is found among
-    its examples; NaN where there are none.
+    `precision` is the share of right answers among those that name the class, `recall` the share of its examples that
+    are found; NaN where there are none.
     """
 
     name: str
@@ -201,7 +197,7 @@ def in_mode(model: Module, training: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Compute in evaluation mode inside a block, for no gradient; what overflows shows in what comes out."""
+    """Compute in evaluation mode inside a block, without gradients; what overflows shows in the outputs."""
     with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
         yield
 
@@ -219,6 +215,9 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     """Return the outputs of `model` in evaluation mode for the rows `x`, as an array (rows, outputs).
 
     `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
+
+    Raises OptionError if `model` is no Module, DataError if `x` has no rows or holds no numbers, and ShapeError if the
+    model cannot take them or does not give one row for each.
     """
     checked_model("predict", model)
     rows = as_array_of_rows(x.x if isinstance(x, Dataset) else x, "x")
@@ -259,17 +258,17 @@ def score(
 
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the loss of a batch; one that knows of no weights is only asked where there are none."""
+    """Return the loss of a batch; a loss that takes no weights is only called where there are none."""
     return objective.loss(outputs, targets) if weights is None else objective.loss(outputs, targets, weights=weights)
 
 
 def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:
-    """Return the weights of so many examples in the dtype of the loss, or None; raise if they cannot be used."""
+    """Return the weights of this many examples in the dtype of the loss, or None; raise if they cannot be used."""
     if weights is None:
         return None
     if not objective.takes_weights:
         raise OptionError(
-            f"the loss {objective.name} takes no weights, so it cannot heed {name}; give it a third parameter, "
+            f"the loss {objective.name} takes no weights, so it cannot use {name}; give it a third parameter, "
             "`weights`, of shape (batch,), and average by them"
         )
     array = as_array_of_rows(weights, name)
@@ -296,6 +295,9 @@ def evaluate(
 
     Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
     With `sample_weight`, of shape (examples,), the loss is the weighted mean; all else counts each example once.
+
+    Raises OptionError if `model` is no Module or the loss cannot be told or take weights, and DataError or ShapeError
+    if the data do not fit the model.
     """
     checked_model("evaluate", model)
     dataset = as_dataset(data, "data")

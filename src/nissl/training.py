@@ -1,4 +1,4 @@
-"""Training: a loop short enough to copy and change, and what stands around it.
+"""Training: a loop short enough to copy and change, and what is around it.
 
 `run` is the loop, a generator of events: a StepDone after every step, an EpochDone after every epoch. `fit` drains it
 and feeds those who listen: progress, checkpoint, early stopping, callbacks.
@@ -64,7 +64,7 @@ class StopTraining(Exception):  # noqa: N818  (not an error)
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step was taken: where we are, and the mean loss and metric of the epoch so far."""
+    """A step was taken: how far the training is, and the mean loss and metric of the epoch so far."""
 
     epoch: int  # counted from 1
     epochs: int
@@ -89,7 +89,7 @@ Callback = Callable[[Event], Any]
 
 
 class Training:
-    """One training, ready to run: model, data, objective, optimizer, and where it stands."""
+    """One training, ready to run: model, data, objective, optimizer, and how far it is."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class Training:
         return x * (1 / 255) if is_bytes else x
 
     def run(self, stepwise: bool = True) -> Generator[Event, None, None]:
-        """Train from where `progress` stands to the end, and yield what happens.
+        """Train from where `progress` is to the end, and yield what happens.
 
         Without `stepwise`, many steps are taken at a time, in slices of a few hundredths of a second, and only the
         last step of each is told.
@@ -256,11 +256,10 @@ class Training:
         """Take up to `most` steps of the epoch whose rows come in this order; all batches of one size."""
         p, size, started = self.progress, self.batch_size, time.perf_counter()
         whole = len(order) // size - p.step  # batches left, besides a short one at the end
-        rows = (
-            order[p.step * size :][: min(most, whole) * size].reshape(-1, size)
-            if whole
-            else order[None, p.step * size :]
-        )
+        if whole:
+            rows = order[p.step * size :][: min(most, whole) * size].reshape(-1, size)
+        else:
+            rows = order[None, p.step * size :]
         losses, metrics = self._scan(rows, started)
         self._count(losses.tolist(), metrics.tolist(), self._amounts(rows))
 
@@ -271,7 +270,7 @@ class Training:
         return self.weights[rows].sum(axis=1, dtype=np.float64)
 
     def _count(self, losses: Sequence[float], metrics: Sequence[float], amounts: Array) -> None:
-        """Add up what the steps of one epoch gave on batches whose examples weigh so much."""
+        """Add up what the steps of one epoch gave, on batches whose examples together weigh these amounts."""
         p = self.progress
         for loss, metric, amount in zip(losses, metrics, amounts.tolist(), strict=True):
             p.step += 1
@@ -309,6 +308,10 @@ class Training:
             losses, metrics = self.compiled.scan(rows)
         return losses, metrics
 
+    def state(self) -> list[Tensor]:
+        """Return all Tensors that a step changes."""
+        return [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
+
     def _keep_state(self) -> None:
         """Copy all that a step changes, into the same memory each time, for there may be a slice for every step."""
         arrays = [tensor._array() for tensor in self.state()]
@@ -316,6 +319,10 @@ class Training:
             self.kept = [np.empty_like(array) for array in arrays]
         for kept, array in zip(self.kept, arrays, strict=True):
             np.copyto(kept, array)
+
+    def _is_finite(self) -> bool:
+        """Return whether weights and buffers of the model are free of NaN and infinity."""
+        return all(bool(np.isfinite(tensor._array()).all()) for tensor in self.model._state().values())
 
     def _explain(self, rows: Array, step: int, loss: float) -> None:
         """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
@@ -328,13 +335,6 @@ class Training:
         self.progress.epoch += epochs
         with watching(None):
             explain_divergence(self, wrap(rows[step]), loss)
-
-    def state(self) -> list[Tensor]:
-        """Return all Tensors that a step changes."""
-        return [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
-
-    def _is_finite(self) -> bool:
-        return all(bool(np.isfinite(tensor._array()).all()) for tensor in self.model._state().values())
 
     @contextlib.contextmanager
     def _scheduled(self) -> Iterator[None]:
