@@ -465,8 +465,13 @@ def fit(
     binary cross-entropy for one output, the mean squared error for real targets. Without `optimizer`: Adam. `schedule`
     is "constant", "cosine", "linear" or a function of the step (see `optim.schedules`).
 
+    `epochs` passes over the data are made in batches of `batch_size`, reshuffled before each pass unless
+    `shuffle=False`; a last, short batch is kept unless `drop_last`. `clip_norm` bounds the norm of the gradient. `seed`
+    fixes shuffling and dropout, not the initial weights: call `ns.manual_seed` before the model is made for that.
+    `engine` is "native" or "numpy".
+
     `validation` is looked at after each epoch; with `patience`, training ends when the validation loss has not improved
-    for so many epochs, and the weights of the best epoch come back. `metrics` are functions of (outputs, targets) on
+    for this many epochs, and the weights of the best epoch come back. `metrics` are functions of (outputs, targets) on
     the validation data. `callbacks` are called with each StepDone and EpochDone, and may raise StopTraining.
 
     `sample_weight`, of shape (examples,), says how much each example counts: the loss of a batch, and that of the
@@ -475,11 +480,23 @@ def fit(
 
     `checkpoint` is a folder: what is learned is kept there, and the same call goes on where an earlier one was ended.
     Ctrl-C ends the training after the step at hand; the model keeps what it learned, and `History.interrupted` is True.
-    A handler of SIGINT of your own is called then.
+    A handler of SIGINT of your own is called then. A second Ctrl-C interrupts at once, with KeyboardInterrupt.
     `progress` is True, False, "lines" (one an epoch) or None: a live line where standard error is a terminal.
 
-    Raises DivergenceError at the first NaN or infinite loss, with the module that it came from; the model then has
-    the weights from before that step.
+    Raises, before the first step,
+
+    - OptionError if `model` is no Module, an option is unknown or out of range, `patience` or `metrics` come without
+      `validation`, there are two schedules, the optimizer has none of the model's parameters, the loss cannot be told
+      or takes no weights though there are some, or the checkpoint is of another training;
+    - DataError if there are no rows, a number is NaN, infinite or too large for the model's dtype, a label is outside
+      the classes, a weight is negative, `drop_last` leaves no batch, or the checkpoint is damaged;
+    - ShapeError if the model cannot take the rows or does not give one row for each, or if targets, weights or
+      validation data do not have the shape that they need;
+    - ModelFileError if the checkpoint cannot be read, OSError if its folder cannot be made;
+
+    at the first step, TracingError if the model cannot be compiled (see `ns.compile`), and GradientError if the loss is
+    not one number; and DivergenceError at the first NaN or infinite loss, with the module that it came from. The model
+    then has the weights from before that step.
     """
     training = Training(
         model,
