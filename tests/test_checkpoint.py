@@ -15,9 +15,9 @@ import pytest
 import nissl as ns
 import nissl.training
 from nissl import nn, optim, storage
+from nissl.checkpoint import CHECKPOINT_FILE as FILE
 from nissl.errors import DataError, ModelFileError, NisslError, OptionError
 
-FILE = nissl.training.CHECKPOINT_FILE
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(60, 4)).astype("float32")
 LABELS = (X @ GENERATOR.normal(size=(4, 3))).argmax(axis=1)

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 import nissl as ns
-from nissl import nn, training
+from nissl import evaluation, nn, training
 from nissl.cli import COMMANDS, run
 from nissl.data import datasets
 
@@ -245,7 +245,7 @@ def test_predict_gives_classes_and_probabilities_for_arrays():
     np.savez_compressed("single.npz", anything=DIGITS.x[:5])
     np.save("flat.npy", np.asfortranarray(DIGITS.x[:5].reshape(5, 64).astype(">f8")))
     np.save("half.npy", np.ascontiguousarray(DIGITS.x[4::-1])[::-1].astype("float16"))
-    wanted = training.predict(ns.load(model), DIGITS.x[:5])
+    wanted = evaluation.predict(ns.load(model), DIGITS.x[:5])
     for file in ("rows.npy", "named.npz", "single.npz", "flat.npy", "half.npy"):
         found = call("predict", model, file, "--json").json
         assert set(found) == {"classes", "class_names", "probabilities"}

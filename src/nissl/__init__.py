@@ -26,6 +26,7 @@ from nissl.errors import (
     ShapeError,
     TracingError,
 )
+from nissl.evaluation import Evaluation, History, evaluate, predict
 from nissl.functional import clip, logsumexp, mean, prod, softmax, std, var
 from nissl.ops.elementwise import (
     abs,
@@ -76,7 +77,7 @@ from nissl.random import manual_seed
 from nissl.storage import load, save
 from nissl.tensor import Tensor
 from nissl.threads import get_num_threads, set_num_threads
-from nissl.training import EpochDone, Evaluation, History, StepDone, StopTraining, evaluate, fit, predict
+from nissl.training import EpochDone, StepDone, StopTraining, fit
 from nissl.version import __version__
 
 if TYPE_CHECKING:

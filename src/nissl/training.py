@@ -1,55 +1,57 @@
-"""Training: a loop short enough to copy and change, and what stands around it.
+"""Training: a loop short enough to copy and change, and what is around it.
 
 `run` is the loop, a generator of events: a StepDone after every step, an EpochDone after every epoch. `fit` drains it
-and feeds those who listen: progress, checkpoint, early stopping, callbacks. `evaluate` and `predict` use the model.
+and feeds those who listen: progress, checkpoint, early stopping, callbacks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import hashlib
-import io
 import math
-import operator
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from nissl import nn, notebook, optim, storage
+from nissl import optim
+from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
 from nissl.compiler import choose_engine, compile, joined
-from nissl.data import Dataset, as_dataset
-from nissl.data.dataset import as_array_of_rows, to_dtype
+from nissl.data import as_dataset
 from nissl.divergence import explain_divergence
-from nissl.engines.base import recording, watching
-from nissl.errors import DataError, NisslError, OptionError, ShapeError
+from nissl.engines.base import watching
+from nissl.errors import DataError, OptionError, ShapeError
+from nissl.evaluation import (
+    Array,
+    Data,
+    History,
+    Inputs,
+    Metric,
+    WeightedData,
+    checked_model,
+    checked_weights,
+    evaluating,
+    forward,
+    in_mode,
+    loss_of,
+    model_dtype,
+    positive_integer,
+    score,
+)
 from nissl.files import PathLike, remove_leftovers
 from nissl.nn.module import Module
-from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
-from nissl.optim.optimizer import Optimizer, Schedule, at_least, describe_schedule
+from nissl.objective import Loss, Objective, choose, fit_targets
+from nissl.optim.optimizer import Optimizer, Schedule, at_least
 from nissl.progress import reporter
-from nissl.random import STREAMS, permutation_indices, streams
-from nissl.shapes import describe
+from nissl.random import permutation_indices, streams
 from nissl.tensor import Tensor, wrap
-from nissl.text import printable
-from nissl.version import __version__
 
-Array = npt.NDArray[Any]
-Metric = Callable[[Array, Array], float]
-Data = Dataset | tuple[Any, Any]
-WeightedData = Data | tuple[Any, Any, Any]  # with a weight for each example
-
-CHECKPOINT_FILE = "checkpoint.safetensors"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
-EVALUATION_BATCH = 1000
 STEPS_WORTH_A_TRACE = 10  # on NumPy, where tracing takes as long as ten steps, and saves an eighth of each
 SECONDS_OF_A_SLICE = 0.05
 ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
@@ -62,7 +64,7 @@ class StopTraining(Exception):  # noqa: N818  (not an error)
 
 @dataclass(frozen=True)
 class StepDone:
-    """A step was taken: where we are, and the mean loss and metric of the epoch so far."""
+    """A step was taken: how far the training is, and the mean loss and metric of the epoch so far."""
 
     epoch: int  # counted from 1
     epochs: int
@@ -86,332 +88,8 @@ Event = StepDone | EpochDone
 Callback = Callable[[Event], Any]
 
 
-class History:
-    """The curves of a training, one number an epoch, as arrays: `history.loss`, `history.validation_accuracy`, ...
-
-    `curves` has all of them by name; `epochs` counts from 1; `interrupted` says that Ctrl-C ended the training.
-    """
-
-    def __init__(self, rows: Sequence[Mapping[str, float]] = (), interrupted: bool = False) -> None:
-        self.rows = [dict(row) for row in rows]
-        self.interrupted = interrupted
-
-    @property
-    def epochs(self) -> Array:
-        """The numbers of the epochs, from 1."""
-        return np.arange(1, len(self.rows) + 1)
-
-    @property
-    def curves(self) -> dict[str, Array]:
-        """Every curve by name."""
-        names = self.rows[0] if self.rows else ()
-        return {name: np.array([row[name] for row in self.rows]) for name in names}
-
-    def __getattr__(self, name: str) -> Array:
-        curves = self.curves if not name.startswith("_") and name != "rows" else {}
-        if name not in curves:
-            raise AttributeError(f"this History has no curve {name!r}; it has {', '.join(curves) or 'no epochs'}")
-        return curves[name]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def table(self) -> str:
-        """Return the curves as a table of text, one line an epoch."""
-        names = list(self.curves)
-        header = ["epoch", *names]
-        body = [[str(i + 1), *(f"{row[name]:.4f}" for name in names)] for i, row in enumerate(self.rows)]
-        widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-        lines = [
-            "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in [header, *body]
-        ]
-        return "\n".join(lines)
-
-    def to_csv(self) -> str:
-        """Return the curves as comma-separated values, with every digit."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["epoch", *self.curves])
-        writer.writerows([i + 1, *row.values()] for i, row in enumerate(self.rows))
-        return text.getvalue()
-
-    def __repr__(self) -> str:
-        return self.table() if self.rows else "History of no epochs"
-
-    def _repr_html_(self) -> str:
-        """Return the curves as a picture for a notebook, with the numbers of the last epoch."""
-        if not self.rows:
-            return notebook.text(repr(self))
-        from nissl import plots  # here, since only pictures need it
-
-        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.rows[-1].items())
-        return notebook.picture(plots.learning_curves(self)) + notebook.text(f"epoch {len(self)}: {numbers}")
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How well a model does on one class, of which there are so many examples.
-
-    `precision` is the share that is right among the answers that name the class, `recall` the share that is found among
-    its examples; NaN where there are none.
-    """
-
-    name: str
-    examples: int
-    precision: float
-    recall: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How well a model does on data: the mean loss, and the accuracy with the confusion matrix, or R².
-
-    `confusion_matrix[i, j]` counts the examples of class i that were taken for class j.
-    """
-
-    loss: float
-    accuracy: float | None = None
-    confusion_matrix: npt.NDArray[np.int64] | None = None
-    r2: float | None = None
-    class_names: tuple[str, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def by_class(self) -> tuple[ClassScore, ...]:
-        """Precision and recall of each class, in the order of the confusion matrix; empty without one.
-
-        >>> matrix = np.array([[8, 2], [1, 9]])
-        >>> [(score.name, score.recall) for score in Evaluation(0.5, 0.85, matrix, class_names=("cat", "dog")).by_class]
-        [('cat', 0.8), ('dog', 0.9)]
-        """
-        if self.confusion_matrix is None:
-            return ()
-        right, examples = self.confusion_matrix.diagonal(), self.confusion_matrix.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # 0/0 is NaN
-            precision, recall = right / self.confusion_matrix.sum(axis=0), right / examples
-        names = map(str, self.class_names or range(len(examples)))
-        rows = zip(names, examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
-        return tuple(ClassScore(*row) for row in rows)
-
-    def __str__(self) -> str:
-        lines = [f"loss {self.loss:.4f}"]
-        if self.accuracy is not None:
-            lines.append(f"accuracy {self.accuracy:.4f}")
-        if self.r2 is not None:
-            lines.append(f"r2 {self.r2:.4f}")
-        lines.extend(f"{name} {value:.4f}" for name, value in self.metrics.items())
-        if self.confusion_matrix is not None:
-            names = tuple(map(str, self.class_names or range(len(self.confusion_matrix))))
-            width = max([len(str(self.confusion_matrix.max())), *map(len, names)])
-            lines.append("confusion matrix (rows: true class, columns: predicted class)")
-            lines.append(" ".join(f"{name:>{width}}" for name in ("", *names)))
-            for name, row in zip(names, self.confusion_matrix, strict=True):
-                lines.append(" ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)]))
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        """Return the numbers for a notebook, with the confusion matrix as a picture."""
-        if self.confusion_matrix is None:
-            return notebook.text(str(self))
-        from nissl import plots
-
-        names = self.class_names or range(len(self.confusion_matrix))
-        matrix = plots.confusion_matrix(self.confusion_matrix, [str(name) for name in names])
-        return notebook.text(str(replace(self, confusion_matrix=None))) + notebook.picture(matrix)
-
-
-class Inputs:
-    """The rows of data, brought to what a model computes in when they are taken: its dtype, and bytes into [0, 1]."""
-
-    def __init__(self, x: Array, dtype: np.dtype[Any]) -> None:
-        self.x = np.asarray(x)
-        self.dtype = dtype
-
-    def take(self, rows: Any) -> Array:
-        """Return the rows as a new array."""
-        taken = self.x[rows]
-        if taken.dtype == np.uint8:
-            return np.multiply(taken, self.dtype.type(1 / 255), dtype=self.dtype)
-        return to_dtype(taken, self.dtype, "x")
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-def model_dtype(model: Module) -> np.dtype[Any]:
-    """Return the dtype in which a model computes: that of its first parameter, or float32."""
-    return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
-
-
-@contextlib.contextmanager
-def in_mode(model: Module, training: bool) -> Iterator[None]:
-    """Switch every Module of the tree to training or evaluation inside a block, and back to what each was before."""
-    before = [(module, module.training) for module in model.named_modules().values()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
-
-
-@contextlib.contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """Compute in evaluation mode inside a block, for no gradient; what overflows shows in what comes out."""
-    with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
-        yield
-
-
-def _forward(model: Module, x: Array) -> Array:
-    """Return the outputs for one batch."""
-    outputs = model(wrap(x))
-    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
-        found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ShapeError(f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row")
-    return outputs.numpy()
-
-
-def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
-    """Return the outputs of `model` in evaluation mode for the rows `x`, as an array (rows, outputs).
-
-    `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
-    """
-    _checked_model("predict", model)
-    rows = as_array_of_rows(x.x if isinstance(x, Dataset) else x, "x")
-    if rows.ndim == 0 or len(rows) == 0:
-        raise DataError(f"predict got no rows: x has shape {rows.shape}")
-    if rows.dtype.kind not in "biuf":
-        raise DataError(f"predict needs numbers, got {rows.dtype}")
-    inputs = Inputs(rows, model_dtype(model))
-    size = _positive_integer("batch_size", batch_size)
-    with _evaluating(model):
-        outputs = [_forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
-    return np.concatenate(outputs)
-
-
-def _score(
-    model: Module,
-    objective: Objective,
-    inputs: Inputs,
-    targets: Array,
-    weights: Array | None = None,
-    batch_size: int = EVALUATION_BATCH,
-) -> tuple[dict[str, float], Array]:
-    """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
-    loss = metric = amount = 0.0
-    outputs = []
-    with _evaluating(model):
-        for i in range(0, len(inputs), batch_size):
-            rows = slice(i, i + batch_size)
-            outputs.append(_forward(model, inputs.take(rows)))
-            y, t = wrap(outputs[-1]), wrap(targets[rows])
-            w = None if weights is None else weights[rows]
-            part = len(y) if w is None else float(w.sum(dtype=np.float64))
-            loss += _loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
-            metric += objective.metric_sum(y, t).item()
-            amount += part
-    values = {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
-    return values, np.concatenate(outputs)
-
-
-def _loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the loss of a batch; one that knows of no weights is only asked where there are none."""
-    return objective.loss(outputs, targets) if weights is None else objective.loss(outputs, targets, weights=weights)
-
-
-def _checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:
-    """Return the weights of so many examples in the dtype of the loss, or None; raise if they cannot be used."""
-    if weights is None:
-        return None
-    if not objective.takes_weights:
-        raise OptionError(
-            f"the loss {objective.name} takes no weights, so it cannot heed {name}; give it a third parameter, "
-            "`weights`, of shape (batch,), and average by them"
-        )
-    array = as_array_of_rows(weights, name)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} must hold one real number for each example, got {array.dtype}")
-    array = to_dtype(array, dtype, name)
-    if array.shape != (rows,):
-        raise ShapeError(f"{name} has shape {array.shape}; there is one number for each example, in shape ({rows},)")
-    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
-        raise DataError(f"{name} must hold finite numbers of 0 or more, not all of them 0")
-    return array
-
-
-def evaluate(
-    model: Module,
-    data: Data,
-    *,
-    loss: Loss | None = None,
-    metrics: Mapping[str, Metric] | None = None,
-    batch_size: int = EVALUATION_BATCH,
-    sample_weight: Any = None,
-) -> Evaluation:
-    """Return how well `model` does on `data`, a Dataset or a pair (x, y), in evaluation mode.
-
-    Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
-    With `sample_weight`, of shape (examples,), the loss is the weighted mean; all else counts each example once.
-    """
-    _checked_model("evaluate", model)
-    dataset = as_dataset(data, "data")
-    inputs = Inputs(dataset.x, model_dtype(model))
-    with _evaluating(model):
-        example = _forward(model, inputs.take(slice(0, 1)))
-    if loss is None and isinstance(last_layer(model), nn.Softmax):
-        loss = nn.cross_entropy_error  # the outputs are probabilities
-    objective = choose(loss, model, example.shape, dataset.y)
-    targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
-    weights = _checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
-    size = _positive_integer("batch_size", batch_size)
-    values, outputs = _score(model, objective, inputs, targets, weights, size)
-    extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
-    if not objective.classifies:
-        return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
-    matrix = None
-    predicted = objective.classes_of(outputs)
-    true = targets.argmax(axis=-1) if predicted.ndim < targets.ndim else targets
-    if predicted.size == len(predicted):
-        classes = max(outputs.shape[-1] if outputs.ndim > 1 else 1, 2)
-        pairs = true.reshape(-1).astype(np.int64) * classes + predicted.reshape(-1)
-        matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    names = tuple(dataset.class_names or ())
-    names = names if matrix is not None and len(names) == len(matrix) else ()
-    return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)
-
-
-def _checked_model(caller: str, model: Any) -> Module:
-    if not isinstance(model, Module):
-        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
-    return model
-
-
-def _positive_integer(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise OptionError(f"{name} must be an integer of 1 or more, got {value!r}")
-    return number
-
-
-@dataclass
-class Progress:
-    """Where a training stands: all that must be kept, besides model and optimizer, to go on exactly."""
-
-    epoch: int = 0  # epochs that are done
-    step: int = 0  # steps that are done in the epoch after them
-    loss_sum: float = 0.0  # over the examples of these steps, by their weights
-    weight_sum: float = 0.0  # of these examples: how many there are, if none has a weight
-    metric_sum: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best: dict[str, Array] = field(default_factory=dict)  # the model's state at the best epoch
-
-
 class Training:
-    """One training, ready to run: model, data, objective, optimizer, and where it stands."""
+    """One training, ready to run: model, data, objective, optimizer, and how far it is."""
 
     def __init__(
         self,
@@ -433,13 +111,13 @@ class Training:
         drop_last: bool = False,
         sample_weight: Any = None,
     ) -> None:
-        self.model = _checked_model("fit", model)
-        self.epochs = _positive_integer("epochs", epochs)
-        self.batch_size = _positive_integer("batch_size", batch_size)
+        self.model = checked_model("fit", model)
+        self.epochs = positive_integer("epochs", epochs)
+        self.batch_size = positive_integer("batch_size", batch_size)
         self.engine = choose_engine(engine)
         self.shuffle = shuffle
         self.metrics = dict(metrics or {})
-        self.patience = None if patience is None else _positive_integer("patience", patience)
+        self.patience = None if patience is None else positive_integer("patience", patience)
         self.clip_norm = None if clip_norm is None else at_least("clip_norm", clip_norm, 0.0)
         if not {"loss", "accuracy", "r2"}.isdisjoint(self.metrics):
             raise OptionError("a metric of yours cannot be named loss, accuracy or r2: those are there already")
@@ -447,11 +125,11 @@ class Training:
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
         dataset = as_dataset(data, "data")
         self.inputs = Inputs(dataset.x, model_dtype(model))
-        with _evaluating(model):
-            outputs = _forward(model, self.inputs.take(slice(0, 1))).shape
+        with evaluating(model):
+            outputs = forward(model, self.inputs.take(slice(0, 1))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
-        weigh = functools.partial(_checked_weights, objective=self.objective, dtype=self.inputs.dtype)
+        weigh = functools.partial(checked_weights, objective=self.objective, dtype=self.inputs.dtype)
         self.weights = weigh(sample_weight, len(self.inputs), name="sample_weight")
         self.validation: tuple[Inputs, Array, Array | None] | None = None
         if validation is not None:
@@ -506,7 +184,7 @@ class Training:
 
     def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Return what a step makes smaller; a subclass may add to the loss of the batch."""
-        return _loss_of(self.objective, outputs, targets, weights)
+        return loss_of(self.objective, outputs, targets, weights)
 
     def _as_numbers(self, x: Tensor) -> Tensor:
         """Return rows in the dtype in which the model computes, bytes scaled into [0, 1]."""
@@ -514,7 +192,7 @@ class Training:
         return x * (1 / 255) if is_bytes else x
 
     def run(self, stepwise: bool = True) -> Generator[Event, None, None]:
-        """Train from where `progress` stands to the end, and yield what happens.
+        """Train from where `progress` is to the end, and yield what happens.
 
         Without `stepwise`, many steps are taken at a time, in slices of a few hundredths of a second, and only the
         last step of each is told.
@@ -578,11 +256,10 @@ class Training:
         """Take up to `most` steps of the epoch whose rows come in this order; all batches of one size."""
         p, size, started = self.progress, self.batch_size, time.perf_counter()
         whole = len(order) // size - p.step  # batches left, besides a short one at the end
-        rows = (
-            order[p.step * size :][: min(most, whole) * size].reshape(-1, size)
-            if whole
-            else order[None, p.step * size :]
-        )
+        if whole:
+            rows = order[p.step * size :][: min(most, whole) * size].reshape(-1, size)
+        else:
+            rows = order[None, p.step * size :]
         losses, metrics = self._scan(rows, started)
         self._count(losses.tolist(), metrics.tolist(), self._amounts(rows))
 
@@ -593,7 +270,7 @@ class Training:
         return self.weights[rows].sum(axis=1, dtype=np.float64)
 
     def _count(self, losses: Sequence[float], metrics: Sequence[float], amounts: Array) -> None:
-        """Add up what the steps of one epoch gave on batches whose examples weigh so much."""
+        """Add up what the steps of one epoch gave, on batches whose examples together weigh these amounts."""
         p = self.progress
         for loss, metric, amount in zip(losses, metrics, amounts.tolist(), strict=True):
             p.step += 1
@@ -631,6 +308,10 @@ class Training:
             losses, metrics = self.compiled.scan(rows)
         return losses, metrics
 
+    def state(self) -> list[Tensor]:
+        """Return all Tensors that a step changes."""
+        return [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
+
     def _keep_state(self) -> None:
         """Copy all that a step changes, into the same memory each time, for there may be a slice for every step."""
         arrays = [tensor._array() for tensor in self.state()]
@@ -638,6 +319,10 @@ class Training:
             self.kept = [np.empty_like(array) for array in arrays]
         for kept, array in zip(self.kept, arrays, strict=True):
             np.copyto(kept, array)
+
+    def _is_finite(self) -> bool:
+        """Return whether weights and buffers of the model are free of NaN and infinity."""
+        return all(bool(np.isfinite(tensor._array()).all()) for tensor in self.model._state().values())
 
     def _explain(self, rows: Array, step: int, loss: float) -> None:
         """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
@@ -650,13 +335,6 @@ class Training:
         self.progress.epoch += epochs
         with watching(None):
             explain_divergence(self, wrap(rows[step]), loss)
-
-    def state(self) -> list[Tensor]:
-        """Return all Tensors that a step changes."""
-        return [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
-
-    def _is_finite(self) -> bool:
-        return all(bool(np.isfinite(tensor._array()).all()) for tensor in self.model._state().values())
 
     @contextlib.contextmanager
     def _scheduled(self) -> Iterator[None]:
@@ -702,7 +380,7 @@ class Training:
         if self.validation is None:
             return {}
         inputs, targets, weights = self.validation
-        found, outputs = _score(self.model, self.objective, inputs, targets, weights)
+        found, outputs = score(self.model, self.objective, inputs, targets, weights)
         found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
         return {f"validation_{name}": value for name, value in found.items()}
 
@@ -720,127 +398,6 @@ class Training:
         """With patience, give the model the weights of its best epoch."""
         if self.progress.best:
             self.model.load_state_dict(self.progress.best)
-
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that a checkpoint must share with the training that goes on from it."""
-        parameters = {name: describe(tensor) for name, tensor in self.model._state().items()}
-        digests = {"data": _digest(self.inputs.x, self.targets)}
-        if self.weights is not None:
-            digests["sample_weight"] = _digest(self.weights)
-        if self.validation is not None:
-            held, targets, weights = self.validation
-            digests["validation data"] = _digest(held.x, targets, *([] if weights is None else [weights]))
-        return {
-            "model": repr(self.model),
-            "parameters": parameters,
-            "loss": self.objective.name,
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "steps an epoch": self.steps,
-            "clip_norm": self.clip_norm,
-            "patience": self.patience,
-            "engine": self.engine,
-            "metrics": sorted(self.metrics),
-            "schedule": None if self.schedule is None else describe_schedule(self.schedule),
-            "optimizer": repr(self.optimizer),
-            **digests,
-        }
-
-    def save_checkpoint(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        """Write all that is needed to go on, to one file that is moved into place."""
-        p = self.progress
-        arrays = {f"model/{name}": array for name, array in self.model.state_dict().items()}
-        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer.state_dict().items()}
-        arrays |= {f"best/{name}": array for name, array in p.best.items()}
-        for name in STREAMS:
-            arrays |= {
-                f"random/{name}/key": streams[name].key.numpy(),
-                f"random/{name}/draws": streams[name].draws.numpy(),
-            }
-        document = {
-            "checkpoint": identity,
-            "seed": str(self.seed),
-            "first_step": self.first_step,
-            "epoch": p.epoch,
-            "step": p.step,
-            "loss_sum": p.loss_sum,
-            "weight_sum": p.weight_sum,
-            "metric_sum": p.metric_sum,
-            "rows": p.rows,
-            "best_epoch": p.best_epoch,
-        }
-        storage.write_arrays(folder / CHECKPOINT_FILE, arrays, document)
-
-    def load_checkpoint(self, folder: Path, identity: Mapping[str, Any], seed: int | None) -> None:
-        """Go on from a checkpoint; refuse one of another training, and say in what it differs."""
-        path = folder / CHECKPOINT_FILE
-        arrays, document = storage.read_arrays(path)
-        theirs = document.get("checkpoint")
-        if not isinstance(theirs, dict):
-            raise DataError(f"{path} is not a checkpoint")
-        ours = dict(identity)
-        if seed is not None:
-            ours["seed"], theirs["seed"] = str(seed), document.get("seed")
-        for name in ours | theirs:
-            if ours.get(name) != theirs.get(name):
-                raise OptionError(
-                    f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
-                    f"here it is {_short(ours.get(name))}. Use another folder, or the same settings"
-                    + _written_by(document)
-                )
-        try:
-            random = {name: (arrays[f"random/{name}/key"], arrays[f"random/{name}/draws"]) for name in STREAMS}
-            found_seed, first_step = int(document["seed"]), _expect(document, "first_step", float)
-            progress = Progress(
-                _expect(document, "epoch", int),
-                _expect(document, "step", int),
-                _expect(document, "loss_sum", float),
-                _expect(document, "weight_sum", float),
-                _expect(document, "metric_sum", float),
-                [{name: _expect(row, name, float) for name in row} for row in _expect(document, "rows", list)],
-                _expect(document, "best_epoch", int),
-                storage.under("best/", arrays),
-            )
-            self.model.load_state_dict(storage.under("model/", arrays))
-            self.optimizer.load_state_dict(storage.under("optimizer/", arrays))
-            for name, (key, draws) in random.items():
-                streams[name].key.assign(wrap(key))
-                streams[name].draws.assign(wrap(draws))
-        except KeyError as error:
-            raise DataError(
-                f"{path} lacks {error}, so that another version of nissl wrote it: go on with that one, or train anew "
-                "in another folder" + _written_by(document)
-            ) from None
-        except (TypeError, ValueError, IndexError, NisslError) as error:
-            raise DataError(f"{path} is damaged: {error}" + _written_by(document)) from None
-        self.seed, self.first_step, self.progress = found_seed, first_step, progress
-
-
-def _written_by(document: Mapping[str, Any]) -> str:
-    """Return, for the end of a message, which other version of nissl wrote a file, or nothing if it was this one."""
-    writer = printable(document.get("version"))[:40]
-    return "" if writer == __version__ else f". It was written by nissl {writer}, this is nissl {__version__}"
-
-
-def _expect(document: Mapping[str, Any], name: str, kind: type) -> Any:
-    """Return what a document has under a name, if it is of the kind that it should be."""
-    value = document[name]
-    if not isinstance(value, (int, float) if kind is float else kind):
-        raise DataError(f"{name} is {_short(value)}")
-    return value
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _digest(*arrays: Array) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
 
 
 def _check_trains(optimizer: Optimizer, model: Module) -> None:
@@ -908,8 +465,13 @@ def fit(
     binary cross-entropy for one output, the mean squared error for real targets. Without `optimizer`: Adam. `schedule`
     is "constant", "cosine", "linear" or a function of the step (see `optim.schedules`).
 
+    `epochs` passes over the data are made in batches of `batch_size`, reshuffled before each pass unless
+    `shuffle=False`; a last, short batch is kept unless `drop_last`. `clip_norm` bounds the norm of the gradient. `seed`
+    fixes shuffling and dropout, not the initial weights: call `ns.manual_seed` before the model is made for that.
+    `engine` is "native" or "numpy".
+
     `validation` is looked at after each epoch; with `patience`, training ends when the validation loss has not improved
-    for so many epochs, and the weights of the best epoch come back. `metrics` are functions of (outputs, targets) on
+    for this many epochs, and the weights of the best epoch come back. `metrics` are functions of (outputs, targets) on
     the validation data. `callbacks` are called with each StepDone and EpochDone, and may raise StopTraining.
 
     `sample_weight`, of shape (examples,), says how much each example counts: the loss of a batch, and that of the
@@ -918,11 +480,23 @@ def fit(
 
     `checkpoint` is a folder: what is learned is kept there, and the same call goes on where an earlier one was ended.
     Ctrl-C ends the training after the step at hand; the model keeps what it learned, and `History.interrupted` is True.
-    A handler of SIGINT of your own is called then.
+    A handler of SIGINT of your own is called then. A second Ctrl-C interrupts at once, with KeyboardInterrupt.
     `progress` is True, False, "lines" (one an epoch) or None: a live line where standard error is a terminal.
 
-    Raises DivergenceError at the first NaN or infinite loss, with the module that it came from; the model then has
-    the weights from before that step.
+    Raises, before the first step,
+
+    - OptionError if `model` is no Module, an option is unknown or out of range, `patience` or `metrics` come without
+      `validation`, there are two schedules, the optimizer has none of the model's parameters, the loss cannot be told
+      or takes no weights though there are some, or the checkpoint is of another training;
+    - DataError if there are no rows, a number is NaN, infinite or too large for the model's dtype, a label is outside
+      the classes, a weight is negative, `drop_last` leaves no batch, or the checkpoint is damaged;
+    - ShapeError if the model cannot take the rows or does not give one row for each, or if targets, weights or
+      validation data do not have the shape that they need;
+    - ModelFileError if the checkpoint cannot be read, OSError if its folder cannot be made;
+
+    at the first step, TracingError if the model cannot be compiled (see `ns.compile`), and GradientError if the loss is
+    not one number; and DivergenceError at the first NaN or infinite loss, with the module that it came from. The model
+    then has the weights from before that step.
     """
     training = Training(
         model,
@@ -945,13 +519,13 @@ def fit(
     if callable(callbacks):
         raise OptionError("callbacks is a list of functions; put the one into a list")
     folder = None if checkpoint is None else Path(checkpoint)
-    identity = {}
+    settings = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder / CHECKPOINT_FILE)
-        identity = training.identity()
+        settings = identity(training)
         if (folder / CHECKPOINT_FILE).exists():
-            training.load_checkpoint(folder, identity, seed)
+            load_checkpoint(training, folder, settings, seed)
     saved = -math.inf
     with deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
         try:
@@ -961,17 +535,14 @@ def fit(
                     callback(event)
                 due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
                 if folder is not None and isinstance(event, EpochDone) and due:
-                    training.save_checkpoint(folder, identity)
+                    save_checkpoint(training, folder, settings)
                     saved = time.monotonic()
                 if interrupted.is_set():
                     break
         except StopTraining:
             pass
         if folder is not None:
-            training.save_checkpoint(folder, identity)
+            save_checkpoint(training, folder, settings)
     if not interrupted.is_set():
         training.restore_best()
     return History(training.progress.rows, interrupted=interrupted.is_set())
-
-
-__all__ = ["EpochDone", "Evaluation", "History", "StepDone", "StopTraining", "Training", "evaluate", "fit", "predict"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nissl import training
+from nissl import evaluation
 from nissl.cli.model_files import model_argument, open_model, table_of
 from nissl.cli.options import DataSetOrTable, class_table, write_json
 from nissl.data import datasets
@@ -34,7 +34,7 @@ def command(model: str, dataset: str | Path, as_json: bool) -> None:
         raise ShapeError(
             f"{model} takes rows of shape {saved.input_shape}, but {dataset} has rows of shape {test.x.shape[1:]}"
         )
-    found = training.evaluate(saved.model, test)
+    found = evaluation.evaluate(saved.model, test)
     if as_json:
         write_json({"loss": found.loss, "accuracy": found.accuracy, "confusion_matrix": found.confusion_matrix})
     else:

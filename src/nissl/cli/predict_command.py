@@ -10,7 +10,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from nissl import training
+from nissl import evaluation
 from nissl.cli.model_files import SavedModel, model_argument, open_model, probabilities
 from nissl.cli.options import table, write_json
 from nissl.errors import DataError, ShapeError
@@ -35,7 +35,7 @@ def command(model: str, file: Path, out: Path | None, as_json: bool) -> None:
     if out is not None:
         raise click.UsageError("--out is for tables; without it, results go to standard output")
     rows = as_rows(read_rows(file), saved, file)
-    found = probabilities(saved, training.predict(saved.model, rows), model)
+    found = probabilities(saved, evaluation.predict(saved.model, rows), model)
     names = saved.class_names if len(saved.class_names) == found.shape[1] else [str(i) for i in range(found.shape[1])]
     chosen = found.argmax(axis=1)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from nissl import nn, optim, plots, random, storage, training
+from nissl import evaluation, nn, optim, plots, random, storage
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
 from nissl.cli.train_run import INTERRUPTED, MODEL_FILE, Settings, perceptron, run_folder
 from nissl.compiler import ENGINES
@@ -171,7 +171,7 @@ def train_dataset(dataset: str, options: dict[str, Any]) -> int:
 def report(
     dataset: str,
     model: nn.Module,
-    history: training.History,
+    history: evaluation.History,
     train: Dataset,
     test: Dataset,
     seconds: float,
@@ -179,8 +179,8 @@ def report(
     as_json: bool,
 ) -> None:
     """Draw the pictures and say how good the model is."""
-    on_train = training.evaluate(model, train, loss=nn.cross_entropy)
-    on_test = training.evaluate(model, test, loss=nn.cross_entropy)
+    on_train = evaluation.evaluate(model, train, loss=nn.cross_entropy)
+    on_test = evaluation.evaluate(model, test, loss=nn.cross_entropy)
     matrix = on_test.confusion_matrix
     assert matrix is not None
     names = list(test.class_names or map(str, range(len(matrix))))
@@ -211,7 +211,7 @@ def report(
 
 def draw_mistakes(model: nn.Module, test: Dataset, names: list[str]) -> Any:
     """Return the picture of the wrong answers that the model was surest of."""
-    logits = training.predict(model, test.x)
+    logits = evaluation.predict(model, test.x)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     predicted = [names[i] for i in probabilities.argmax(axis=1)]

@@ -15,8 +15,10 @@ import click
 import numpy as np
 
 from nissl import files, nn, optim, training
+from nissl.checkpoint import CHECKPOINT_FILE
 from nissl.data import Dataset
 from nissl.errors import OptionError
+from nissl.evaluation import History
 from nissl.nn.activations import ACTIVATIONS
 from nissl.objective import Loss
 from nissl.optim.optimizer import Optimizer
@@ -74,7 +76,7 @@ class Settings:
         loss: Loss,
         optimizer: Optimizer,
         folder: Path,
-    ) -> tuple[training.History, float]:
+    ) -> tuple[History, float]:
         """Train a model, leave it in evaluation mode, and return its history and the seconds that it took.
 
         The history goes to the folder of the run, where the training can be gone on with.
@@ -134,8 +136,8 @@ def run_folder(out: Path | None, dataset: str, resume: bool) -> Iterator[Path]:
                 raise OptionError(
                     f"{folder} is not empty; add --resume to go on with the run in it, or choose another --out"
                 )
-            if there and training.CHECKPOINT_FILE not in there:
-                raise OptionError(f"{folder} holds no run to go on with: {training.CHECKPOINT_FILE} is missing there")
+            if there and CHECKPOINT_FILE not in there:
+                raise OptionError(f"{folder} holds no run to go on with: {CHECKPOINT_FILE} is missing there")
             if resume and not there:
                 click.echo(f"{folder} is empty, so there is nothing to go on with; this run starts anew", err=True)
             yield folder

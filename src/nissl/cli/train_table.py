@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from nissl import nn, plots, random, tables, training
+from nissl import nn, plots, random, tables
 from nissl.cli.options import class_table, write_json
 from nissl.cli.train_run import INTERRUPTED, MODEL_FILE, Settings, perceptron, run_folder
+from nissl.evaluation import History
 from nissl.tables.model import METRIC_NAMES
 from nissl.tables.reading import find_layout
 from nissl.text import printable, some
@@ -94,7 +95,7 @@ def parts(train: tables.Table, validation: tables.Table | None, test: tables.Tab
 
 def report(
     model: tables.TableModel,
-    history: training.History,
+    history: History,
     train: tables.Table,
     test: tables.Table,
     seconds: float,
@@ -135,7 +136,7 @@ def report(
 
 def draw(
     model: tables.TableModel,
-    history: training.History,
+    history: History,
     on_test: tables.TableEvaluation,
     importances: Mapping[str, tuple[float, float]],
     name: str,

@@ -16,6 +16,7 @@ import numpy as np
 from nissl import nn
 from nissl.engines.base import recording, using, watching
 from nissl.errors import OptionError, ShapeError, TracingError, missing_package
+from nissl.evaluation import in_mode, model_dtype
 from nissl.files import PathLike, write_atomically
 from nissl.graph.graph import Equation, Graph, Operand, Symbol
 from nissl.graph.passes import without_dead_code
@@ -25,7 +26,6 @@ from nissl.objective import layers_in_order
 from nissl.storage import checked_notes, to_json
 from nissl.tables import TableModel
 from nissl.tensor import Tensor, wrap
-from nissl.training import in_mode, model_dtype
 from nissl.version import __version__
 
 if TYPE_CHECKING:

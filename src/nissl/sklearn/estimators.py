@@ -30,6 +30,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from nissl import nn, optim
 from nissl.engines.base import recording
 from nissl.errors import DivergenceError, unknown_name
+from nissl.evaluation import EVALUATION_BATCH, History, in_mode
+from nissl.evaluation import predict as outputs_of
 from nissl.nn.module import Module
 from nissl.objective import last_layer, layers_in_order
 from nissl.optim.optimizer import Schedule
@@ -39,8 +41,7 @@ from nissl.sklearn import fitting
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from nissl.tensor import wrap
 from nissl.threads import at_most
-from nissl.training import EVALUATION_BATCH, EpochDone, History, deferred_interrupt, in_mode
-from nissl.training import predict as outputs_of
+from nissl.training import EpochDone, deferred_interrupt
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from nissl import functional, storage, training
+from nissl import evaluation, functional, storage
 from nissl.errors import DataError, ModelFileError, NisslError, OptionError, ShapeError
 from nissl.files import PathLike
 from nissl.nn.module import Module
@@ -124,7 +124,7 @@ class TableModel:
     def _outputs(self, frame: DataFrame) -> Array:
         if not len(as_frame(frame, "the table")):
             raise DataError("predict got a table without rows")
-        return training.predict(self.network, self.preprocessor.transform(frame))
+        return evaluation.predict(self.network, self.preprocessor.transform(frame))
 
     def answers(self, outputs: Array) -> Array:
         """Return outputs of the network as probabilities (rows, classes), or as numbers (rows,) in their own units."""
@@ -195,7 +195,7 @@ class TableModel:
 
     def _score(self, x: Array, true: Array) -> float:
         """Return the accuracy, or R²."""
-        answers = self.answers(training.predict(self.network, x))
+        answers = self.answers(evaluation.predict(self.network, x))
         if self.target.task == "classification":
             return float((answers.argmax(axis=1) == true).mean())
         return _number_metrics(true, answers)["r2"]
@@ -315,7 +315,7 @@ def _check_fits(model: TableModel) -> None:
     """Raise if the network does not take what the preprocessor gives, or gives other than the target needs."""
     _ = model.preprocessor.transformers  # scikit-learn raises for categories that are none
     row = np.zeros((1, model.preprocessor.width), np.float32)
-    model.answers(training.predict(model.network, row))
+    model.answers(evaluation.predict(model.network, row))
 
 
 def _column(description: Any) -> Column:

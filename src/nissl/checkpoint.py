@@ -1,0 +1,166 @@
+"""Checkpoints: a training that was ended in any way goes on to exactly where it would have come.
+
+All that is needed to go on is one file: the state of model, optimizer and random streams, how far the training is, and
+the settings by which another training is told from this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nissl import storage
+from nissl.errors import DataError, NisslError, OptionError
+from nissl.evaluation import Array
+from nissl.optim.optimizer import describe_schedule
+from nissl.random import STREAMS, streams
+from nissl.shapes import describe
+from nissl.tensor import wrap
+from nissl.text import printable
+from nissl.version import __version__
+
+if TYPE_CHECKING:
+    from nissl.training import Training
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a training is: all that must be kept, besides model and optimizer, to go on exactly.
+
+    A checkpoint has each part under its name, `best` as arrays.
+    """
+
+    epoch: int = 0  # epochs that are done
+    step: int = 0  # steps that are done in the epoch after them
+    loss_sum: float = 0.0  # over the examples of these steps, by their weights
+    weight_sum: float = 0.0  # of these examples: how many there are, if none has a weight
+    metric_sum: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best: dict[str, Array] = field(default_factory=dict)  # the model's state at the best epoch
+
+
+def identity(training: Training) -> dict[str, Any]:
+    """Return the settings that a checkpoint must share with the training that goes on from it."""
+    parameters = {name: describe(tensor) for name, tensor in training.model._state().items()}
+    digests = {"data": _digest(training.inputs.x, training.targets)}
+    if training.weights is not None:
+        digests["sample_weight"] = _digest(training.weights)
+    if training.validation is not None:
+        held, targets, weights = training.validation
+        digests["validation data"] = _digest(held.x, targets, *([] if weights is None else [weights]))
+    return {
+        "model": repr(training.model),
+        "parameters": parameters,
+        "loss": training.objective.name,
+        "batch_size": training.batch_size,
+        "shuffle": training.shuffle,
+        "steps an epoch": training.steps,
+        "clip_norm": training.clip_norm,
+        "patience": training.patience,
+        "engine": training.engine,
+        "metrics": sorted(training.metrics),
+        "schedule": None if training.schedule is None else describe_schedule(training.schedule),
+        "optimizer": repr(training.optimizer),
+        **digests,
+    }
+
+
+def save_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write all that is needed to go on, to one file that is moved into place."""
+    arrays = {f"model/{name}": array for name, array in training.model.state_dict().items()}
+    arrays |= {f"optimizer/{name}": array for name, array in training.optimizer.state_dict().items()}
+    arrays |= {f"best/{name}": array for name, array in training.progress.best.items()}
+    for name in STREAMS:
+        arrays |= {
+            f"random/{name}/key": streams[name].key.numpy(),
+            f"random/{name}/draws": streams[name].draws.numpy(),
+        }
+    document = {
+        "checkpoint": settings,
+        "seed": str(training.seed),
+        "first_step": training.first_step,
+        **{name: value for name, value in vars(training.progress).items() if name != "best"},
+    }
+    storage.write_arrays(folder / CHECKPOINT_FILE, arrays, document)
+
+
+def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any], seed: int | None) -> None:
+    """Let a training go on from the checkpoint in a folder.
+
+    Raises OptionError, which says in what they differ, if it is of another training, DataError if it is damaged or of
+    another version of nissl, and ModelFileError if the file cannot be read at all.
+    """
+    path = folder / CHECKPOINT_FILE
+    arrays, document = storage.read_arrays(path)
+    theirs = document.get("checkpoint")
+    if not isinstance(theirs, dict):
+        raise DataError(f"{path} is not a checkpoint")
+    ours = dict(settings)
+    if seed is not None:
+        ours["seed"], theirs["seed"] = str(seed), document.get("seed")
+    for name in ours | theirs:
+        if ours.get(name) != theirs.get(name):
+            raise OptionError(
+                f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
+                f"here it is {_short(ours.get(name))}. Use another folder, or the same settings" + _written_by(document)
+            )
+    try:
+        random = {name: (arrays[f"random/{name}/key"], arrays[f"random/{name}/draws"]) for name in STREAMS}
+        found_seed, first_step = int(document["seed"]), _expect(document, "first_step", float)
+        progress = _progress_in(document, storage.under("best/", arrays))
+        training.model.load_state_dict(storage.under("model/", arrays))
+        training.optimizer.load_state_dict(storage.under("optimizer/", arrays))
+        for name, (key, draws) in random.items():
+            streams[name].key.assign(wrap(key))
+            streams[name].draws.assign(wrap(draws))
+    except KeyError as error:
+        raise DataError(
+            f"{path} lacks {error}, so that another version of nissl wrote it: go on with that one, or train anew "
+            "in another folder" + _written_by(document)
+        ) from None
+    except (TypeError, ValueError, IndexError, NisslError) as error:
+        raise DataError(f"{path} is damaged: {error}" + _written_by(document)) from None
+    training.seed, training.first_step, training.progress = found_seed, first_step, progress
+
+
+def _progress_in(document: Mapping[str, Any], best: dict[str, Array]) -> Progress:
+    """Return the Progress that a document tells of, if each part is of the kind that it is at the start."""
+    kinds = {name: type(value) for name, value in vars(Progress()).items() if name != "best"}
+    progress = Progress(**{name: _expect(document, name, kind) for name, kind in kinds.items()}, best=best)
+    progress.rows = [{name: _expect(row, name, float) for name in row} for row in progress.rows]
+    return progress
+
+
+def _written_by(document: Mapping[str, Any]) -> str:
+    """Return, for the end of a message, which other version of nissl wrote a file, or nothing if it was this one."""
+    writer = printable(document.get("version"))[:40]
+    return "" if writer == __version__ else f". It was written by nissl {writer}, this is nissl {__version__}"
+
+
+def _expect(document: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Return what a document has under a name, if it is of the kind that it should be."""
+    value = document[name]
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise DataError(f"{name} is {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _digest(*arrays: Array) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

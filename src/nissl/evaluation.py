@@ -1,0 +1,344 @@
+"""Using a model: the curves of its training, its outputs for data, and how well it does on them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl import nn, notebook
+from nissl.data import Dataset, as_dataset
+from nissl.data.dataset import as_array_of_rows, to_dtype
+from nissl.engines.base import recording
+from nissl.errors import DataError, OptionError, ShapeError
+from nissl.nn.module import Module
+from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
+from nissl.tensor import Tensor, wrap
+from nissl.text import table
+
+Array = npt.NDArray[Any]
+Metric = Callable[[Array, Array], float]
+Data = Dataset | tuple[Any, Any]
+WeightedData = Data | tuple[Any, Any, Any]  # with a weight for each example
+
+EVALUATION_BATCH = 1000
+
+
+class History:
+    """The curves of a training, one number an epoch, as arrays: `history.loss`, `history.validation_accuracy`, ...
+
+    `curves` has all of them by name; `epochs` counts from 1; `interrupted` says that Ctrl-C ended the training.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, float]] = (), interrupted: bool = False) -> None:
+        self.rows = [dict(row) for row in rows]
+        self.interrupted = interrupted
+
+    @property
+    def epochs(self) -> Array:
+        """The numbers of the epochs, from 1."""
+        return np.arange(1, len(self.rows) + 1)
+
+    @property
+    def curves(self) -> dict[str, Array]:
+        """Every curve by name."""
+        names = self.rows[0] if self.rows else ()
+        return {name: np.array([row[name] for row in self.rows]) for name in names}
+
+    def __getattr__(self, name: str) -> Array:
+        curves = self.curves if not name.startswith("_") and name != "rows" else {}
+        if name not in curves:
+            raise AttributeError(f"this History has no curve {name!r}; it has {', '.join(curves) or 'no epochs'}")
+        return curves[name]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def table(self) -> str:
+        """Return the curves as a table of text, one line an epoch."""
+        names = list(self.curves)
+        body = [(str(i + 1), *(f"{row[name]:.4f}" for name in names)) for i, row in enumerate(self.rows)]
+        return table([("epoch", *names), *body], right="r" * (1 + len(names)))
+
+    def to_csv(self) -> str:
+        """Return the curves as comma-separated values, with every digit."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *self.curves])
+        writer.writerows([i + 1, *row.values()] for i, row in enumerate(self.rows))
+        return text.getvalue()
+
+    def __repr__(self) -> str:
+        return self.table() if self.rows else "History of no epochs"
+
+    def _repr_html_(self) -> str:
+        """Return the curves as a picture for a notebook, with the numbers of the last epoch."""
+        if not self.rows:
+            return notebook.text(repr(self))
+        from nissl import plots  # here, since only pictures need it
+
+        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.rows[-1].items())
+        return notebook.picture(plots.learning_curves(self)) + notebook.text(f"epoch {len(self)}: {numbers}")
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well a model does on one class, and its number of examples.
+
+    `precision` is the share of right answers among those that name the class, `recall` the share of its examples that
+    are found; NaN where there are none.
+    """
+
+    name: str
+    examples: int
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a model does on data: the mean loss, and the accuracy with the confusion matrix, or R².
+
+    `confusion_matrix[i, j]` counts the examples of class i that were taken for class j.
+    """
+
+    loss: float
+    accuracy: float | None = None
+    confusion_matrix: npt.NDArray[np.int64] | None = None
+    r2: float | None = None
+    class_names: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def by_class(self) -> tuple[ClassScore, ...]:
+        """Precision and recall of each class, in the order of the confusion matrix; empty without one.
+
+        >>> matrix = np.array([[8, 2], [1, 9]])
+        >>> [(score.name, score.recall) for score in Evaluation(0.5, 0.85, matrix, class_names=("cat", "dog")).by_class]
+        [('cat', 0.8), ('dog', 0.9)]
+        """
+        if self.confusion_matrix is None:
+            return ()
+        right, examples = self.confusion_matrix.diagonal(), self.confusion_matrix.sum(axis=1)
+        with np.errstate(invalid="ignore"):  # 0/0 is NaN
+            precision, recall = right / self.confusion_matrix.sum(axis=0), right / examples
+        names = map(str, self.class_names or range(len(examples)))
+        rows = zip(names, examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
+        return tuple(ClassScore(*row) for row in rows)
+
+    def __str__(self) -> str:
+        lines = [f"loss {self.loss:.4f}"]
+        if self.accuracy is not None:
+            lines.append(f"accuracy {self.accuracy:.4f}")
+        if self.r2 is not None:
+            lines.append(f"r2 {self.r2:.4f}")
+        lines.extend(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        if self.confusion_matrix is not None:
+            names = tuple(map(str, self.class_names or range(len(self.confusion_matrix))))
+            width = max([len(str(self.confusion_matrix.max())), *map(len, names)])
+            lines.append("confusion matrix (rows: true class, columns: predicted class)")
+            lines.append(" ".join(f"{name:>{width}}" for name in ("", *names)))
+            for name, row in zip(names, self.confusion_matrix, strict=True):
+                lines.append(" ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)]))
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the numbers for a notebook, with the confusion matrix as a picture."""
+        if self.confusion_matrix is None:
+            return notebook.text(str(self))
+        from nissl import plots
+
+        names = self.class_names or range(len(self.confusion_matrix))
+        matrix = plots.confusion_matrix(self.confusion_matrix, [str(name) for name in names])
+        return notebook.text(str(replace(self, confusion_matrix=None))) + notebook.picture(matrix)
+
+
+class Inputs:
+    """The rows of data, brought to what a model computes in when they are taken: its dtype, and bytes into [0, 1]."""
+
+    def __init__(self, x: Array, dtype: np.dtype[Any]) -> None:
+        self.x = np.asarray(x)
+        self.dtype = dtype
+
+    def take(self, rows: Any) -> Array:
+        """Return the rows as a new array."""
+        taken = self.x[rows]
+        if taken.dtype == np.uint8:
+            return np.multiply(taken, self.dtype.type(1 / 255), dtype=self.dtype)
+        return to_dtype(taken, self.dtype, "x")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def model_dtype(model: Module) -> np.dtype[Any]:
+    """Return the dtype in which a model computes: that of its first parameter, or float32."""
+    return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
+
+
+@contextlib.contextmanager
+def in_mode(model: Module, training: bool) -> Iterator[None]:
+    """Switch every Module of the tree to training or evaluation inside a block, and back to what each was before."""
+    before = [(module, module.training) for module in model.named_modules().values()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Compute in evaluation mode inside a block, without gradients; what overflows shows in the outputs."""
+    with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
+        yield
+
+
+def forward(model: Module, x: Array) -> Array:
+    """Return the outputs for one batch."""
+    outputs = model(wrap(x))
+    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
+        found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ShapeError(f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row")
+    return outputs.numpy()
+
+
+def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
+    """Return the outputs of `model` in evaluation mode for the rows `x`, as an array (rows, outputs).
+
+    `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
+
+    Raises OptionError if `model` is no Module, DataError if `x` has no rows or holds no numbers, and ShapeError if the
+    model cannot take them or does not give one row for each.
+    """
+    checked_model("predict", model)
+    rows = as_array_of_rows(x.x if isinstance(x, Dataset) else x, "x")
+    if rows.ndim == 0 or len(rows) == 0:
+        raise DataError(f"predict got no rows: x has shape {rows.shape}")
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"predict needs numbers, got {rows.dtype}")
+    inputs = Inputs(rows, model_dtype(model))
+    size = positive_integer("batch_size", batch_size)
+    with evaluating(model):
+        outputs = [forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
+    return np.concatenate(outputs)
+
+
+def score(
+    model: Module,
+    objective: Objective,
+    inputs: Inputs,
+    targets: Array,
+    weights: Array | None = None,
+    batch_size: int = EVALUATION_BATCH,
+) -> tuple[dict[str, float], Array]:
+    """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
+    loss = metric = amount = 0.0
+    outputs = []
+    with evaluating(model):
+        for i in range(0, len(inputs), batch_size):
+            rows = slice(i, i + batch_size)
+            outputs.append(forward(model, inputs.take(rows)))
+            y, t = wrap(outputs[-1]), wrap(targets[rows])
+            w = None if weights is None else weights[rows]
+            part = len(y) if w is None else float(w.sum(dtype=np.float64))
+            loss += loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
+            metric += objective.metric_sum(y, t).item()
+            amount += part
+    values = {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
+    return values, np.concatenate(outputs)
+
+
+def loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the loss of a batch; a loss that takes no weights is only called where there are none."""
+    return objective.loss(outputs, targets) if weights is None else objective.loss(outputs, targets, weights=weights)
+
+
+def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:
+    """Return the weights of this many examples in the dtype of the loss, or None; raise if they cannot be used."""
+    if weights is None:
+        return None
+    if not objective.takes_weights:
+        raise OptionError(
+            f"the loss {objective.name} takes no weights, so it cannot use {name}; give it a third parameter, "
+            "`weights`, of shape (batch,), and average by them"
+        )
+    array = as_array_of_rows(weights, name)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} must hold one real number for each example, got {array.dtype}")
+    array = to_dtype(array, dtype, name)
+    if array.shape != (rows,):
+        raise ShapeError(f"{name} has shape {array.shape}; there is one number for each example, in shape ({rows},)")
+    if not (np.isfinite(array).all() and (array >= 0).all() and array.any()):
+        raise DataError(f"{name} must hold finite numbers of 0 or more, not all of them 0")
+    return array
+
+
+def evaluate(
+    model: Module,
+    data: Data,
+    *,
+    loss: Loss | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    batch_size: int = EVALUATION_BATCH,
+    sample_weight: Any = None,
+) -> Evaluation:
+    """Return how well `model` does on `data`, a Dataset or a pair (x, y), in evaluation mode.
+
+    Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
+    With `sample_weight`, of shape (examples,), the loss is the weighted mean; all else counts each example once.
+
+    Raises OptionError if `model` is no Module or the loss cannot be told or take weights, and DataError or ShapeError
+    if the data do not fit the model.
+    """
+    checked_model("evaluate", model)
+    dataset = as_dataset(data, "data")
+    inputs = Inputs(dataset.x, model_dtype(model))
+    with evaluating(model):
+        example = forward(model, inputs.take(slice(0, 1)))
+    if loss is None and isinstance(last_layer(model), nn.Softmax):
+        loss = nn.cross_entropy_error  # the outputs are probabilities
+    objective = choose(loss, model, example.shape, dataset.y)
+    targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
+    weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
+    size = positive_integer("batch_size", batch_size)
+    values, outputs = score(model, objective, inputs, targets, weights, size)
+    extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
+    if not objective.classifies:
+        return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
+    matrix = None
+    predicted = objective.classes_of(outputs)
+    true = targets.argmax(axis=-1) if predicted.ndim < targets.ndim else targets
+    if predicted.size == len(predicted):
+        classes = max(outputs.shape[-1] if outputs.ndim > 1 else 1, 2)
+        pairs = true.reshape(-1).astype(np.int64) * classes + predicted.reshape(-1)
+        matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    names = tuple(dataset.class_names or ())
+    names = names if matrix is not None and len(names) == len(matrix) else ()
+    return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)
+
+
+def checked_model(caller: str, model: Any) -> Module:
+    """Return what a user gives as a model, or raise OptionError if it is no Module."""
+    if not isinstance(model, Module):
+        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
+    return model
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Return a number that a user gives as an int, or raise OptionError if it is no integer of 1 or more."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise OptionError(f"{name} must be an integer of 1 or more, got {value!r}")
+    return number
