@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import nissl as ns
 from nissl import nn
-from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, estimators, fitting
+from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"),
@@ -290,8 +290,8 @@ def test_a_table_with_names_of_columns_is_remembered():
 
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.coo_matrix])
 def test_sparse_rows_count_as_dense_ones(form, monkeypatch):
-    monkeypatch.setattr(estimators, "EVALUATION_BATCH", 10)
-    monkeypatch.setattr(estimators, "NUMBERS_AT_ONCE", 10)  # so that several batches are made dense
+    monkeypatch.setattr("nissl.sklearn.base.EVALUATION_BATCH", 10)
+    monkeypatch.setattr("nissl.sklearn.base.NUMBERS_AT_ONCE", 10)  # so that several batches are made dense
     thin = X * (X > 0.5)
     whole, fitted = quick().fit(thin, CLASSES), quick().fit(form(thin), CLASSES)
     same_weights(whole, fitted, atol=0)
@@ -301,7 +301,7 @@ def test_sparse_rows_count_as_dense_ones(form, monkeypatch):
 
 
 def test_sparse_rows_that_memory_could_not_hold_are_refused(monkeypatch):
-    monkeypatch.setattr(estimators, "BYTES_OF_DENSE_ROWS", 1000)
+    monkeypatch.setattr("nissl.sklearn.rows.BYTES_OF_DENSE_ROWS", 1000)
     with pytest.raises(ValueError, match=r"sparse X of shape \(53, 5\).*partial_fit"):
         quick().fit(sparse.csr_matrix(X), CLASSES)
 
