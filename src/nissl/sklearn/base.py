@@ -42,8 +42,8 @@ from nissl.training import predict as outputs_of
 Array = npt.NDArray[Any]
 
 BATCH_OF_AUTO = 200
-# To predict, as many rows are taken at a time as the widest layer has so many numbers for: few calls for BLAS to share
-# among threads, little memory.
+# To predict, a batch has as many rows as make about so many numbers in the widest layer: few calls, which BLAS shares
+# among threads, and little memory.
 NUMBERS_AT_ONCE = 1 << 20
 
 ROWS_TO_TRY = 8  # on a network of the user's own, before it is trained
@@ -52,7 +52,7 @@ ROWS_TO_TRY = 8  # on a network of the user's own, before it is trained
 def takes_parts(estimator: Any) -> bool:
     """Return True, or raise where an estimator of these parameters has no `partial_fit`."""
     if estimator.solver == "lbfgs":
-        raise AttributeError("partial_fit is not there with solver='lbfgs', which takes all rows at once")
+        raise AttributeError("partial_fit is not supported with solver='lbfgs', which takes all rows at once")
     return True
 
 
@@ -131,13 +131,13 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
         `sample_weight`, of shape (rows,), says how much each row counts: 0 leaves it out. `X_val` and `y_val` are a
         validation set of your own: its scores and losses are kept in `validation_scores_` and `validation_loss_curve_`,
-        and with `early_stopping` it takes the place of a slice of X.
+        and `early_stopping` uses it instead of a part of X.
 
-        Ctrl-C raises KeyboardInterrupt after the steps at hand; the estimator then is fitted as far as it came.
+        Ctrl-C raises KeyboardInterrupt after the current steps; the estimator keeps what it learned so far.
         """
         parameters.check(self)
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val are given together, or neither of them")
+            raise ValueError("X_val and y_val must be given together, or neither of them")
         task = FitTask(self, X, y, sample_weight, int(self.max_iter))
         held = None if X_val is None else (X_val, y_val)
         self._fit(X, y, sample_weight, held, task)
@@ -174,14 +174,14 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
     def _class_factors(self, targets: Array, weights: Array | None) -> Array | None:
-        """Return what the rows of each class weigh more, or None."""
+        """Return the factor by which the rows of each class count more, or None."""
         return None
 
     def _look_back(self, x: Array, targets: Array) -> None:
-        """Warn of a training that came to nothing."""
+        """Warn if nothing was learned."""
 
     def _check_last(self, layer: Module, outputs: Array) -> None:
-        """Raise if the network of layers= must not end in this layer, which gives these outputs for a few rows."""
+        """Raise if the network given as layers= must not end in this layer, or return these outputs for a few rows."""
         raise NotImplementedError
 
     _stratifies = False  # whether a slice for validation has the classes in the proportions of the whole
@@ -263,14 +263,14 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self._made_of = self._plan(features)
 
     def _layers_of_user(self, rows: Array, random: Any) -> Module:
-        """Return the network of layers=, which must give what the loss takes for rows."""
+        """Return the network given as layers=, which must return what the loss takes for rows."""
         module = self._module_of_user(rows.shape[1], random)
         outputs = outputs_of(module, rows)
         if outputs.shape != (len(rows), self.n_outputs_):
             raise ValueError(
-                f"the network of layers= gives outputs of shape {('rows', *outputs.shape[1:])} for {rows.shape[1]} "
-                f"features; it must end in {self.n_outputs_} for this y, and in no softmax or sigmoid: these belong to "
-                "the loss"
+                f"the network given as layers= returns outputs of shape {('rows', *outputs.shape[1:])} for "
+                f"{rows.shape[1]} features; it must return {self.n_outputs_} for this y, without a final softmax or "
+                "sigmoid, which belong to the loss"
             )
         self._check_last(last_layer(module), outputs)
         return module
@@ -279,9 +279,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         defaults = inspect.signature(type(self)).parameters
         for name in ("hidden_layer_sizes", "activation", "dropout", "batch_norm"):
             if not np.array_equal(getattr(self, name), defaults[name].default):
-                raise ValueError(
-                    f"layers= is the whole network, so that {name} has no part in it: leave one of them out"
-                )
+                raise ValueError(f"layers= is the whole network, so {name} would have no effect: leave one of them out")
         if isinstance(self.layers, Module):
             return copy.deepcopy(self.layers)  # a parameter is not changed by fit
         assert callable(self.layers)
@@ -318,7 +316,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if self._plan(features) != self._made_of:
             raise ValueError(
                 "the network was made for other parameters or data: features, outputs, units and so on "
-                f"were {self._made_of}, now they are {self._plan(features)}. Train anew with warm_start=False"
+                f"were {self._made_of}, now they are {self._plan(features)}. Train from scratch with warm_start=False"
             )
 
     def _forget_curves(self) -> None:
@@ -358,7 +356,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             validation = dense(own), self._encode_more(y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y), None
         elif self.early_stopping:
             if self.validation_fraction == 0:
-                raise ValueError("early_stopping with validation_fraction == 0 has no rows to look at")
+                raise ValueError("early_stopping with validation_fraction == 0 has no rows to validate on")
             arrays = [x, targets] if weights is None else [x, targets, weights]
             stratify = targets if self._can_stratify(targets) else None
             parts = train_test_split(
@@ -385,7 +383,9 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         x, targets, weights = train
         rows, batch = len(x), self._batch(len(x))
         if not isinstance(self.batch_size, str) and self.batch_size > rows:
-            warnings.warn(f"batch_size={self.batch_size} is more than the {rows} rows, all in one then", stacklevel=5)
+            warnings.warn(
+                f"batch_size={self.batch_size} is more than the {rows} rows, which are one batch", stacklevel=5
+            )
         epochs = int(self.max_iter) if task is not None else 1
         factors = self._class_factors(targets, weights)
         weights = weighted(weights, factors, targets)
@@ -477,7 +477,9 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _run_lbfgs(self, training: fitting.PenalizedTraining, task: FitTask) -> None:
         """Train on all rows at once, by SciPy's L-BFGS."""
         if any(isinstance(part, nn.Dropout | nn.BatchNorm) for part in self.module_.named_modules().values()):
-            raise ValueError("solver='lbfgs' needs the same loss for the same weights: no dropout, no batch_norm")
+            raise ValueError(
+                "solver='lbfgs' needs a loss that is the same for the same weights: no dropout, no batch_norm"
+            )
         self.n_iter_, self.history_ = 0, History()
 
         def told(loss: float) -> bool:
@@ -501,7 +503,9 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if interrupted.is_set():
             raise KeyboardInterrupt(f"fit was interrupted after {self.n_iter_} iterations; what was learned is kept")
         if not math.isfinite(self.loss_):
-            raise DivergenceError(f"lbfgs ended at a loss of {self.loss_}. Are the columns of X scaled alike?")
+            raise DivergenceError(
+                f"lbfgs ended at a loss of {self.loss_}. Have the columns of X similar scales, as by StandardScaler?"
+            )
         if found.status == 1:
             warnings.warn(
                 f"lbfgs failed to converge after {found.nit} iterations and {found.nfev} evaluations: raise max_iter "
@@ -553,7 +557,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "module_")
 
     def _outputs(self, X: Any) -> Array:  # noqa: N803
-        """Return what the network gives for each row, before the output's activation; sparse rows batch by batch."""
+        """Return the network's outputs for each row, before the output's activation; sparse rows batch by batch."""
         check_is_fitted(self)
         X = validate_data(  # noqa: N806
             self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False
@@ -570,15 +574,15 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return self._decode(self._outputs(X))
 
     def hidden_activations(self, X: Any) -> list[Array]:  # noqa: N803
-        """Return what each hidden layer puts out for the rows of X: arrays (rows, units), after the activation.
+        """Return the outputs of each hidden layer for the rows of X: arrays (rows, units), after the activation.
 
-        This is what the next Linear layer takes; layers before the first Linear only prepare the rows.
+        These are the inputs of the next Linear layer; layers before the first Linear only prepare the rows.
         """
         check_is_fitted(self)
         if not isinstance(self.module_, nn.Sequential):
             raise ValueError(
-                f"a {type(self.module_).__name__} does not tell which parts of it are hidden layers; look at it with "
-                "nissl.inspect.watch"
+                f"hidden_activations needs an nn.Sequential: a {type(self.module_).__name__} does not say which of its "
+                "parts are hidden layers; nissl.inspect.watch shows what each part computes"
             )
         x = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
         values = wrap(dense(x).astype(model_dtype(self.module_), copy=False))

@@ -22,44 +22,58 @@ from nissl.nn.module import Module
 from nissl.optim.optimizer import Schedule
 from nissl.sklearn import fitting
 from nissl.sklearn.base import NeuralNetwork, takes_parts
+from nissl.sklearn.documentation import documented
 from nissl.training import EVALUATION_BATCH
 from nissl.training import predict as outputs_of
 
 Array = npt.NDArray[Any]
 
 
+@documented
 class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
-    """A neural network that tells classes apart, with the parameters of scikit-learn's `MLPClassifier`.
+    """A neural network for classification, with the parameters of scikit-learn's `MLPClassifier` and more.
 
-    The loss is the log loss plus ½ α Σ W² / Σ sample weights, averaged over each batch; outputs are a softmax, or
-    logistic for two classes and for multi-label y, a matrix of zeros and ones. X of float32 is computed in float32, all
-    else in float64; numbers are taken as they are, so divide the bytes of pictures by 255. With the same `random_state`
-    the first weights, and a slice for early stopping of two classes, are those of `MLPClassifier`; the same fit gives
-    the same bits, whatever the number of threads. `random_state=None` draws anew; no global state is touched.
+    The loss is the log loss plus the penalty of `alpha`, averaged over each batch. Outputs are a softmax, or logistic
+    for two classes and for multi-label y, a matrix of zeros and ones. Numbers are taken as they are: scale the columns
+    of X, and divide the bytes of pictures by 255. `fit` warns where it predicts the same class for every row.
 
-    Parameters that `MLPClassifier` has mean the same, but: `activation` may be a list, one for each hidden layer, and
-    any of nissl's; `solver` may also be "rmsprop" (`beta_2` is its memory) or "adagrad";
-    `learning_rate` works with each; `verbose` tells on standard error.
+    With the same `random_state` the first weights, and the validation rows of two classes, are those of
+    `MLPClassifier`. The same fit gives the same bits, whatever the number of threads.
 
-    dropout, batch_norm: share of units dropped after each hidden layer (a number, or one for each); whether each hidden
-        layer is normalized before its activation.
-    layers: the whole network instead, an `nn.Module` that gives logits (no final Softmax or Sigmoid), copied by `fit`,
-        or a function of (features, outputs) that makes one.
-    loss: "log_loss" or a function of (logits, targets, weights=None), such as `nn.cross_entropy`.
-    schedule: "cosine", "linear" or a function of the step, over `max_iter` epochs.
-    class_weight: a dict from class to weight, or "balanced": rows of each class then weigh as much together.
-    clip_norm: the most that the norm of the gradient may be.
-    engine: "native", "numpy", or "auto": machine code where by the size of network, data and `max_iter` NumPy would
-        take a second or more (see `nissl.sklearn.fitting.choose_engine`).
-    dtype: "float32" or "float64", whatever X has.
+    Parameters
+    ----------
+    {network and training}
+    layers : nissl.nn.Module, callable or None, default=None
+        The whole network, in place of `hidden_layer_sizes`, `activation`, `dropout` and `batch_norm`: a Module, which
+        `fit` copies, or a function that takes the numbers of features and outputs and returns one. It must return
+        logits: no final Softmax or Sigmoid.
+    loss : 'log_loss' or callable, default='log_loss'
+        Loss of a batch: a function takes (logits, targets, weights=None), such as `nissl.nn.cross_entropy`.
+    {schedule}
+    class_weight : dict from class to weight, 'balanced' or None, default=None
+        Weight of the rows of each class, 1 where a dict has none; "balanced" gives each class the same weight in all.
+    {computing}
 
-    Fitted attributes are those of `MLPClassifier`, and `validation_loss_curve_` (without the penalty), `history_`,
-    `optimizer_`, and `module_`, the network, which `ns.save` writes and `nissl.inspect` looks into. `fit` warns where
-    all rows get the same class.
+    Attributes
+    ----------
+    classes_ : ndarray of shape (classes,)
+        The classes, sorted; the numbers of the columns for multi-label y.
+    out_activation_ : str
+        What makes probabilities of the outputs: "softmax" or "logistic".
+    {attributes}
 
+    See Also
+    --------
+    NeuralNetRegressor : The same for numbers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
     >>> from nissl.sklearn import NeuralNetClassifier
-    >>> NeuralNetClassifier(max_iter=10, dropout=0.5)
-    NeuralNetClassifier(dropout=0.5, max_iter=10)
+    >>> x, y = load_iris(return_X_y=True)
+    >>> classifier = NeuralNetClassifier((16,), learning_rate_init=0.02, max_iter=1000, random_state=0).fit(x, y)
+    >>> classifier.predict(x[[0, 50, 100]]), classifier.predict_proba(x).shape
+    (array([0, 1, 2]), (150, 3))
     """
 
     classes_: Array
@@ -135,7 +149,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
 
     @available_if(takes_parts)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:  # noqa: N803
-        """Go once over these rows; `classes` names all that may come, and is needed in the first call."""
+        """Train for one epoch on these rows; the first call needs `classes`, all that may come."""
         return self._partial_fit(X, y, sample_weight, classes)
 
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
@@ -164,13 +178,13 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         if isinstance(layer, nn.Softmax | nn.Sigmoid):
             name = type(layer).__name__
             raise ValueError(
-                f"the network of layers= ends in {name}, but loss and predict_proba take logits, which come before it: "
-                f"leave out the final {name}"
+                f"the network given as layers= ends in {name}, but loss and predict_proba take logits, which come "
+                f"before it: leave out the final {name}"
             )
         if outputs.shape[1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=1e-5):
             raise ValueError(
-                "the network of layers= gives numbers that sum to 1 in each row, but loss and predict_proba take logits"
-                ": leave out the final softmax"
+                "the network given as layers= returns numbers that sum to 1 in each row, but loss and predict_proba "
+                "take logits: leave out the final softmax"
             )
 
     @property
@@ -212,8 +226,8 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         if len(np.unique(predicted)) == 1:
             warnings.warn(
                 f"all {len(x)} rows get the class '{self.classes_[predicted[0]]}', so nothing was learned that tells "
-                "classes apart. Are the columns of X scaled alike, as by StandardScaler? Else try more epochs, another "
-                'learning_rate_init or activation, or class_weight="balanced" where one class is rare',
+                "classes apart. Have the columns of X similar scales, as by StandardScaler? If so, try more epochs, "
+                'another learning_rate_init or activation, or class_weight="balanced" where one class is rare',
                 ConvergenceWarning,
                 stacklevel=5,
             )
@@ -238,7 +252,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
                 raise ValueError(f"y of shape {y.shape} does not have the {len(self.classes_)} columns of labels")
             return np.asarray(y, np.int8)
         if y.ndim != 1:
-            raise ValueError(f"y of shape {y.shape} is no column of classes")
+            raise ValueError(f"y of shape {y.shape} is not one column of classes")
         unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}, besides {self.classes_}")
@@ -274,10 +288,10 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
             here = np.maximum(amounts, np.finfo(float).tiny)
             return np.where(amounts > 0, amounts.sum() / (np.count_nonzero(amounts) * here), 0.0)
         if not isinstance(given, Mapping):
-            raise ValueError(f'class_weight is a dict from class to weight, "balanced" or None, got {given!r}')
+            raise ValueError(f'class_weight must be a dict from class to weight, "balanced" or None, got {given!r}')
         unknown = [name for name in given if name not in self.classes_]
         if unknown:
-            raise ValueError(f"class_weight names {unknown}, which are no classes of y: {list(self.classes_)}")
+            raise ValueError(f"class_weight names {unknown}, which are not classes of y: {list(self.classes_)}")
         factors = np.array([float(given.get(name, 1.0)) for name in self.classes_.tolist()])
         if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors * amounts).any()):
             raise ValueError("class_weight must be 0 or more, and not leave every row without weight")
@@ -289,16 +303,46 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         return tags
 
 
+@documented
 class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
-    """A neural network that predicts numbers, with the parameters of scikit-learn's `MLPRegressor`.
+    """A neural network for regression, with the parameters of scikit-learn's `MLPRegressor` and more.
 
-    As there, `loss` comes first: "squared_error", ½ Σ (y - t)² of a row, or "poisson" (half the deviance; outputs are
-    eˣ); besides, "absolute_error", "huber", or a function of (outputs, targets, weights=None). Errors of several
-    outputs add up. All else is as in `NeuralNetClassifier`, without `class_weight`; early stopping goes by R².
+    The loss, summed over several outputs, plus the penalty of `alpha` is averaged over each batch. The score, by which
+    early stopping decides, is R². Numbers are taken as they are: scale the columns of X, and y if it is large or small.
 
+    With the same `random_state` the first weights are those of `MLPRegressor`. The same fit gives the same bits,
+    whatever the number of threads.
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson', 'absolute_error', 'huber'} or callable, default='squared_error'
+        Loss of a batch: "squared_error" is ½ Σ (y - t)² of a row, "poisson" half the deviance, with predictions eˣ of
+        outputs x, "huber" has δ = 1. A function takes (outputs, targets, weights=None).
+    {network and training}
+    layers : nissl.nn.Module, callable or None, default=None
+        The whole network, in place of `hidden_layer_sizes`, `activation`, `dropout` and `batch_norm`: a Module, which
+        `fit` copies, or a function that takes the numbers of features and outputs and returns one.
+    {schedule}
+    {computing}
+
+    Attributes
+    ----------
+    out_activation_ : str
+        What makes predictions of the outputs: "identity", or "exp" for the loss "poisson".
+    {attributes}
+
+    See Also
+    --------
+    NeuralNetClassifier : The same for classes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
     >>> from nissl.sklearn import NeuralNetRegressor
-    >>> NeuralNetRegressor("huber", hidden_layer_sizes=(20, 20))
-    NeuralNetRegressor(hidden_layer_sizes=(20, 20), loss='huber')
+    >>> x, y = load_diabetes(return_X_y=True)
+    >>> regressor = NeuralNetRegressor("huber", solver="lbfgs", max_iter=1000, random_state=0).fit(x * 20, y / 100)
+    >>> regressor.predict(x[:2] * 20).shape
+    (2,)
     """
 
     def __init__(
@@ -370,7 +414,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
 
     @available_if(takes_parts)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:  # noqa: N803
-        """Go once over these rows."""
+        """Train for one epoch on these rows."""
         return self._partial_fit(X, y, sample_weight)
 
     def _encode(self, y: Any, fresh: bool, classes: Any, incremental: bool) -> Array:
@@ -384,13 +428,14 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
     def _check_last(self, layer: Module, outputs: Array) -> None:
         if isinstance(layer, nn.Softmax) and self.n_outputs_ == 1:  # several may be shares of a whole
             raise ValueError(
-                "the network of layers= ends in Softmax, which makes a 1 of any one number: leave out the final Softmax"
+                "the network given as layers= ends in Softmax, which turns any one number into 1: leave out "
+                "the final Softmax"
             )
 
     def _encode_more(self, y: Any) -> Array:
         targets = np.asarray(y, np.float64).reshape(len(y), self.n_outputs_)
         if self.loss == "poisson" and (targets < 0).any():
-            raise ValueError(f"loss='poisson' is for counts of 0 or more; y holds {targets.min():g}")
+            raise ValueError(f"loss='poisson' is for counts of 0 or more; y contains {targets.min():g}")
         return targets
 
     def _loss(self) -> Callable[..., Any]:

@@ -39,7 +39,7 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
 
 
 def check(estimator: Any) -> None:
-    """Raise if a parameter of an estimator, other than those of its network, has a value that it cannot have."""
+    """Raise if a parameter of an estimator, other than those that shape its network, has a wrong kind or value."""
     for name, (kind, low, high, bounds) in NUMBERS.items():
         value = check_scalar(getattr(estimator, name), name, kind, min_val=low, max_val=high, include_boundaries=bounds)
         if not math.isfinite(value):
@@ -54,20 +54,22 @@ def check(estimator: Any) -> None:
         check_scalar(estimator.clip_norm, "clip_norm", REAL, min_val=0, include_boundaries="neither")
     for name in SWITCHES:
         if not isinstance(getattr(estimator, name), bool | np.bool_):
-            raise TypeError(f"{name} is True or False, got {getattr(estimator, name)!r}")
+            raise TypeError(f"{name} must be True or False, got {getattr(estimator, name)!r}")
     if estimator.solver == "adamw":
-        raise ValueError("solver='adamw' is not there: alpha is a penalty in the loss here; use 'adam'")
+        raise ValueError("solver='adamw' is not supported: alpha is a penalty in the loss here; use 'adam'")
     if estimator.solver == "lbfgs" and (estimator.early_stopping or estimator.schedule or estimator.clip_norm):
-        raise ValueError("solver='lbfgs' has no early_stopping, schedule or clip_norm: it takes all rows at once")
+        raise ValueError(
+            "solver='lbfgs' does not support early_stopping, schedule or clip_norm: it takes all rows at once"
+        )
     for name, known in CHOICES.items():
         if getattr(estimator, name) not in known:
             raise unknown_name(name, getattr(estimator, name), map(str, known))
     if estimator.layers is not None and not callable(estimator.layers):
-        raise TypeError(f"layers= is an nn.Module or a function that makes one, got {estimator.layers!r}")
+        raise TypeError(f"layers= must be an nn.Module or a function that makes one, got {estimator.layers!r}")
 
 
 def for_each(value: Any, count: int, name: str) -> list[Any]:
-    """Return a value for each hidden layer: the same, or what a list has for it."""
+    """Return one value per hidden layer: the same for all, or those of a sequence."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value] * count
     values = list(value)

@@ -12,7 +12,7 @@ from scipy import sparse
 Array = npt.NDArray[Any]
 Part = tuple[Array, Array, Array | None]  # rows, targets, weights
 
-# A sparse X is made dense to train on, if it takes no more than this; to predict, batch by batch.
+# The most that a sparse X may take when it is made dense to train on; to predict, it is made dense batch by batch.
 BYTES_OF_DENSE_ROWS = 1 << 31
 
 
@@ -24,8 +24,8 @@ def dense(x: Any) -> Array:
     if size > BYTES_OF_DENSE_ROWS:
         raise ValueError(
             f"the sparse X of shape {x.shape} would take {size / 1e9:.1f} GB as dense rows, which training needs; "
-            f"up to {BYTES_OF_DENSE_ROWS / 1e9:.1f} GB are made dense. Train on parts of the rows with partial_fit, "
-            "or with fewer features"
+            f"the limit is {BYTES_OF_DENSE_ROWS / 1e9:.1f} GB. Train on parts of the rows with partial_fit, or with "
+            "fewer features"
         )
     return x.toarray()
 
@@ -39,15 +39,15 @@ def row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
     try:
         array = np.asarray(weights)
         if array.dtype.kind not in "biufO":
-            raise TypeError(f"{array.dtype} is no kind of real numbers")
-        with np.errstate(over="ignore"):  # infinity is told of below
+            raise TypeError(f"{array.dtype} does not hold real numbers")
+        with np.errstate(over="ignore"):  # infinity is reported below
             array = array.astype(dtype)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"sample_weight is one number, or one for each row: {error}") from None
+        raise ValueError(f"sample_weight must be one number, or one for each row: {error}") from None
     if array.ndim != 1:
         raise ValueError("Sample weights must be 1D array or scalar")
     if array.shape != (rows,):
-        raise ValueError(f"sample_weight has {len(array)} numbers for {rows} rows; it has one for each")
+        raise ValueError(f"sample_weight has {len(array)} numbers for {rows} rows; give one for each")
     if not np.isfinite(array).all() or (array < 0).any():
         raise ValueError("sample_weight holds negative, NaN or infinite numbers; a weight is 0 or more")
     if not array.any():
@@ -56,7 +56,7 @@ def row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
 
 
 def rows_that_count(x: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Return the rows that have a weight."""
+    """Return the rows whose weight is above 0; raise if there are none."""
     counts = weights > 0
     if not counts.any():
         raise ValueError("no row is left to train on: all have the weight 0, by sample_weight or class_weight")
