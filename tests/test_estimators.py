@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import pydoc
+import re
 import signal
 import threading
 
@@ -23,7 +25,8 @@ from threadpoolctl import threadpool_limits
 
 import nissl as ns
 from nissl import nn
-from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, estimators, fitting
+from nissl.optim.schedules import NAMED
+from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"),
@@ -150,7 +153,7 @@ def test_poisson_regression_is_that_of_scikit_learn():
     np.testing.assert_allclose(ours.predict(X), theirs.predict(X))
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
     assert ours.out_activation_ == "exp"
-    with pytest.raises(ValueError, match="counts of 0 or more; y holds -1"):
+    with pytest.raises(ValueError, match="counts of 0 or more; y contains -1"):
         ours.fit(X, counts - 1)
 
 
@@ -290,8 +293,8 @@ def test_a_table_with_names_of_columns_is_remembered():
 
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.coo_matrix])
 def test_sparse_rows_count_as_dense_ones(form, monkeypatch):
-    monkeypatch.setattr(estimators, "EVALUATION_BATCH", 10)
-    monkeypatch.setattr(estimators, "NUMBERS_AT_ONCE", 10)  # so that several batches are made dense
+    monkeypatch.setattr("nissl.sklearn.base.EVALUATION_BATCH", 10)
+    monkeypatch.setattr("nissl.sklearn.base.NUMBERS_AT_ONCE", 10)  # so that several batches are made dense
     thin = X * (X > 0.5)
     whole, fitted = quick().fit(thin, CLASSES), quick().fit(form(thin), CLASSES)
     same_weights(whole, fitted, atol=0)
@@ -301,7 +304,7 @@ def test_sparse_rows_count_as_dense_ones(form, monkeypatch):
 
 
 def test_sparse_rows_that_memory_could_not_hold_are_refused(monkeypatch):
-    monkeypatch.setattr(estimators, "BYTES_OF_DENSE_ROWS", 1000)
+    monkeypatch.setattr("nissl.sklearn.rows.BYTES_OF_DENSE_ROWS", 1000)
     with pytest.raises(ValueError, match=r"sparse X of shape \(53, 5\).*partial_fit"):
         quick().fit(sparse.csr_matrix(X), CLASSES)
 
@@ -450,7 +453,7 @@ def test_rows_to_validate_on_are_only_looked_at_without_early_stopping():
 
 
 def test_validation_rows_that_cannot_be_used_are_refused():
-    with pytest.raises(ValueError, match="given together"):
+    with pytest.raises(ValueError, match="must be given together"):
         quick().fit(*IRIS, X_val=IRIS[0])
     with pytest.raises(ValueError, match="classes not in"):
         quick().fit(*IRIS, X_val=IRIS[0], y_val=IRIS[1] + 1)
@@ -551,11 +554,11 @@ def test_a_function_may_make_the_network():
     first, second = (NeuralNetClassifier(layers=make, **options).fit(*IRIS) for _ in range(2))
     same_weights(first, second, atol=0)
     assert first.coefs_[0].dtype == np.float32  # as it was made
-    with pytest.raises(ValueError, match="must end in 3"):
+    with pytest.raises(ValueError, match="must return 3"):
         NeuralNetClassifier(layers=lambda features, outputs: nn.Linear(features, 1)).fit(*IRIS)
     with pytest.raises(TypeError, match=r"must return an nn\.Module, got int"):
         NeuralNetClassifier(layers=lambda features, outputs: 3).fit(*IRIS)
-    with pytest.raises(ValueError, match="dropout has no part in it"):
+    with pytest.raises(ValueError, match="dropout would have no effect"):
         NeuralNetClassifier(layers=make, dropout=0.5).fit(*IRIS)
 
 
@@ -591,7 +594,7 @@ def test_a_softmax_inside_a_module_of_ones_own_shows_in_its_outputs():
 
 
 def test_a_softmax_of_one_number_is_refused_but_shares_of_a_whole_can_be_learned():
-    with pytest.raises(ValueError, match="makes a 1 of any one number"):
+    with pytest.raises(ValueError, match="turns any one number into 1"):
         NeuralNetRegressor(layers=ending_in(nn.Softmax())).fit(X, NUMBER)
     fitted = NeuralNetRegressor(layers=ending_in(nn.Softmax()), max_iter=2).fit(X, special.softmax(NUMBERS, axis=1))
     np.testing.assert_allclose(fitted.predict(X).sum(axis=1), 1, rtol=1e-6)
@@ -696,6 +699,12 @@ def test_hidden_layers_are_those_from_the_first_linear_one_on_however_nested():
     assert fit(nn.Linear(4, 3)).hidden_activations(IRIS[0]) == []
 
 
+def test_only_a_sequence_of_layers_says_which_are_hidden():
+    fitted = NeuralNetClassifier(layers=nn.Linear(4, 3), max_iter=1).fit(*IRIS)
+    with pytest.raises(ValueError, match=r"needs an nn\.Sequential: a Linear does not say"):
+        fitted.hidden_activations(IRIS[0])
+
+
 def test_the_network_is_a_nissl_model_that_can_be_saved(tmp_path):
     fitted = quick().fit(*IRIS)
     ns.save(fitted.module_, tmp_path / "model")
@@ -726,7 +735,7 @@ def test_a_fit_that_was_still_getting_better_says_so():
         ({"solver": "lbfgs", "early_stopping": True}, ValueError, "it takes all rows at once"),
         ({"solver": "lbfgs", "dropout": 0.5}, ValueError, "no dropout, no batch_norm"),
         ({"max_fun": 0}, ValueError, "max_fun == 0"),
-        ({"solver": "adamw"}, ValueError, "'adamw' is not there"),
+        ({"solver": "adamw"}, ValueError, "'adamw' is not supported"),
         ({"solver": "adm"}, ValueError, "unknown solver 'adm'; did you mean 'adam'"),
         ({"activation": "rellu"}, ValueError, "unknown activation 'rellu'; did you mean 'relu'"),
         ({"activation": ["relu", "tanh"]}, ValueError, "activation has 2 values for 1 hidden layers"),
@@ -742,17 +751,17 @@ def test_a_fit_that_was_still_getting_better_says_so():
         ({"batch_size": 0}, ValueError, "batch_size == 0"),
         ({"batch_size": "all"}, ValueError, "unknown batch_size 'all'"),
         ({"n_iter_no_change": 0}, ValueError, "n_iter_no_change == 0"),
-        ({"shuffle": "yes"}, TypeError, "shuffle is True or False"),
+        ({"shuffle": "yes"}, TypeError, "shuffle must be True or False"),
         ({"validation_fraction": 0.0, "early_stopping": True}, ValueError, "validation_fraction == 0"),
         ({"dropout": 1.0}, ValueError, "dropout == 1"),
         ({"engine": "gpu"}, ValueError, "unknown engine 'gpu'"),
         ({"dtype": "float16"}, ValueError, "unknown dtype 'float16'"),
         ({"loss": "hinge"}, ValueError, "unknown loss 'hinge'"),
         ({"schedule": "cosin"}, ValueError, "unknown schedule 'cosin'; did you mean 'cosine'"),
-        ({"class_weight": "equal"}, ValueError, "class_weight is a dict"),
-        ({"class_weight": {"pine": 2}}, ValueError, "pine.*no classes of y"),
+        ({"class_weight": "equal"}, ValueError, "class_weight must be a dict"),
+        ({"class_weight": {"pine": 2}}, ValueError, "pine.*not classes of y"),
         ({"clip_norm": 0}, ValueError, "clip_norm == 0"),
-        ({"layers": "deep"}, TypeError, "layers= is an nn.Module"),
+        ({"layers": "deep"}, TypeError, "layers= must be an nn.Module"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(options, error, message):
@@ -772,7 +781,7 @@ def test_data_that_cannot_be_learned_are_refused():
     with pytest.raises(ValueError, match="a weight is 0 or more"):
         quick().fit(X, CLASSES, sample_weight=-np.ones(53))
     for wrong in (["much"] * 53, np.full(53, 1j), 1j, [[1], *[1, 2] * 26], {"oak": 2}):
-        with pytest.raises(ValueError, match="sample_weight is one number, or one for each row"):
+        with pytest.raises(ValueError, match="sample_weight must be one number, or one for each row"):
             quick().fit(X, CLASSES, sample_weight=wrong)
     with pytest.raises(NotFittedError):
         quick().predict(X)
@@ -802,6 +811,47 @@ def test_a_new_learning_rate_or_penalty_is_nothing_new_to_compile(monkeypatch):
     for rate in (0.1, 0.2):
         quick(engine="native", max_iter=2, schedule="cosine", learning_rate_init=rate).fit(*IRIS)
     assert len(set(programs)) == 2
+
+
+# What is documented.
+
+
+def documented(estimator, section):
+    """Return name and type of each entry in a section of the docstring, in their order."""
+    text = inspect.getdoc(estimator).split(f"\n\n{section}\n{'-' * len(section)}\n")[1].split("\n\n")[0]
+    return dict(re.findall(r"^(\w+) : (.+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", [NeuralNetClassifier, NeuralNetRegressor])
+def test_every_parameter_is_documented_with_its_default(kind):
+    found = documented(kind, "Parameters")
+    signature = inspect.signature(kind).parameters
+    assert list(found) == list(signature)
+    assert set(found) == set(kind().get_params())
+    for name, described in found.items():
+        assert described.endswith(f", default={signature[name].default!r}"), name
+    assert not re.search(r"\{[a-z ]+\}", kind.__doc__)  # no place of a shared part is left
+    assert all(name in pydoc.plain(pydoc.render_doc(kind)) for name in found)  # which is what help() shows
+
+
+def test_every_choice_of_a_parameter_is_documented():
+    found, text = documented(NeuralNetClassifier, "Parameters"), inspect.getdoc(NeuralNetClassifier)
+    found["loss"] = documented(NeuralNetRegressor, "Parameters")["loss"]
+    choices = {**parameters.CHOICES, "schedule": NAMED, "loss": fitting.REGRESSION_LOSSES}
+    for name, known in choices.items():
+        listed = re.findall(r"'(\w+)'", re.match(r"\{(.+?)\}", found[name])[1])
+        assert set(listed) == {choice for choice in known if isinstance(choice, str)}, name
+    activations = text.split("\nactivation : ")[1].split("\nsolver : ")[0]
+    assert set(re.findall(r'"(\w+)"', activations)) == set(fitting.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("kind", [NeuralNetClassifier, NeuralNetRegressor])
+@pytest.mark.parametrize("options", [{"early_stopping": True}, {"solver": "lbfgs"}], ids=str)
+def test_every_fitted_attribute_is_documented(kind, options):
+    pandas = pytest.importorskip("pandas")
+    fitted = kind(max_iter=3, **options).fit(pandas.DataFrame(IRIS[0], columns=list("abcd")), IRIS[1])
+    names = {name for name in dir(fitted) if name.endswith("_") and not name.startswith("_")}
+    assert set(documented(kind, "Attributes")) == names
 
 
 # What scikit-learn does with estimators.

@@ -80,10 +80,10 @@ rmsprop = update_rule("rmsprop", _rmsprop, outputs=3, doc="A step of RMSProp.")
 class RMSProp(Optimizer):
     """AdaGrad that forgets: a running mean of squares (Tieleman and Hinton, 2012).
 
-        g ← g + weight_decay · p
-        v ← alpha · v + (1 - alpha) · g²
-        b ← momentum · b + g / (√v + eps)
-        p ← p - lr · b
+    g ← g + weight_decay · p
+    v ← alpha · v + (1 - alpha) · g²
+    b ← momentum · b + g / (√v + eps)
+    p ← p - lr · b
     """
 
     def __init__(

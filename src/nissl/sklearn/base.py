@@ -1,0 +1,640 @@
+"""`NeuralNetwork`, what classifier and regressor share: a nissl training, in the form that scikit-learn asks for.
+
+A subclass says what becomes of y, and what outputs mean. The network is built, and its training put together, by
+`fitting`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, check_scalar, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from nissl import nn, optim
+from nissl.engines.base import recording
+from nissl.errors import DivergenceError, unknown_name
+from nissl.evaluation import EVALUATION_BATCH, History, in_mode, model_dtype
+from nissl.evaluation import predict as outputs_of
+from nissl.nn.module import Module
+from nissl.objective import last_layer, layers_in_order
+from nissl.optim.optimizer import Schedule
+from nissl.progress import reporter
+from nissl.random import seeded
+from nissl.sklearn import fitting, parameters
+from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
+from nissl.sklearn.rows import Part, dense, row_weights, rows_that_count, weighted
+from nissl.tensor import wrap
+from nissl.threads import at_most
+from nissl.training import EpochDone, deferred_interrupt
+
+Array = npt.NDArray[Any]
+
+BATCH_OF_AUTO = 200
+# To predict, a batch has as many rows as make about so many numbers in the widest layer: few calls, which BLAS shares
+# among threads, and little memory.
+NUMBERS_AT_ONCE = 1 << 20
+
+ROWS_TO_TRY = 8  # on a network of the user's own, before it is trained
+
+
+def takes_parts(estimator: Any) -> bool:
+    """Return True, or raise where an estimator of these parameters has no `partial_fit`."""
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is not supported with solver='lbfgs', which takes all rows at once")
+    return True
+
+
+class Weights(list[Array]):
+    """The weights of a network, layer by layer: read-only arrays; setting one gives it to the network."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__(map(_read_only, parameters))
+        self.parameters = list(parameters)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(index, slice):
+            raise TypeError("weights are set layer by layer, or all at once as in coefs_ = arrays; got a slice")
+        parameter = self.parameters[index]
+        array = np.asarray(value, parameter.dtype)
+        if array.shape != parameter.shape:
+            raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
+        parameter.assign(wrap(array.copy()))
+        super().__setitem__(index, _read_only(parameter))
+
+
+def _read_only(parameter: nn.Parameter) -> Array:
+    """Return a copy of the values, which cannot be written to: a change there would not reach the network."""
+    values = parameter.numpy()
+    values.flags.writeable = False
+    return values
+
+
+class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+    """What classifier and regressor share."""
+
+    # What __init__ keeps; scikit-learn finds the names and defaults in the subclasses' signatures.
+    hidden_layer_sizes: Any
+    activation: str | Sequence[str]
+    solver: str
+    alpha: float
+    batch_size: int | str
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    random_state: Any
+    tol: float
+    verbose: bool | int
+    warm_start: bool
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: float
+    max_fun: int
+    dropout: float | Sequence[float]
+    batch_norm: bool
+    layers: Module | Callable[[int, int], Module] | None
+    loss: str | Callable[..., Any]
+    schedule: str | Schedule | None
+    clip_norm: float | None
+    engine: str
+    dtype: Any
+
+    module_: Module
+    optimizer_: optim.Optimizer
+    history_: History
+    out_activation_: str
+    n_outputs_: int
+    n_iter_: int
+    t_: int
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> Any:  # noqa: N803
+        """Train on X of shape (rows, features), dense or sparse, and y of shape (rows,) or (rows, outputs).
+
+        `sample_weight`, of shape (rows,), says how much each row counts: 0 leaves it out. `X_val` and `y_val` are a
+        validation set of your own: its scores and losses are kept in `validation_scores_` and `validation_loss_curve_`,
+        and `early_stopping` uses it instead of a part of X.
+
+        Ctrl-C raises KeyboardInterrupt after the current steps; the estimator keeps what it learned so far.
+        """
+        parameters.check(self)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together, or neither of them")
+        task = FitTask(self, X, y, sample_weight, int(self.max_iter))
+        held = None if X_val is None else (X_val, y_val)
+        self._fit(X, y, sample_weight, held, task)
+        task.ends()
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:  # noqa: N803
+        parameters.check(self)
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True: it sees only a part of the data")
+        self._fit(X, y, sample_weight, None, None, classes)
+        return self
+
+    # What a subclass says.
+
+    def _encode(self, y: Any, fresh: bool, classes: Any, incremental: bool) -> Array:
+        """Return y as targets of the loss, of shape (rows,) or (rows, outputs); set `n_outputs_` and the like."""
+        raise NotImplementedError
+
+    def _encode_more(self, y: Any) -> Array:
+        """Return further y as targets."""
+        raise NotImplementedError
+
+    def _decode(self, outputs: Array) -> Array:
+        """Return predictions, as users see them."""
+        raise NotImplementedError
+
+    def _score_of(self, targets: Array, outputs: Array, weights: Array | None) -> float:
+        """Return what `score` returns, from encoded targets."""
+        raise NotImplementedError
+
+    def _loss(self) -> Callable[..., Any]:
+        """Return the loss."""
+        raise NotImplementedError
+
+    def _class_factors(self, targets: Array, weights: Array | None) -> Array | None:
+        """Return the factor by which the rows of each class count more, or None."""
+        return None
+
+    def _look_back(self, x: Array, targets: Array) -> None:
+        """Warn if nothing was learned."""
+
+    def _check_last(self, layer: Module, outputs: Array) -> None:
+        """Raise if the network given as layers= must not end in this layer, or return these outputs for a few rows."""
+        raise NotImplementedError
+
+    _stratifies = False  # whether a slice for validation has the classes in the proportions of the whole
+
+    # Fitting.
+
+    def _fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        held: Any,
+        task: FitTask | None,
+        classes: Any = None,
+    ) -> None:
+        incremental = task is None
+        given = {name: vars(self).get(f"_given_{name}") for name in ("coefs", "intercepts")}
+        known = hasattr(self, "module_") or any(value is not None for value in given.values())
+        fresh = not known or not (incremental or self.warm_start)
+        random = np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
+
+        x, targets = self._read(X, y, fresh, incremental, classes)
+        weights = row_weights(sample_weight, len(targets), x.dtype)
+        if weights is not None and not weights.all():  # a row without weight is none, in batches and in slices too
+            x, targets, weights = rows_that_count(x, targets, weights)
+        if fresh or not hasattr(self, "module_"):
+            self._build(x, random, {} if fresh else given)
+            self._forget_curves()
+        else:
+            self._check_same_network(x.shape[1])
+        if not incremental or not hasattr(self, "optimizer_"):
+            rate = self._schedule_or_rate(len(x))
+            self.optimizer_ = fitting.optimizer(self.solver, self.module_, rate, vars(self))
+
+        factors = self._class_factors(targets, weights)
+        if factors is not None and not factors[targets].all():  # nor is a row of a class without weight
+            counting = (factors > 0).astype(x.dtype)[targets]
+            x, targets, weights = rows_that_count(x, targets, counting if weights is None else weights * counting)
+        train, validation = self._split(x, targets, weights, held, random)
+        self._train(train, validation, int(random.randint(2**31 - 1)), task)
+        if not incremental:
+            self._look_back(x, targets)
+
+    def _read(self, X: Any, y: Any, fresh: bool, incremental: bool, classes: Any) -> tuple[Array, Array]:  # noqa: N803
+        X, y = validate_data(  # noqa: N806
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            y_numeric=isinstance(self, RegressorMixin),
+            dtype=self._dtypes,
+            order="C",
+            reset=fresh,
+        )
+        y = y.toarray() if sparse.issparse(y) else y
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return dense(X), self._encode(y, fresh, classes, incremental)
+
+    @property
+    def _dtypes(self) -> tuple[Any, ...]:
+        return (np.float64, np.float32) if self.dtype is None else (np.dtype(self.dtype),)
+
+    def _build(self, x: Array, random: Any, given: Mapping[str, Any]) -> None:
+        """Make the network for rows x; weights that were set before the first `partial_fit` are its first ones."""
+        features, dtype = x.shape[1], x.dtype
+        if self.layers is not None:
+            self.module_ = self._layers_of_user(x[:ROWS_TO_TRY], random)
+        else:
+            units, activations, dropout = self._hidden()
+            units = [features, *units, self.n_outputs_]
+            self.module_ = fitting.network(units, activations, dropout, bool(self.batch_norm), dtype, random)
+        for name in ("coefs", "intercepts"):
+            self.__dict__.pop(f"_given_{name}", None)
+            if given.get(name) is not None:
+                setattr(self, f"{name}_", given[name])
+        self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
+        self._made_of = self._plan(features)
+
+    def _layers_of_user(self, rows: Array, random: Any) -> Module:
+        """Return the network given as layers=, which must return what the loss takes for rows."""
+        module = self._module_of_user(rows.shape[1], random)
+        outputs = outputs_of(module, rows)
+        if outputs.shape != (len(rows), self.n_outputs_):
+            raise ValueError(
+                f"the network given as layers= returns outputs of shape {('rows', *outputs.shape[1:])} for "
+                f"{rows.shape[1]} features; it must return {self.n_outputs_} for this y, without a final softmax or "
+                "sigmoid, which belong to the loss"
+            )
+        self._check_last(last_layer(module), outputs)
+        return module
+
+    def _module_of_user(self, features: int, random: Any) -> Module:
+        defaults = inspect.signature(type(self)).parameters
+        for name in ("hidden_layer_sizes", "activation", "dropout", "batch_norm"):
+            if not np.array_equal(getattr(self, name), defaults[name].default):
+                raise ValueError(f"layers= is the whole network, so {name} would have no effect: leave one of them out")
+        if isinstance(self.layers, Module):
+            return copy.deepcopy(self.layers)  # a parameter is not changed by fit
+        assert callable(self.layers)
+        with seeded(int(random.randint(2**31 - 1))):
+            module = self.layers(features, self.n_outputs_)
+        if not isinstance(module, Module):
+            raise TypeError(f"layers= must return an nn.Module, got {type(module).__name__}")
+        return module
+
+    def _hidden(self) -> tuple[list[int], list[str], list[float]]:
+        """Return units, activation and dropout of each hidden layer."""
+        given = self.hidden_layer_sizes
+        sizes = list(given) if isinstance(given, Iterable) else [given]
+        for size in sizes:
+            check_scalar(size, "hidden_layer_sizes", parameters.INTEGER, min_val=1)
+        activations = parameters.for_each(self.activation, len(sizes), "activation")
+        for name in activations or parameters.for_each(self.activation, 1, "activation"):
+            if name not in fitting.ACTIVATIONS:
+                raise unknown_name("activation", name, fitting.ACTIVATIONS)
+        dropout = parameters.for_each(self.dropout, len(sizes), "dropout")
+        for share in dropout:
+            check_scalar(share, "dropout", parameters.REAL, min_val=0, max_val=1, include_boundaries="left")
+        # Without hidden layers there is no activation, but it still says how wide the first weights spread.
+        return [int(size) for size in sizes], activations or [str(self.activation)], [float(p) for p in dropout]
+
+    def _plan(self, features: int) -> tuple[Any, ...]:
+        """Return what the network is made for."""
+        if self.layers is not None:
+            return features, self.n_outputs_
+        sizes, activations, dropout = self._hidden()
+        return features, self.n_outputs_, tuple(sizes), tuple(activations), tuple(dropout), bool(self.batch_norm)
+
+    def _check_same_network(self, features: int) -> None:
+        if self._plan(features) != self._made_of:
+            raise ValueError(
+                "the network was made for other parameters or data: features, outputs, units and so on "
+                f"were {self._made_of}, now they are {self._plan(features)}. Train from scratch with warm_start=False"
+            )
+
+    def _forget_curves(self) -> None:
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: list[float] | None = None
+        self.validation_loss_curve_: list[float] | None = None
+        self.best_validation_score_: float | None = None
+        self.best_loss_: float | None = None if self.early_stopping else math.inf
+        self.t_ = 0
+        self._no_improvement_count = 0
+
+    def _schedule_or_rate(self, rows: int) -> float | Schedule:
+        if self.schedule is None:
+            return float(self.learning_rate_init)
+        if self.learning_rate != "constant":
+            raise ValueError(f"schedule= and learning_rate={self.learning_rate!r} both set the learning rate; use one")
+        if callable(self.schedule):
+            return self.schedule
+        steps = int(self.max_iter) * math.ceil(rows / self._batch(rows))
+        rate = wrap(np.array(float(self.learning_rate_init)))
+        return fitting.Scaled(optim.schedules.named(self.schedule, 1.0, steps), rate)
+
+    def _batch(self, rows: int) -> int:
+        return min(BATCH_OF_AUTO if isinstance(self.batch_size, str) else int(self.batch_size), rows)
+
+    def _split(
+        self, x: Array, targets: Array, weights: Array | None, held: Any, random: Any
+    ) -> tuple[Part, Part | None]:
+        """Return rows, targets and weights to train on, and those to validate on, if any."""
+        validation: Part | None = None
+        if held is not None:
+            own, y = validate_data(
+                self, *held, accept_sparse="csr", multi_output=True, dtype=self._dtypes, order="C", reset=False
+            )
+            check_consistent_length(own, y)
+            y = y.toarray() if sparse.issparse(y) else y
+            validation = dense(own), self._encode_more(y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y), None
+        elif self.early_stopping:
+            if self.validation_fraction == 0:
+                raise ValueError("early_stopping with validation_fraction == 0 has no rows to validate on")
+            arrays = [x, targets] if weights is None else [x, targets, weights]
+            stratify = targets if self._can_stratify(targets) else None
+            parts = train_test_split(
+                *arrays, random_state=random, test_size=self.validation_fraction, stratify=stratify
+            )
+            x, targets, weights = parts[0], parts[2], None if weights is None else parts[4]
+            validation = parts[1], parts[3], None if weights is None else parts[5]
+        if validation is not None and len(validation[0]) < 2:
+            raise ValueError(
+                "The validation set is too small: increase validation_fraction, or give more rows as X_val and y_val"
+            )
+        return (x, targets, weights), validation
+
+    def _can_stratify(self, targets: Array) -> bool:
+        """Whether a slice for validation can have each class in its proportion."""
+        if not self._stratifies or targets.ndim > 1:
+            return False
+        counts = np.bincount(targets)
+        counts = counts[counts > 0]
+        held = math.ceil(self.validation_fraction * len(targets))
+        return bool(counts.min() > 1 and len(counts) <= min(held, len(targets) - held))
+
+    def _train(self, train: Part, validation: Part | None, seed: int, task: FitTask | None) -> None:
+        x, targets, weights = train
+        rows, batch = len(x), self._batch(len(x))
+        if not isinstance(self.batch_size, str) and self.batch_size > rows:
+            warnings.warn(
+                f"batch_size={self.batch_size} is more than the {rows} rows, which are one batch", stacklevel=5
+            )
+        epochs = int(self.max_iter) if task is not None else 1
+        factors = self._class_factors(targets, weights)
+        weights = weighted(weights, factors, targets)
+        has_batch_norm = any(isinstance(part, nn.BatchNorm) for part in self.module_.named_modules().values())
+        options: dict[str, Any] = {}
+        if validation is not None:
+            held, held_targets, held_weights = validation
+            options["validation"] = held, held_targets, weighted(held_weights, factors, held_targets)
+            options["metrics"] = {"score": lambda y, t: self._score_of(held_targets, y, held_weights)}
+        # Examples seen so far are part of the seed: the same data give new orders and masks in each partial_fit.
+        seed = int(np.random.SeedSequence([seed, self.t_]).generate_state(1, np.uint64)[0])
+        engine = fitting.choose_engine(self.engine, self.module_, rows, math.ceil(rows / batch), epochs)
+        # Processes side by side, each with a thread for every core, would wait for each other most of the time.
+        share = at_most(fitting.threads_of_blas()) if engine == "native" else contextlib.nullcontext()
+        with seeded(seed), share:
+            training = fitting.PenalizedTraining(
+                self.module_,
+                (x, targets),
+                alpha=float(self.alpha),
+                loss=fitting.objective(self._loss(), self.out_activation_),
+                optimizer=self.optimizer_,
+                epochs=epochs,
+                batch_size=batch,
+                engine=engine,
+                seed=seed,
+                clip_norm=self.clip_norm,
+                shuffle=bool(self.shuffle),
+                drop_last=has_batch_norm and rows > batch and rows % batch == 1,  # one row has no variance
+                sample_weight=weights,
+                **options,
+            )
+            if validation is not None and self.validation_scores_ is None:
+                self.validation_scores_, self.validation_loss_curve_, self.best_validation_score_ = [], [], -math.inf
+            if self.solver == "lbfgs":
+                assert task is not None
+                self._run_lbfgs(training, task)
+            else:
+                self._run(training, rows, task)
+
+    def _run(self, training: fitting.PenalizedTraining, rows: int, task: FitTask | None) -> None:
+        """Train epoch by epoch, until one is the last."""
+        self.n_iter_ = 0
+        rounds = History() if task is not None else self._history_of_parts()
+        # A warm start goes on from the best weights of before, which may stay the best.
+        best = self.module_.state_dict() if self.early_stopping and self.validation_scores_ else {}
+        stops = False
+        with (
+            deferred_interrupt() as interrupted,
+            reporter(bool(self.verbose), training.epochs) as report,
+            contextlib.closing(training.run(stepwise=False)) as events,
+        ):
+            while not stops and training.progress.epoch < training.epochs:
+                if task is not None:
+                    task.epoch_begins()
+                for event in events:
+                    report(event)
+                    if isinstance(event, EpochDone) or interrupted.is_set():
+                        break
+                if not isinstance(event, EpochDone):
+                    break
+                rounds.rows.append(dict(event.values))
+                self.t_ += rows
+                self.n_iter_ += 1
+                stops = self._epoch_done(event.values, best)
+                stops = (task is not None and task.epoch_ends()) or stops
+                if interrupted.is_set():
+                    break
+        self.history_ = rounds
+        if best:
+            self.module_.load_state_dict(best)
+        self.module_.eval()
+        if interrupted.is_set():
+            raise KeyboardInterrupt(f"fit was interrupted after {self.n_iter_} epochs; what was learned is kept")
+        if task is not None and not stops:
+            warnings.warn(
+                f"Maximum iterations ({self.max_iter}) reached and the optimization has not converged yet: raise "
+                "max_iter, or let a validation set say when to stop, with early_stopping=True",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+
+    def _history_of_parts(self) -> History:
+        """Return the History that `partial_fit` goes on with: it validates nothing, so it has no such curves."""
+        rows = self.history_.rows if hasattr(self, "history_") else []
+        if rows and "validation_loss" not in rows[0]:
+            return self.history_
+        return History([{name: row[name] for name in row if not name.startswith("validation")} for row in rows])
+
+    def _run_lbfgs(self, training: fitting.PenalizedTraining, task: FitTask) -> None:
+        """Train on all rows at once, by SciPy's L-BFGS."""
+        if any(isinstance(part, nn.Dropout | nn.BatchNorm) for part in self.module_.named_modules().values()):
+            raise ValueError(
+                "solver='lbfgs' needs a loss that is the same for the same weights: no dropout, no batch_norm"
+            )
+        self.n_iter_, self.history_ = 0, History()
+
+        def told(loss: float) -> bool:
+            values = {"loss": loss, **training.validate()}
+            self.history_.rows.append(values)
+            self.n_iter_ += 1
+            self._note(values)
+            self.best_loss_ = loss
+            report(EpochDone(self.n_iter_, int(self.max_iter), values, improved=False))
+            stops = task.epoch_ends()
+            if self.n_iter_ < self.max_iter:
+                task.epoch_begins()
+            return stops or interrupted.is_set()
+
+        task.epoch_begins()
+        options = {"maxiter": int(self.max_iter), "maxfun": int(self.max_fun), "gtol": float(self.tol)}
+        with deferred_interrupt() as interrupted, reporter(bool(self.verbose), training.epochs) as report:
+            found = fitting.minimize(training, told, options)
+        self.loss_ = float(found.fun)
+        self.module_.eval()
+        if interrupted.is_set():
+            raise KeyboardInterrupt(f"fit was interrupted after {self.n_iter_} iterations; what was learned is kept")
+        if not math.isfinite(self.loss_):
+            raise DivergenceError(
+                f"lbfgs ended at a loss of {self.loss_}. Have the columns of X similar scales, as by StandardScaler?"
+            )
+        if found.status == 1:
+            warnings.warn(
+                f"lbfgs failed to converge after {found.nit} iterations and {found.nfev} evaluations: raise max_iter "
+                "or max_fun, or scale the columns of X",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+
+    def _epoch_done(self, values: Mapping[str, float], best: dict[str, Array]) -> bool:
+        """Note how an epoch went, keep the best weights, change the learning rate; return whether to stop."""
+        least, most = self.best_loss_, self.best_validation_score_
+        self._note(values)
+        if self.early_stopping:
+            assert most is not None
+            no_better = values["validation_score"] < most + self.tol
+            if self.best_validation_score_ != most:
+                best.update(self.module_.state_dict())
+        else:
+            least = math.inf if least is None else least
+            no_better = self.loss_ > least - self.tol
+            self.best_loss_ = min(self.loss_, least)
+        self._no_improvement_count = self._no_improvement_count + 1 if no_better else 0
+        if self.learning_rate == "invscaling":
+            fitting.change_rate(self.optimizer_, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return False
+        rate = float(self.optimizer_.lr.item())
+        if self.learning_rate != "adaptive" or rate <= 1e-6:
+            return True
+        fitting.change_rate(self.optimizer_, rate / 5)
+        self._no_improvement_count = 0
+        return False
+
+    def _note(self, values: Mapping[str, float]) -> None:
+        """Add the loss of an epoch to the curves, and what the validation rows say."""
+        self.loss_ = values["loss"]
+        self.loss_curve_.append(self.loss_)
+        if self.validation_scores_ is not None and "validation_score" in values:
+            assert self.validation_loss_curve_ is not None
+            assert self.best_validation_score_ is not None
+            self.validation_scores_.append(values["validation_score"])
+            self.validation_loss_curve_.append(values["validation_loss"])
+            if values["validation_score"] > self.best_validation_score_:
+                self.best_validation_score_ = values["validation_score"]
+
+    # Using what was fitted.
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def _outputs(self, X: Any) -> Array:  # noqa: N803
+        """Return the network's outputs for each row, before the output's activation; sparse rows batch by batch."""
+        check_is_fitted(self)
+        X = validate_data(  # noqa: N806
+            self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False
+        )
+        widest = max(p.shape[-1] for p in self.module_.named_parameters().values())
+        size = max(EVALUATION_BATCH, NUMBERS_AT_ONCE // (max(widest, X.shape[1]) if sparse.issparse(X) else widest))
+        if not sparse.issparse(X):
+            return outputs_of(self.module_, X, size)
+        batches = range(0, X.shape[0], size)
+        return np.concatenate([outputs_of(self.module_, X[i : i + size].toarray(), size) for i in batches])
+
+    def predict(self, X: Any) -> Array:  # noqa: N803
+        """Return the prediction for each row of X."""
+        return self._decode(self._outputs(X))
+
+    def hidden_activations(self, X: Any) -> list[Array]:  # noqa: N803
+        """Return the outputs of each hidden layer for the rows of X: arrays (rows, units), after the activation.
+
+        These are the inputs of the next Linear layer; layers before the first Linear only prepare the rows.
+        """
+        check_is_fitted(self)
+        if not isinstance(self.module_, nn.Sequential):
+            raise ValueError(
+                f"hidden_activations needs an nn.Sequential: a {type(self.module_).__name__} does not say which of its "
+                "parts are hidden layers; nissl.inspect.watch shows what each part computes"
+            )
+        x = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
+        values = wrap(dense(x).astype(model_dtype(self.module_), copy=False))
+        found: list[Array] = []
+        is_hidden = False  # whether `values` have been through a Linear layer
+        with in_mode(self.module_, training=False), recording(False):
+            for layer in layers_in_order(self.module_):
+                has_linear = bool(fitting.linear_layers(layer))
+                if has_linear and is_hidden:
+                    found.append(values.numpy())
+                is_hidden = is_hidden or has_linear
+                values = layer(values)
+        return found
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weights of each layer, of shape (inputs, outputs); `coefs_[i] = array` gives a layer new ones."""
+        return self._weights("coefs", "weight")
+
+    @coefs_.setter
+    def coefs_(self, arrays: Sequence[Any]) -> None:
+        self._set_weights("coefs", arrays)
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The intercepts of each layer, of shape (outputs,); `intercepts_[i] = array` gives a layer new ones."""
+        return self._weights("intercepts", "bias")
+
+    @intercepts_.setter
+    def intercepts_(self, arrays: Sequence[Any]) -> None:
+        self._set_weights("intercepts", arrays)
+
+    def _weights(self, name: str, attribute: str) -> list[Array]:
+        if hasattr(self, "module_"):
+            found = [getattr(layer, attribute) for layer in fitting.linear_layers(self.module_)]
+            return Weights([parameter for parameter in found if parameter is not None])
+        if f"_given_{name}" in vars(self):
+            return vars(self)[f"_given_{name}"]
+        raise AttributeError(f"{type(self).__name__} has no {name}_ before it is fitted")
+
+    def _set_weights(self, name: str, arrays: Sequence[Any]) -> None:
+        if not hasattr(self, "module_"):
+            self.__dict__[f"_given_{name}"] = list(arrays)
+            return
+        weights = getattr(self, f"{name}_")
+        if len(arrays) != len(weights):
+            raise ValueError(f"{name}_ has {len(weights)} arrays, one for each layer; got {len(arrays)}")
+        for i, array in enumerate(arrays):
+            weights[i] = array
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
