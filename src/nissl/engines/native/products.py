@@ -267,7 +267,7 @@ class Product:
             return self.apart(start, 1, height)
 
         def copy(k: ir.Value) -> None:
-            vector = self.load(left(k)[0], height, self.a.layout.strides[0])
+            vector = self.load(left(k)[0], height, self.a.layout.strides[-2])
             builder.store(vector, place(k)[0], align=self.b.dtype.itemsize)
 
         self.emitter.loop(index(0), steps, 1, copy)
