@@ -262,6 +262,23 @@ def test_a_number_out_of_range_changes_nothing():
         np.testing.assert_array_equal(weight.numpy(), before)
 
 
+def test_a_profile_reads_no_rows_that_are_not_there():
+    x, weight, places = ns.tensor(floats(50, 300)), ns.tensor(floats(300, 5)), nn.Buffer(np.arange(1, 6))
+
+    @ns.compile
+    def step(i):
+        rows = x[places] @ weight + x[i] @ weight
+        places.assign(places * 2)  # which, done as often as a profile runs it, would be far outside
+        return rows
+
+    step(ns.tensor(np.arange(5)))
+    assert len(gathered(step.graph)) == 2
+    assert "matmul" in step.profile(ns.tensor(np.arange(5)))
+    assert places.tolist() == [2, 4, 6, 8, 10]
+    with pytest.raises(IndexError, match="out of bounds"):
+        step.profile(ns.tensor(np.arange(5) + 10**9))
+
+
 def test_nor_does_a_training_step():
     model = nn.Sequential(nn.Linear(13, 37), nn.LayerNorm(37), nn.ReLU(), nn.Dropout(0.3), nn.Linear(37, 5))
     optimizer = optim.Adam(model.parameters())
