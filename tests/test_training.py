@@ -3,7 +3,9 @@
 import csv
 import math
 import os
+import pickle
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -73,6 +75,69 @@ def test_a_few_steps_on_numpy_give_the_same_bits_whether_they_are_traced_or_not(
     assert same_state(one, other)
     assert untraced.loss.tolist() == traced.loss.tolist()
     assert untraced.accuracy.tolist() == traced.accuracy.tolist()
+
+
+FEW_STEPS = {"batch_size": 20, "engine": "numpy", "seed": 3}
+
+
+def pickled_after(least, monkeypatch):
+    monkeypatch.setattr(training, "STEPS_WORTH_A_TRACE", least)
+    model = classifier(nn.Tanh())
+    ns.fit(model, (X, LABELS), epochs=1, **FEW_STEPS)
+    return pickle.dumps(model)
+
+
+def test_a_few_steps_without_a_trace_leave_no_gradients(monkeypatch):
+    assert len(pickled_after(1000, monkeypatch)) == len(pickled_after(0, monkeypatch))
+
+
+def test_a_few_steps_without_a_trace_keep_nothing_of_each_other(monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_OF_A_SLICE", 1000.0)  # so that all steps are in one slice but for the first
+
+    def peak(steps):
+        model = nn.Sequential(nn.Linear(1, 3000), nn.Tanh(), nn.Linear(3000, 1))
+        x = np.zeros((100 * steps, 1), "float32")
+        tracemalloc.start()
+        try:
+            ns.fit(model, (x, x), epochs=1, batch_size=100, engine="numpy")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(9) < 1.3 * peak(2)
+
+
+def test_a_step_that_fails_without_a_trace_changes_nothing():
+    model = classifier(nn.BatchNorm(8), nn.Dropout(0.5))
+    before, draws = model.state_dict(), ns.random.streams["dropout"].draws.item()
+
+    def loss(outputs, targets):
+        raise ArithmeticError("no loss")
+
+    with pytest.raises(ArithmeticError, match="no loss"):
+        ns.fit(model, (X, LABELS), epochs=1, loss=loss, batch_size=20, engine="numpy")
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    assert ns.random.streams["dropout"].draws.item() == draws
+
+
+def test_a_watch_of_a_part_sees_no_other_steps_if_they_are_few(monkeypatch):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part, self.last = nn.Linear(X.shape[1], X.shape[1]), nn.Linear(X.shape[1], 3)
+
+        def forward(self, x):
+            return self.last(self.part(ns.tanh(self.part(x))))
+
+    def seen(least):
+        monkeypatch.setattr(training, "STEPS_WORTH_A_TRACE", least)
+        model = Twice()
+        with ns.inspect.watch(model.part, every=1) as watch:
+            ns.fit(model, (X, LABELS), epochs=1, **FEW_STEPS)
+        return watch.steps
+
+    assert seen(1000) == seen(0)
 
 
 def test_linear_regression_finds_the_weights():

@@ -29,7 +29,7 @@ from nissl.compiler import choose_engine, compile, joined
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.divergence import explain_divergence
-from nissl.engines.base import recording, watching
+from nissl.engines.base import Gradient, current, recording, watching
 from nissl.errors import DataError, NisslError, OptionError, ShapeError
 from nissl.files import PathLike, remove_leftovers
 from nissl.nn.module import Module
@@ -625,11 +625,22 @@ class Training:
 
     def _take(self, rows: Array) -> tuple[Tensor, Tensor]:
         """Take the steps; NumPy computes few of them sooner than they are traced, and gives the same bits."""
-        if self.engine == "numpy" and self.epochs * self.steps < STEPS_WORTH_A_TRACE:
-            losses, metrics = joined([self._step(wrap(row)) for row in rows])
-        else:
-            losses, metrics = self.compiled.scan(rows)
+        # A watch tells steps apart by the calls of what is compiled.
+        few = self.engine == "numpy" and self.epochs * self.steps < STEPS_WORTH_A_TRACE and current.watch is None
+        losses, metrics = joined([self._take_eagerly(wrap(row)) for row in rows]) if few else self.compiled.scan(rows)
         return losses, metrics
+
+    def _take_eagerly(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step without a trace, and leave what a compiled one leaves: no history, and no used gradients."""
+        try:
+            loss, metric = self._step(rows)
+        except BaseException:
+            self._go_back()  # a forward pass may have changed state before it failed
+            raise
+        for parameter in self.optimizer.parameters.values():
+            if parameter.waiting_gradient is not None and parameter.waiting_gradient.used:
+                parameter.waiting_gradient = Gradient(None, used=True)
+        return loss.detach(), metric.detach()
 
     def _keep_state(self) -> None:
         """Copy all that a step changes, into the same memory each time, for there may be a slice for every step."""
@@ -639,10 +650,14 @@ class Training:
         for kept, array in zip(self.kept, arrays, strict=True):
             np.copyto(kept, array)
 
-    def _explain(self, rows: Array, step: int, loss: float) -> None:
-        """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
+    def _go_back(self) -> None:
+        """Go back to the state before the latest slice."""
         for tensor, kept in zip(self.state(), self.kept, strict=True):
             tensor.payload = kept.copy()
+
+    def _explain(self, rows: Array, step: int, loss: float) -> None:
+        """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
+        self._go_back()
         if step:
             with np.errstate(all="ignore"), watching(None):
                 self.compiled.scan(rows[:step])
