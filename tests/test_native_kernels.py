@@ -229,6 +229,14 @@ def test_rows_that_something_else_reads_have_memory(f, monkeypatch):
     check(f, *arrays)
 
 
+@pytest.mark.parametrize("many", [1, 6])
+def test_products_of_many_matrices_read_rows_by_their_numbers(many):
+    x, i, b, c = floats(9, 300), labels(many, 9) + 2, floats(2, 300, 5, seed=1), floats(2, many, 5, seed=2)
+    for f in (lambda x, i, b, c: x[i] @ b, lambda x, i, b, c: x[i].T @ c):
+        assert gathered(graph_of(f, *map(ns.tensor, (x, i % 9, b, c))))
+        check(f, x, i % 9, b, c)
+
+
 def test_a_transposed_column_is_not_taken_for_many_rows():
     column, i, c = floats(300, 1), labels(5, 1), floats(5, 40, seed=1)
     check(lambda x, i, c: x.T[i].T @ c, column, i, c)

@@ -162,7 +162,7 @@ def test_a_mistake_is_explained(mistake, message):
     "draw", [lambda: ns.random.uniform(3, dtype="int32"), lambda: ns.random.normal(3, dtype="bool")]
 )
 def test_numbers_from_an_interval_are_floats(draw):
-    with pytest.raises(DTypeError, match="are floats, not (int32|bool)"):
+    with pytest.raises(DTypeError, match=r"are floats, not (int32|bool)"):
         draw()
 
 
