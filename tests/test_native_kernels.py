@@ -165,6 +165,15 @@ def test_no_product_writes_beside_its_results(shape, name):
     check(lambda a, b, bias: ns.relu(TRANSPOSITIONS[name](a, b) + bias), a, b, floats(n))
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_products_of_many_matrices_bring_together_what_lies_apart(repeated):
+    a, b = floats(3, 70, 21), floats(3, 70, 300, seed=1)
+    if repeated:
+        check(lambda a, b: a[0].T.broadcast_to((3, 21, 70)) @ b, a, b)
+    else:
+        check(lambda a, b: a.permute_dims((0, 2, 1)) @ b, a, b)
+
+
 def gathered(graph):
     """Return the products of a plan that read rows by their numbers."""
     kernels = plan.make_plan(simplified(graph)).kernels
@@ -205,6 +214,7 @@ def test_products_read_rows_by_their_numbers(name, shape, monkeypatch):
         lambda x, i, b, c: x[i] @ b + x[i][:, :1],
         lambda x, i, b, c: x[i + 1] @ b,
         lambda x, i, b, c: x[i] @ x[i].T,
+        lambda x, i, b, c: x[i] @ x + x[i],
         lambda x, i, b, c: (x[i] * 2.0) @ b,
         lambda x, i, b, c: x[i][:3] @ b,
         lambda x, i, b, c: x[i][:, ::-1] @ b,
@@ -217,6 +227,20 @@ def test_rows_that_something_else_reads_have_memory(f, monkeypatch):
     arrays = floats(9, 9), labels(6, 8), floats(9, 5, seed=1), floats(6, 5, seed=2)
     assert not gathered(graph_of(f, *map(ns.tensor, arrays)))
     check(f, *arrays)
+
+
+@pytest.mark.parametrize("many", [1, 6])
+def test_products_of_many_matrices_read_rows_by_their_numbers(many):
+    x, i, b, c = floats(9, 300), labels(many, 9) + 2, floats(2, 300, 5, seed=1), floats(2, many, 5, seed=2)
+    for f in (lambda x, i, b, c: x[i] @ b, lambda x, i, b, c: x[i].T @ c):
+        assert gathered(graph_of(f, *map(ns.tensor, (x, i % 9, b, c))))
+        check(f, x, i % 9, b, c)
+
+
+def test_a_transposed_column_is_not_taken_for_many_rows():
+    column, i, c = floats(300, 1), labels(5, 1), floats(5, 40, seed=1)
+    check(lambda x, i, c: x.T[i].T @ c, column, i, c)
+    check(lambda x, i, b: x.T[i] @ b, column, i, floats(300, 40, seed=1))
 
 
 def test_so_many_numbers_of_rows_are_not_written_down_on_the_stack(monkeypatch):
@@ -244,6 +268,23 @@ def test_a_number_out_of_range_changes_nothing():
         with pytest.raises(IndexError, match="out of bounds"):
             step(ns.tensor([0, wrong, 8]))
         np.testing.assert_array_equal(weight.numpy(), before)
+
+
+def test_a_profile_reads_no_rows_that_are_not_there():
+    x, weight, places = ns.tensor(floats(50, 300)), ns.tensor(floats(300, 5)), nn.Buffer(np.arange(1, 6))
+
+    @ns.compile
+    def step(i):
+        rows = x[places] @ weight + x[i] @ weight
+        places.assign(places * 2)  # which, done as often as a profile runs it, would be far outside
+        return rows
+
+    step(ns.tensor(np.arange(5)))
+    assert len(gathered(step.graph)) == 2
+    assert "matmul" in step.profile(ns.tensor(np.arange(5)))
+    assert places.tolist() == [2, 4, 6, 8, 10]
+    with pytest.raises(IndexError, match="out of bounds"):
+        step.profile(ns.tensor(np.arange(5) + 10**9))
 
 
 def test_nor_does_a_training_step():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import nissl as ns
-from nissl import nn
-from nissl.errors import OptionError
+from nissl import nn, ops
+from nissl.errors import DTypeError, OptionError
 from nissl.ops.random import philox
 from nissl.random import STREAMS, Generator, permutation_indices, streams
 
@@ -46,6 +46,19 @@ def test_a_number_depends_on_its_place_and_not_on_the_shape():
     flat = Generator(3).uniform(12).numpy()
     np.testing.assert_array_equal(Generator(3).uniform((3, 4)).numpy(), flat.reshape(3, 4))
     np.testing.assert_array_equal(Generator(3).uniform(5).numpy(), flat[:5])
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 12, 13])
+def test_a_number_does_not_depend_on_how_many_are_drawn_at_once(chunk, monkeypatch):
+    def drawn():
+        generator = Generator(3)
+        floats = [generator.normal((3, 4), dtype=dtype).numpy() for dtype in ("float32", "float64")]
+        return [generator.bits(12).numpy(), *floats, permutation_indices(3, np.arange(3), 12)]
+
+    wanted = drawn()
+    monkeypatch.setattr(ops.random, "CHUNK", chunk)
+    for found, whole in zip(drawn(), wanted, strict=True):
+        np.testing.assert_array_equal(found, whole)
 
 
 def test_streams_are_apart():
@@ -143,6 +156,14 @@ def test_a_seed_of_64_bits_counts_in_full():
 def test_a_mistake_is_explained(mistake, message):
     with pytest.raises(OptionError, match=message):
         mistake()
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: ns.random.uniform(3, dtype="int32"), lambda: ns.random.normal(3, dtype="bool")]
+)
+def test_numbers_from_an_interval_are_floats(draw):
+    with pytest.raises(DTypeError, match=r"are floats, not (int32|bool)"):
+        draw()
 
 
 @pytest.mark.parametrize("seed", [1.5, "1", None])

@@ -207,7 +207,7 @@ def test_a_resumed_weighted_training_ends_with_the_same_bits(tmp_path):
 
 def test_without_weights_the_step_is_what_it_was():
     trainings = [
-        Training(classifier(), (X, Y), engine="numpy", batch_size=40, epochs=10, sample_weight=weights, seed=0)
+        Training(classifier(), (X, Y), engine="numpy", batch_size=40, epochs=1, sample_weight=weights, seed=0)
         for weights in (None, np.ones(40))
     ]
     for training in trainings:

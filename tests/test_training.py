@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nissl as ns
-from nissl import nn, optim, training
+from nissl import nn, optim
 from nissl.compiler import ENGINES
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, DivergenceError, OptionError, ShapeError
@@ -59,20 +59,6 @@ def test_xor_is_learned_with_two_outputs_and_with_one():
         optimizer = optim.Adam(model.parameters(), lr=0.05)
         ns.fit(model, TOYS["xor"].make()[0], optimizer=optimizer, epochs=150, seed=0)
         assert ns.evaluate(model, TOYS["xor"].make()[1]).accuracy == 1.0
-
-
-@pytest.mark.parametrize("middle", [nn.Tanh, lambda: nn.Dropout(0.5), lambda: nn.BatchNorm(8)])
-def test_a_few_steps_on_numpy_give_the_same_bits_whether_they_are_traced_or_not(middle, monkeypatch):
-    def trained(least):
-        monkeypatch.setattr(training, "STEPS_WORTH_A_TRACE", least)
-        model = classifier(middle())
-        history = ns.fit(model, (X, LABELS), batch_size=20, epochs=2, engine="numpy", seed=3)
-        return model, history
-
-    (one, untraced), (other, traced) = trained(7), trained(6)
-    assert same_state(one, other)
-    assert untraced.loss.tolist() == traced.loss.tolist()
-    assert untraced.accuracy.tolist() == traced.accuracy.tolist()
 
 
 def test_linear_regression_finds_the_weights():

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import OptionError
+from nissl.errors import DTypeError, OptionError
 from nissl.ops import random as ops
 from nissl.ops.elementwise import cos, log, sqrt
 from nissl.ops.source import _shape
@@ -83,14 +83,11 @@ class Generator:
         return apply(ops.random_bits, self.key, self._next_draw(), shape=_shape(shape), stream=self.stream)
 
     def _unit(self, draw: Tensor, shape: int | Sequence[int], dtype: DTypeLike, half: int) -> Tensor:
+        dtype = check_dtype(dtype)
+        if dtype.kind != "f":
+            raise DTypeError(f"random numbers from an interval or a normal distribution are floats, not {dtype}")
         return apply(
-            ops.random_uniform,
-            self.key,
-            draw,
-            shape=_shape(shape),
-            stream=self.stream,
-            dtype=check_dtype(dtype),
-            half=half,
+            ops.random_uniform, self.key, draw, shape=_shape(shape), stream=self.stream, dtype=dtype, half=half
         )
 
 

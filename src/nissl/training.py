@@ -21,7 +21,7 @@ import numpy as np
 
 from nissl import optim
 from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
-from nissl.compiler import choose_engine, compile, joined
+from nissl.compiler import choose_engine, compile
 from nissl.data import as_dataset
 from nissl.divergence import explain_divergence
 from nissl.engines.base import watching
@@ -52,7 +52,6 @@ from nissl.random import permutation_indices, streams
 from nissl.tensor import Tensor, wrap
 
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
-STEPS_WORTH_A_TRACE = 10  # on NumPy, where tracing takes as long as ten steps, and saves an eighth of each
 SECONDS_OF_A_SLICE = 0.05
 ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
 ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
@@ -289,7 +288,7 @@ class Training:
         p = self.progress
         self._keep_state()
         with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
-            losses, metrics = (found.numpy() for found in self._take(rows))
+            losses, metrics = (found.numpy() for found in self.compiled.scan(rows))
         bad = np.flatnonzero(~np.isfinite(losses))
         # The weights that a step leaves show in the next loss; after the last step of an epoch they are looked at.
         if not bad.size and (p.step + len(rows)) % self.steps == 0 and not self._is_finite():
@@ -298,14 +297,6 @@ class Training:
             self._explain(rows, int(bad[0]), float(losses[bad[0]]))
         seconds = (time.perf_counter() - started) / len(rows)
         self.slice_steps = max(1, min(int(SECONDS_OF_A_SLICE / seconds), 4 * self.slice_steps))
-        return losses, metrics
-
-    def _take(self, rows: Array) -> tuple[Tensor, Tensor]:
-        """Take the steps; NumPy computes few of them sooner than they are traced, and gives the same bits."""
-        if self.engine == "numpy" and self.epochs * self.steps < STEPS_WORTH_A_TRACE:
-            losses, metrics = joined([self._step(wrap(row)) for row in rows])
-        else:
-            losses, metrics = self.compiled.scan(rows)
         return losses, metrics
 
     def state(self) -> list[Tensor]:

@@ -348,15 +348,19 @@ class _Planner:
         base, layout = self.places[source]
         width = math.prod(rows.shape[1:])
         read = [x for x in reader.inputs if self.places[x][0] is rows]
-        if reader.leader is None or read != [reader.leader.inputs[0]] or read == [reader.leader.inputs[1]]:
+        if reader.leader is None or read != [reader.leader.inputs[0]]:
+            return None
+        beside = (reader.leader.inputs[1], *(x for equation in reader.equations for x in equation.inputs))
+        if read[0] in beside:  # there, rows are not looked up
             return None
         _, view = self.places[read[0]]
         seen_before = self.places[numbers][0] in self.graph.inputs  # whether there are rows of these numbers
         long = width > 1 and width * rows.dtype.itemsize >= LONG_ROW
         unbroken = layout.strides[1:] == contiguous(rows.shape).strides[1:]
+        apart = layout.strides[0] != 1  # else the product could not tell rows from columns
         few = rows.shape[0] <= MOST_NUMBERS or view.strides[1] == 1
         whole = view.offset == 0 and sorted(view.strides) == [1, width] and math.prod(view.shape) == rows.size
-        if not (seen_before and few and long and unbroken and whole):
+        if not (seen_before and few and long and unbroken and apart and whole):
             return None
         strides = tuple(layout.strides[0] if stride == width else 1 for stride in view.strides)
         return {read[0]: (base, Layout(view.shape, strides, layout.offset))}

@@ -88,7 +88,10 @@ class Product:
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return where an operand lies, repeated over the batch."""
         memory = self.emitter.memory(symbol)
-        layout = memory.layout.broadcast((*self.batch, *matrix)) if self.batch else memory.layout
+        shape = (*self.batch, *matrix)
+        *repeated, _, _ = memory.layout.broadcast(shape).strides
+        # A single row keeps its stride, by which others are reached that stand there by their numbers.
+        layout = Layout(shape, (*repeated, *memory.layout.strides[-2:]), memory.layout.offset)
         return Memory(memory.pointer, layout, memory.dtype)
 
     @property
@@ -267,7 +270,7 @@ class Product:
             return self.apart(start, 1, height)
 
         def copy(k: ir.Value) -> None:
-            vector = self.load(left(k)[0], height, self.a.layout.strides[0])
+            vector = self.load(left(k)[0], height, self.a.layout.strides[-2])
             builder.store(vector, place(k)[0], align=self.b.dtype.itemsize)
 
         self.emitter.loop(index(0), steps, 1, copy)

@@ -63,6 +63,7 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
     whichever is longer.
     """
     copies = [np.array(array, order="C") for array in arrays]
+    program(copies)  # raises if a label is out of range, which the kernels alone do not look for
     module, units = emit_kernels(program.plan, program.memory)
     arguments = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     code = Code(machine_code(module), dict.fromkeys([*units, "nothing"], arguments))
@@ -71,6 +72,8 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
     with program.lock:
         held = program.take(copies)
         for _ in range(REPETITIONS):
+            for slot in program.memory.written:  # else numbers of rows that are state could leave their range
+                np.copyto(held[slot], copies[slot])
             for i, kernel in enumerate(program.plan.kernels):
                 start = time.perf_counter()
                 if isinstance(kernel, Call):
