@@ -536,8 +536,8 @@ def function_samples() -> Iterator[Sample]:
             yield Sample(f"{name} {case}", functools.partial(function, **attributes), (x,), expected,
                          smooth=name != "step")  # fmt: skip
     for low, high in [(-0.5, 0.75), (None, 0.5), (0.5, None), (None, None)]:
-        yield Sample(f"clip {low} {high}", ns.clip, (numbers((2, 3)),), lambda x, low, high: x.clip(low, high),
-                     {"low": low, "high": high})  # fmt: skip
+        yield Sample(f"clip {low} {high}", ns.clip, (numbers((2, 3)),), lambda x, min, max: x.clip(min, max),
+                     {"min": low, "max": high})  # fmt: skip
     inputs = numbers((2, 3)), numbers((3,), -1, 0), numbers((2, 1), 0.5, 1)
     yield Sample("clip arrays", ns.clip, inputs, np.clip)
 
