@@ -23,7 +23,7 @@ from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Place,
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import vector_registers
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
-from nissl.graph.graph import Equation, Symbol
+from nissl.graph.graph import Symbol
 
 # So many vectors of the result are in registers at once at most: more would only make the code longer.
 LARGEST_TILE = 16
@@ -33,13 +33,13 @@ PIECE, PANEL, BOARD = 1 << 16, 1 << 22, 1 << 18
 # worth its work on the board if there are enough rows of tiles.
 NEAR, LONG_STEP, MANY_ROWS = 1 << 18, 192, 16
 FEW_SUMS = 4
-# What is used so many times at least is worth a copy: pieces of B, and numbers of A that lie on more pages than a core
+# How often something must be used to be worth a copy: pieces of B, and elements of A that lie on more pages than a core
 # has the addresses of at hand.
 USES_WORTH_A_COPY, MANY_PAGES = 4, 64
 ALIGNMENT = 64
 
 
-# Returns the addresses of the numbers in a column of A, for the rows of a tile.
+# Gives, for a k, the addresses of the elements of A in the rows of a tile.
 Column = Callable[[ir.Value], list[ir.Value]]
 
 
@@ -83,6 +83,9 @@ class Product:
         apart = self.a.layout.strides[-1] != 1 and self.step > MANY_PAGES
         worth_a_copy = apart and self.rows_first and self.column_blocks >= USES_WORTH_A_COPY
         self.together = self.space(self.step * self.height) if worth_a_copy else None
+        # Which rows stand at each k, if the inner axis is taken by numbers; else it may be the rows of A that are.
+        by_number = self.group.gather is not None and self.a.layout.strides[-1] != 1
+        self.numbers = self.space(self.inner, INDEX) if by_number else None
         self.board = Board(self, BOARD // (columns * b.dtype.itemsize), columns) if steps > 1 else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
@@ -114,8 +117,8 @@ class Product:
         rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
         if share is not None:
             rows, columns = (share, columns) if by_rows else (rows, share)
-        if self.group.gather is not None and a.layout.strides[1] != 1:
-            self.note_numbers(self.group.gather)
+        if self.numbers is not None:
+            self.emitter.loop(index(0), index(self.inner), 1, self.note_number)
         if self.rows_first:
             panel, compute = self.row_blocks, self.by_rows_of_tiles
         else:
@@ -228,37 +231,33 @@ class Product:
         return Memory(pointer, matrix.layout, matrix.dtype)
 
     def left(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Column:
-        """Return where the numbers of some rows of A lie, `first` + k behind their beginnings."""
+        """Return where the elements of some rows of A lie, from the column `first` on."""
         builder, gather = self.builder, self.group.gather
         if gather is None:
             part = self.part_of(a, row, first)
             return lambda k: self.apart(self.part_of(part, index(0), k).pointer, a.layout.strides[0], height)
-        if a.layout.strides[1] == 1:
+        if self.numbers is None:
             numbers = [self.emitter.row_number(gather, builder.add(row, index(i))) for i in range(height)]
             starts = [self.part_of(a, number.value, first) for number in numbers]
             return lambda k: [self.part_of(start, index(0), k).pointer for start in starts]
 
         def column(k: ir.Value) -> list[ir.Value]:
-            number = builder.load(self.entry(builder.add(first, k)), typ=INDEX)
+            number = builder.load(self.number_at(builder.add(first, k)), typ=INDEX)
             return self.apart(self.part_of(a, row, number).pointer, 1, height)
 
         return column
 
-    def note_numbers(self, gather: Equation) -> None:
-        """Write down which rows are taken, counted from the first."""
-        self.numbers = self.space(self.inner, INDEX)
+    def note_number(self, k: ir.Value) -> None:
+        """Write down which row stands at k, counted from the first."""
+        assert self.group.gather is not None
+        self.builder.store(self.emitter.row_number(self.group.gather, k).value, self.number_at(k))
 
-        def note(k: ir.Value) -> None:
-            self.builder.store(self.emitter.row_number(gather, k).value, self.entry(k))
-
-        self.emitter.loop(index(0), index(self.inner), 1, note)
-
-    def entry(self, k: ir.Value) -> ir.Value:
-        """Return where the number of a row is written down."""
+    def number_at(self, k: ir.Value) -> ir.Value:
+        """Return where it is written down which row stands at k."""
         return self.builder.gep(self.numbers, [k], source_etype=INDEX)
 
     def apart(self, pointer: ir.Value, stride: int, count: int) -> list[ir.Value]:
-        """Return the addresses of numbers that lie some places apart."""
+        """Return the addresses of elements that lie some places apart."""
         return [self.builder.gep(pointer, [index(i * stride)], source_etype=self.kind) for i in range(count)]
 
     def bring_together(self, left: Column, steps: ir.Value, height: int) -> Column:
@@ -352,11 +351,11 @@ class Product:
             Element(builder, self.load(builder.gep(b_row, [index(start)], source_etype=self.kind), width), dtype)
             for start, width in zip(starts, widths, strict=True)
         ]
-        numbers = left(k)
+        column = left(k)
         following = builder.add(k, index(1))
         results: list[list[ir.Value]] = []
         for i, row in enumerate(sums):
-            number = builder.load(numbers[i], typ=self.kind, align=size)
+            number = builder.load(column[i], typ=self.kind, align=size)
             results.append([])
             for total, start, vector, width in zip(row, before[i], vectors, widths, strict=True):
                 factor = Element(builder, splat(builder, number, width), dtype)
