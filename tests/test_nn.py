@@ -483,6 +483,23 @@ def test_a_layer_may_stand_in_several_places_and_know_the_module_that_it_is_in()
     assert part.whole(3.0).item() == 12.0
 
 
+def test_a_layer_shows_what_it_needs_and_what_is_not_as_usual():
+    class Scaled(nn.Module):
+        def __init__(self, inner, factor, *, shift=0.0):
+            self.inner, self.factor, self.shift = inner, factor, shift
+
+    for layer, shown in {
+        nn.BatchNorm(3): "BatchNorm(3)",
+        nn.BatchNorm(3, momentum=0.2): "BatchNorm(3, momentum=0.2)",
+        nn.LayerNorm(3, dtype="float64"): "LayerNorm(3, dtype='float64')",
+        nn.LeakyReLU(): "LeakyReLU()",
+        nn.Dropout(): "Dropout(p=0.5)",
+        Scaled(nn.Tanh(), 2.0): "Scaled(Tanh(), 2.0)",
+        Scaled(nn.Tanh(), 2.0, shift=1.0): "Scaled(Tanh(), 2.0, shift=1.0)",
+    }.items():
+        assert repr(layer) == shown
+
+
 def test_a_slice_of_a_sequential_is_one():
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     first = model[:2]

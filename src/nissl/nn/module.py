@@ -232,10 +232,20 @@ class Module:
 
     def __repr__(self) -> str:
         try:
-            given = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+            settings = self.settings()
         except AttributeError:  # a Module of the user's that does not keep its arguments
-            given = ""
-        return f"{type(self).__name__}({given})"
+            settings = {}
+        return f"{type(self).__name__}({', '.join(_told(settings, inspect.signature(type(self)).parameters))})"
+
+
+def _told(settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """Yield the arguments of a constructor that are required, and those that differ from what is the default."""
+    for name, value in settings.items():
+        default = parameters[name].default if name in parameters else inspect.Parameter.empty
+        if default is inspect.Parameter.empty:
+            yield repr(value)
+        elif repr(value) != repr(default):
+            yield f"{name}={value!r}"
 
 
 def _find(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -37,6 +37,9 @@ class Dropout(Module):
         kept = streams["dropout"].bernoulli(x.shape, 1 - self.p, x.dtype)
         return x * (kept / (1 - self.p))
 
+    def __repr__(self) -> str:
+        return f"Dropout(p={self.p!r})"
+
 
 class BatchNorm(Module):
     """y = γ(x - μ)/√(σ² + ε) + β, with mean μ and variance σ² of each feature over the batch.
