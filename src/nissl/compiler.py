@@ -316,7 +316,10 @@ class Traced:
         self.snapshot = Snapshot([*(thing for thing, _ in self.observed), *self.state, *self.meant, *self.objects])
 
     def recognize(self, positional: Sequence[Any]) -> list[Tensor] | None:
-        """Return the arguments as Tensors if this trace holds for them, as can be told in a few microseconds."""
+        """Return the arguments as Tensors if this trace surely holds for them; of the other calls, `fits` decides.
+
+        It takes a few microseconds, by comparing what is there with what was there, object by object.
+        """
         kinds = self.kinds
         if kinds is None or len(kinds) != len(positional) or current.recording is not self.recording:
             return None
@@ -511,9 +514,7 @@ class Compiled:
             recognized = latest.recognize(positional)
             if recognized is not None:
                 return latest(recognized)
-        arguments: list[Tensor] = []
-        structure = flatten((positional, keywords), arguments)
-        arguments = [_without_history(argument) for argument in arguments]
+        structure, arguments = _flat(positional, keywords)
         self.latest = traced = self._find(structure, arguments)
         result = traced(arguments)
         traced.remember(structure, arguments)
@@ -562,17 +563,14 @@ class Compiled:
         """Return the trace by which steps on the rows of arrays run without Python between them, if they can."""
         latest, first = self.latest, [Tensor(array[0]) for array in arrays]
         if latest is None or latest.recognize(first) is None:
-            arguments: list[Tensor] = []
-            structure = flatten((tuple(first), {}), arguments)
+            structure, arguments = _flat(first, {})
             self.latest = latest = self._find(structure, arguments)
             latest.remember(structure, arguments)
         return latest if latest.can_scan else None
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
         """Return the trace that holds for these arguments, or None if there is none yet."""
-        arguments: list[Tensor] = []
-        structure = flatten((tuple(positional), dict(keywords)), arguments)
-        arguments = [_without_history(argument) for argument in arguments]
+        structure, arguments = _flat(positional, keywords)
         candidates = self.traces.get(_signature(structure, arguments), [])
         return next((candidate for candidate in candidates if candidate.fits(arguments)), None)
 
@@ -626,15 +624,20 @@ class Compiled:
 
         The kernels run several times, on copies: no state changes. Only the native engine has kernels to time.
         """
-        arguments: list[Tensor] = []
-        structure = flatten((positional, keywords), arguments)
-        arguments = [_without_history(argument) for argument in arguments]
+        structure, arguments = _flat(positional, keywords)
         self.latest = traced = self._find(structure, arguments)
         if not hasattr(traced.program, "profile"):
             raise OptionError(
                 f"{self.__name__} runs on NumPy, which has no kernels to profile; compile with engine='native'"
             )
         return str(traced.program.profile(traced.arrays_for(arguments)))
+
+
+def _flat(positional: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[Any, list[Tensor]]:
+    """Return how the arguments of a call are built, and the Tensors and numbers in them."""
+    arguments: list[Tensor] = []
+    structure = flatten((tuple(positional), dict(keywords)), arguments)
+    return structure, [_without_history(argument) for argument in arguments]
 
 
 def _signature(structure: Any, arguments: Sequence[Tensor]) -> Any:
