@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from nissl.cli.model_files import model_argument, open_model
-from nissl.cli.options import table, write_json
+from nissl.cli.options import write_json
 from nissl.tables import TableModel
-from nissl.text import printable
+from nissl.text import printable, table
 
 
 @click.command("info")

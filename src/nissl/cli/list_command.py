@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from nissl.cli.options import Name, table, write_json
+from nissl.cli.options import Name, write_json
 from nissl.data import datasets
+from nissl.text import table
 
 
 @click.command("list")

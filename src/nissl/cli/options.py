@@ -13,7 +13,7 @@ import numpy as np
 
 from nissl.errors import unknown_name
 from nissl.tables.reading import is_table_path
-from nissl.text import table as table
+from nissl.text import table
 
 
 class Name(click.ParamType[str]):

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from nissl import evaluation
 from nissl.cli.model_files import SavedModel, model_argument, open_model, probabilities
-from nissl.cli.options import table, write_json
+from nissl.cli.options import write_json
 from nissl.errors import DataError, ShapeError
+from nissl.text import table
 
 
 @click.command("predict")

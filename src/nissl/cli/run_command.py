@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
-from nissl.cli.options import table, write_json
+from nissl.cli.options import write_json
 from nissl.errors import unknown_name
 from nissl.experiments.catalog import Experiment, catalog, find
 from nissl.experiments.report import Report, short
+from nissl.text import table
 
 WIDTH = 88  # of running text
 

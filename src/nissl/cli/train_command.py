@@ -10,8 +10,9 @@ import click
 import numpy as np
 
 from nissl import evaluation, nn, optim, plots, random, storage
+from nissl.cli import INTERRUPTED
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
-from nissl.cli.train_run import INTERRUPTED, MODEL_FILE, Settings, perceptron, run_folder
+from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
 from nissl.compiler import ENGINES
 from nissl.data import Dataset, datasets, split
 from nissl.nn.activations import ACTIVATIONS

@@ -24,7 +24,6 @@ from nissl.objective import Loss
 from nissl.optim.optimizer import Optimizer
 
 MODEL_FILE = "model.safetensors"
-INTERRUPTED = 130
 
 LEARNING_RATES = {"sgd": 0.1, "adagrad": 0.02, "rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3}
 

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from nissl import nn, plots, random, tables
+from nissl.cli import INTERRUPTED
 from nissl.cli.options import class_table, write_json
-from nissl.cli.train_run import INTERRUPTED, MODEL_FILE, Settings, perceptron, run_folder
+from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
 from nissl.evaluation import History
 from nissl.tables.model import METRIC_NAMES
 from nissl.tables.reading import find_layout
