@@ -243,6 +243,13 @@ def test_a_transposed_column_is_not_taken_for_many_rows():
     check(lambda x, i, b: x.T[i] @ b, column, i, floats(300, 40, seed=1))
 
 
+def test_a_few_rows_for_many_columns_are_copied():
+    x = floats(9, 300)
+    for many, fused in ((5, 1), (4, 0)):
+        graph = graph_of(lambda x, i, b: x[i] @ b, *map(ns.tensor, (x, labels(many, 9), floats(300, 40))))
+        assert len(gathered(graph)) == fused
+
+
 def test_so_many_numbers_of_rows_are_not_written_down_on_the_stack(monkeypatch):
     monkeypatch.setattr(plan, "MOST_NUMBERS", 5)
     arrays = floats(9, 300), labels(6, 8), floats(300, 5, seed=1), floats(6, 5, seed=2)
