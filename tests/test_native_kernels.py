@@ -243,10 +243,10 @@ def test_a_transposed_column_is_not_taken_for_many_rows():
     check(lambda x, i, b: x.T[i] @ b, column, i, floats(300, 40, seed=1))
 
 
-def test_a_few_rows_for_many_columns_are_copied():
+def test_rows_are_copied_for_many_columns():
     x = floats(9, 300)
-    for many, fused in ((5, 1), (4, 0)):
-        graph = graph_of(lambda x, i, b: x[i] @ b, *map(ns.tensor, (x, labels(many, 9), floats(300, 40))))
+    for many, columns, fused in ((5, 40, 1), (4, 40, 0), (600, 256, 1), (600, 257, 0), (400, 257, 1)):
+        graph = graph_of(lambda x, i, b: x[i] @ b, *map(ns.tensor, (x, labels(many, 9), floats(300, columns))))
         assert len(gathered(graph)) == fused
 
 

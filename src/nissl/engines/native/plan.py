@@ -27,9 +27,10 @@ from nissl.engines.native.layout import Layout, contiguous
 from nissl.graph.graph import Equation, Graph, Symbol
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
-# Rows of this many bytes come from memory as fast where they are used as where they are copied before; but with more
-# columns for each row than this, a copy is faster. If rows are added up, their numbers are written down on the stack.
-LONG_ROW, FEW_COLUMNS, MOST_NUMBERS = 1024, 8, 1 << 12
+# Rows of this many bytes come from memory as fast where they are used as where they are copied before. But a copy is
+# faster with more columns than this for each row; or with many columns, for which rows are read again and again, if
+# they do not stay near. If rows are added up, their numbers are written down on the stack.
+LONG_ROW, FEW_COLUMNS, MANY_COLUMNS, NEAR_ROWS, MOST_NUMBERS = 1024, 8, 256, 1 << 19, 1 << 12
 MANY_ELEMENTS = 1 << 12
 # Besides the elementwise ops: those that make an element from its place.
 GENERATORS = ("one_hot", "random_uniform", "full")
@@ -358,12 +359,11 @@ class _Planner:
         long = width > 1 and width * rows.dtype.itemsize >= LONG_ROW
         unbroken = layout.strides[1:] == contiguous(rows.shape).strides[1:]
         apart = layout.strides[0] != 1  # else the product could not tell rows from columns
-        if view.strides[1] == 1:  # each row is read again for every few columns
-            fits = FEW_COLUMNS * rows.shape[0] >= reader.shape[-1]
-        else:
-            fits = rows.shape[0] <= MOST_NUMBERS
+        columns = reader.shape[-1]
+        near = columns <= MANY_COLUMNS or rows.size * rows.dtype.itemsize <= NEAR_ROWS
+        fits = FEW_COLUMNS * rows.shape[0] >= columns if view.strides[1] == 1 else rows.shape[0] <= MOST_NUMBERS
         whole = view.offset == 0 and sorted(view.strides) == [1, width] and math.prod(view.shape) == rows.size
-        if not (seen_before and fits and long and unbroken and apart and whole):
+        if not (seen_before and near and fits and long and unbroken and apart and whole):
             return None
         strides = tuple(layout.strides[0] if stride == width else 1 for stride in view.strides)
         return {read[0]: (base, Layout(view.shape, strides, layout.offset))}
