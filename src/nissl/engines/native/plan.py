@@ -31,6 +31,7 @@ REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # faster with more columns than this for each row; or with many columns, for which rows are read again and again, if
 # they do not stay near. If rows are added up, their numbers are written down on the stack.
 LONG_ROW, FEW_COLUMNS, MANY_COLUMNS, NEAR_ROWS, MOST_NUMBERS = 1024, 8, 256, 1 << 19, 1 << 12
+# Costly rows of this many elements together, as those of a softmax, are worth sharing among threads.
 MANY_ELEMENTS = 1 << 12
 # Besides the elementwise ops: those that make an element from its place.
 GENERATORS = ("one_hot", "random_uniform", "full")
