@@ -607,8 +607,8 @@ def test_other_losses_of_numbers(loss):
 
 
 def test_other_losses_of_classes():
-    def with_smoothing(logits, labels, weights=None):
-        return nn.cross_entropy(logits, ns.one_hot(labels, 3, "float64") * 0.9 + 0.1 / 3, weights)
+    def with_smoothing(logits, labels, sample_weight=None):
+        return nn.cross_entropy(logits, ns.one_hot(labels, 3, "float64") * 0.9 + 0.1 / 3, sample_weight)
 
     assert (
         quick(loss=with_smoothing, max_iter=150, learning_rate_init=0.02)

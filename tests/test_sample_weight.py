@@ -34,15 +34,15 @@ def one_by_one(loss, y, t):
 def test_a_weighted_loss_is_the_weighted_mean_of_the_losses_of_the_examples(loss, weights):
     y, t = MEAN_LOSSES[loss]
     expected = (weights * one_by_one(loss, y, t)).sum() / weights.sum() if weights.any() else 0.0
-    assert loss(y, t, weights=weights).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert loss(y, t, sample_weight=weights).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", MEAN_LOSSES, ids=lambda loss: loss.__name__)
 def test_equal_weights_change_nothing_and_no_weight_is_no_gradient(loss):
     y, t = MEAN_LOSSES[loss]
-    assert loss(y, t, weights=np.full(6, 0.3)).item() == pytest.approx(loss(y, t).item(), rel=1e-12)
+    assert loss(y, t, sample_weight=np.full(6, 0.3)).item() == pytest.approx(loss(y, t).item(), rel=1e-12)
     tensor = ns.tensor(y, requires_grad=True)
-    loss(tensor, t, weights=[0, 0, 0, 0, 0, 1]).backward()
+    loss(tensor, t, sample_weight=[0, 0, 0, 0, 0, 1]).backward()
     assert not tensor.grad.numpy()[:5].any()
     assert tensor.grad.numpy()[5].any()
 
@@ -51,8 +51,8 @@ def test_equal_weights_change_nothing_and_no_weight_is_no_gradient(loss):
 def test_weights_of_another_shape_are_refused(loss):
     y, t = MEAN_LOSSES[loss]
     for weights in (np.ones(5), np.ones((6, 1)), 1.0):
-        with pytest.raises(ns.ShapeError, match=f"{loss.__name__} got weights of shape"):
-            loss(y, t, weights=weights)
+        with pytest.raises(ns.ShapeError, match=f"{loss.__name__} got sample_weight of shape"):
+            loss(y, t, sample_weight=weights)
 
 
 def test_the_poisson_loss_is_half_the_deviance():
@@ -86,7 +86,7 @@ def test_the_history_has_the_weighted_mean_over_all_batches():
     model = classifier()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
     history = ns.fit(model, (X, Y), sample_weight=COUNTS, batch_size=7, epochs=2, optimizer=optimizer, engine="numpy")
-    expected = nn.cross_entropy(model(X), Y, weights=COUNTS).item()
+    expected = nn.cross_entropy(model(X), Y, sample_weight=COUNTS).item()
     assert history.loss == pytest.approx([expected, expected], rel=1e-9)
     assert ns.evaluate(model, (X, Y), sample_weight=COUNTS).loss == pytest.approx(expected, rel=1e-9)
     assert ns.evaluate(model, (X, Y), sample_weight=COUNTS).accuracy == ns.evaluate(model, (X, Y)).accuracy
@@ -106,7 +106,7 @@ def test_validation_data_may_have_weights_of_their_own():
     model = classifier()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
     history = ns.fit(model, (X, Y), validation=(X, Y, COUNTS), epochs=1, optimizer=optimizer, engine="numpy")
-    expected = nn.cross_entropy(model(X), Y, weights=COUNTS).item()
+    expected = nn.cross_entropy(model(X), Y, sample_weight=COUNTS).item()
     assert history.validation_loss[0] == pytest.approx(expected, rel=1e-9)
 
 
@@ -153,8 +153,8 @@ class Scaled(nn.Module):
     def __init__(self, factor):
         self.factor = factor
 
-    def forward(self, outputs, targets, factor=1.0, weights=None):
-        return nn.cross_entropy(outputs, targets, weights) * (self.factor * factor)
+    def forward(self, outputs, targets, factor=1.0, sample_weight=None):
+        return nn.cross_entropy(outputs, targets, sample_weight) * (self.factor * factor)
 
 
 class Unweighted(nn.Module):

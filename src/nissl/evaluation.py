@@ -259,7 +259,9 @@ def score(
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Return the loss of a batch; a loss that takes no weights is only called where there are none."""
-    return objective.loss(outputs, targets) if weights is None else objective.loss(outputs, targets, weights=weights)
+    if weights is None:
+        return objective.loss(outputs, targets)
+    return objective.loss(outputs, targets, sample_weight=weights)
 
 
 def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:
@@ -269,7 +271,7 @@ def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dty
     if not objective.takes_weights:
         raise OptionError(
             f"the loss {objective.name} takes no weights, so it cannot use {name}; give it a third parameter, "
-            "`weights`, of shape (batch,), and average by them"
+            "`sample_weight`, of shape (batch,), and average by it"
         )
     array = as_array_of_rows(weights, name)
     if array.dtype.kind not in "biuf":

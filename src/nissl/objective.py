@@ -22,7 +22,7 @@ from nissl.nn.module import Module
 from nissl.ops.reduce import argmax, sum
 from nissl.tensor import Tensor
 
-Loss = Callable[..., Tensor]  # of outputs and targets, and, where examples have weights, of `weights`
+Loss = Callable[..., Tensor]  # of outputs and targets, and, where examples have weights, of `sample_weight`
 Array = npt.NDArray[Any]
 
 
@@ -99,17 +99,19 @@ class Objective:
 
 
 def _takes_weights(function: Callable[..., Any]) -> bool:
-    """Whether a function has a parameter `weights` that can be given by name; **options would be ignored, unseen."""
-    found = inspect.signature(function).parameters.get("weights")
+    """Whether a function has a parameter `sample_weight` to be given by name; **options would be ignored, unseen."""
+    found = inspect.signature(function).parameters.get("sample_weight")
     return found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
 
 
 def _weighted_loss_of(module: Module) -> Loss:
-    """Return a Module as a function with `weights`, under the name of its class."""
+    """Return a Module as a function with `sample_weight`, under the name of its class."""
     forward: Loss = module.forward
 
-    def loss(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        return module(outputs, targets) if weights is None else forward(outputs, targets, weights=weights)
+    def loss(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        if sample_weight is None:
+            return module(outputs, targets)
+        return forward(outputs, targets, sample_weight=sample_weight)
 
     loss.__name__ = type(module).__name__
     return loss

@@ -1,7 +1,7 @@
 """Losses: one number that says how wrong a prediction is. All average over the batch, except `sum_squared_error`.
 
-Those that average take `weights`, one number of 0 or more for each example, of shape (batch,): the loss is then
-Σ wᵢ lᵢ / Σ wᵢ, where lᵢ is the mean loss of example i; where all weights are 0 it is 0.
+Those that average take `sample_weight`, one number of 0 or more for each example, of shape (batch,): the loss is then
+Σ wᵢ lᵢ / Σ wᵢ, where lᵢ is the mean loss of example i; where all wᵢ are 0 it is 0.
 
 A prediction and its target must have the same shape: they never broadcast against each other, because that hides a
 mistake. Class labels are told by their rank: integers of one axis less than the logits are class numbers, the same
@@ -33,29 +33,29 @@ def _pair(name: str, prediction: TensorLike, target: TensorLike) -> tuple[Tensor
     return prediction, target.astype(prediction.dtype)
 
 
-def _average(name: str, losses: Tensor, weights: TensorLike | None) -> Tensor:
+def _average(name: str, losses: Tensor, sample_weight: TensorLike | None) -> Tensor:
     """Return the mean of all losses, of shape (batch, ...), or their average by the weights of the examples."""
-    if weights is None:
+    if sample_weight is None:
         return mean(losses)
-    w = as_tensor(weights).astype(losses.dtype)
+    w = as_tensor(sample_weight).astype(losses.dtype)
     if losses.ndim == 0 or w.shape != losses.shape[:1]:
         raise ShapeError(
-            f"{name} got weights of shape {w.shape} for losses of shape {losses.shape}; there is one weight for each "
-            "example, in shape (batch,)"
+            f"{name} got sample_weight of shape {w.shape} for losses of shape {losses.shape}; there is one weight for "
+            "each example, in shape (batch,)"
         )
     rows = mean(losses, tuple(range(1, losses.ndim))) if losses.ndim > 1 else losses
     total = sum(w)
     return sum(w * rows) / where(total == 0, 1, total)
 
 
-def mse_loss(prediction: TensorLike, target: TensorLike, weights: TensorLike | None = None) -> Tensor:
+def mse_loss(prediction: TensorLike, target: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return the mean squared error, mean((y - t)²); shapes equal, for example (batch, outputs).
 
     >>> mse_loss([1.0, 2.0], [1.0, 4.0])
     tensor(2.)
     """
     y, t = _pair("mse_loss", prediction, target)
-    return _average("mse_loss", square(y - t), weights)
+    return _average("mse_loss", square(y - t), sample_weight)
 
 
 def sum_squared_error(prediction: TensorLike, target: TensorLike) -> Tensor:
@@ -68,18 +68,18 @@ def sum_squared_error(prediction: TensorLike, target: TensorLike) -> Tensor:
     return 0.5 * sum(square(y - t))
 
 
-def l1_loss(prediction: TensorLike, target: TensorLike, weights: TensorLike | None = None) -> Tensor:
+def l1_loss(prediction: TensorLike, target: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return the mean absolute error, mean(|y - t|); shapes equal.
 
     >>> l1_loss([1.0, 2.0], [1.0, 4.0])
     tensor(1.)
     """
     y, t = _pair("l1_loss", prediction, target)
-    return _average("l1_loss", abs(y - t), weights)
+    return _average("l1_loss", abs(y - t), sample_weight)
 
 
 def huber_loss(
-    prediction: TensorLike, target: TensorLike, delta: float = 1.0, weights: TensorLike | None = None
+    prediction: TensorLike, target: TensorLike, delta: float = 1.0, sample_weight: TensorLike | None = None
 ) -> Tensor:
     """Return the mean of ½d² where |d| ≤ δ and δ(|d| - ½δ) beyond, for d = y - t; shapes equal (Huber, 1964).
 
@@ -91,10 +91,10 @@ def huber_loss(
     y, t = _pair("huber_loss", prediction, target)
     distance = abs(y - t)
     losses = where(distance <= delta, 0.5 * square(distance), delta * (distance - 0.5 * delta))
-    return _average("huber_loss", losses, weights)
+    return _average("huber_loss", losses, sample_weight)
 
 
-def poisson_loss(log_rates: TensorLike, counts: TensorLike, weights: TensorLike | None = None) -> Tensor:
+def poisson_loss(log_rates: TensorLike, counts: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return half the mean Poisson deviance, mean(t log(t/y) - t + y), for rates y = eˣ and counts t of 0 or more.
 
     x, the logarithms of the rates, has the shape of the counts, for example (batch, outputs).
@@ -104,7 +104,7 @@ def poisson_loss(log_rates: TensorLike, counts: TensorLike, weights: TensorLike 
     """
     x, t = _pair("poisson_loss", log_rates, counts)
     # t log t is 0 at t = 0.
-    return _average("poisson_loss", exp(x) - t * x + t * log(where(t > 0, t, 1)) - t, weights)
+    return _average("poisson_loss", exp(x) - t * x + t * log(where(t > 0, t, 1)) - t, sample_weight)
 
 
 def _class_rows(name: str, scores: Tensor, labels: Tensor) -> Tensor:
@@ -128,14 +128,14 @@ def _batch_size(scores: Tensor) -> int:
     return math.prod(scores.shape[:-1])
 
 
-def _average_of_classes(name: str, products: Tensor, weights: TensorLike | None) -> Tensor:
+def _average_of_classes(name: str, products: Tensor, sample_weight: TensorLike | None) -> Tensor:
     """Return minus the average over the batch of Σ products, of shape (batch, classes)."""
-    if weights is None:
+    if sample_weight is None:
         return sum(products) / -_batch_size(products)
-    return -_average(name, sum(products, -1), weights)
+    return -_average(name, sum(products, -1), sample_weight)
 
 
-def cross_entropy(logits: TensorLike, labels: TensorLike, weights: TensorLike | None = None) -> Tensor:
+def cross_entropy(logits: TensorLike, labels: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return the mean over the batch of -Σ t log softmax(x), for logits x of shape (batch, classes).
 
     `labels` are class numbers of shape (batch,), or rows of probabilities t of shape (batch, classes). The softmax is
@@ -146,10 +146,12 @@ def cross_entropy(logits: TensorLike, labels: TensorLike, weights: TensorLike | 
     """
     logits, labels = as_tensor(logits), as_tensor(labels)
     rows = _class_rows("cross_entropy", logits, labels)
-    return _average_of_classes("cross_entropy", rows * log_softmax(logits), weights)
+    return _average_of_classes("cross_entropy", rows * log_softmax(logits), sample_weight)
 
 
-def cross_entropy_error(probabilities: TensorLike, targets: TensorLike, weights: TensorLike | None = None) -> Tensor:
+def cross_entropy_error(
+    probabilities: TensorLike, targets: TensorLike, sample_weight: TensorLike | None = None
+) -> Tensor:
     """Return the mean over the batch of -Σ t log(y + 1e-7), for probabilities y.
 
     y has shape (batch, classes) or (classes,); `targets` are as in `cross_entropy`.
@@ -161,10 +163,12 @@ def cross_entropy_error(probabilities: TensorLike, targets: TensorLike, weights:
     """
     y, t = as_tensor(probabilities), as_tensor(targets)
     rows = _class_rows("cross_entropy_error", y, t)
-    return _average_of_classes("cross_entropy_error", rows * log(y + 1e-7), weights)
+    return _average_of_classes("cross_entropy_error", rows * log(y + 1e-7), sample_weight)
 
 
-def binary_cross_entropy(probabilities: TensorLike, targets: TensorLike, weights: TensorLike | None = None) -> Tensor:
+def binary_cross_entropy(
+    probabilities: TensorLike, targets: TensorLike, sample_weight: TensorLike | None = None
+) -> Tensor:
     """Return the mean of -(t log p + (1 - t) log(1 - p)) for probabilities p and targets t in [0, 1]; shapes equal.
 
     Each logarithm is kept at -100 or above, so that a wrong certainty costs much, but not infinitely much.
@@ -174,7 +178,7 @@ def binary_cross_entropy(probabilities: TensorLike, targets: TensorLike, weights
     """
     p, t = _pair("binary_cross_entropy", probabilities, targets)
     # The smallest float32 above 0 has a logarithm of about -103: the clip is what PyTorch does too.
-    return -_average("binary_cross_entropy", t * _bounded_log(p) + (1 - t) * _bounded_log(1 - p), weights)
+    return -_average("binary_cross_entropy", t * _bounded_log(p) + (1 - t) * _bounded_log(1 - p), sample_weight)
 
 
 def _bounded_log(p: Tensor) -> Tensor:
@@ -183,7 +187,7 @@ def _bounded_log(p: Tensor) -> Tensor:
 
 
 def binary_cross_entropy_with_logits(
-    logits: TensorLike, targets: TensorLike, weights: TensorLike | None = None
+    logits: TensorLike, targets: TensorLike, sample_weight: TensorLike | None = None
 ) -> Tensor:
     """Return the mean of -(t log σ(x) + (1 - t) log(1 - σ(x))) for logits x and targets t in [0, 1]; shapes equal.
 
@@ -192,4 +196,4 @@ def binary_cross_entropy_with_logits(
     """
     x, t = _pair("binary_cross_entropy_with_logits", logits, targets)
     # -t log σ(x) - (1 - t) log(1 - σ(x)) = softplus(x) - t x, which does not overflow.
-    return _average("binary_cross_entropy_with_logits", softplus(x) - t * x, weights)
+    return _average("binary_cross_entropy_with_logits", softplus(x) - t * x, sample_weight)

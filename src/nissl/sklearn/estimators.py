@@ -48,7 +48,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         `fit` copies, or a function that takes the numbers of features and outputs and returns one. It must return
         logits: no final Softmax or Sigmoid.
     loss : 'log_loss' or callable, default='log_loss'
-        Loss of a batch: a function takes (logits, targets, weights=None), such as `nissl.nn.cross_entropy`.
+        Loss of a batch: a function takes (logits, targets, sample_weight=None), such as `nissl.nn.cross_entropy`.
     {schedule}
     class_weight : dict from class to weight, 'balanced' or None, default=None
         Weight of the rows of each class, 1 where a dict has none; "balanced" gives each class the same weight in all.
@@ -317,7 +317,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
     ----------
     loss : {'squared_error', 'poisson', 'absolute_error', 'huber'} or callable, default='squared_error'
         Loss of a batch: "squared_error" is ½ Σ (y - t)² of a row, "poisson" half the deviance, with predictions eˣ of
-        outputs x, "huber" has δ = 1. A function takes (outputs, targets, weights=None).
+        outputs x, "huber" has δ = 1. A function takes (outputs, targets, sample_weight=None).
     {network and training}
     layers : nissl.nn.Module, callable or None, default=None
         The whole network, in place of `hidden_layer_sizes`, `activation`, `dropout` and `batch_norm`: a Module, which

@@ -126,29 +126,29 @@ class Scaled:
         return self.schedule(step) * self.rate
 
 
-def half_squared_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def half_squared_error(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Return ½ Σ (y - t)² of a row, averaged over the rows."""
-    return nn.mse_loss(outputs, targets, weights) * (0.5 * outputs.shape[-1])
+    return nn.mse_loss(outputs, targets, sample_weight) * (0.5 * outputs.shape[-1])
 
 
-def absolute_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def absolute_error(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Return Σ |y - t| of a row, averaged over the rows."""
-    return nn.l1_loss(outputs, targets, weights) * outputs.shape[-1]
+    return nn.l1_loss(outputs, targets, sample_weight) * outputs.shape[-1]
 
 
-def huber(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def huber(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Return Huber's loss with δ = 1, added up in a row, averaged over the rows."""
-    return nn.huber_loss(outputs, targets, weights=weights) * outputs.shape[-1]
+    return nn.huber_loss(outputs, targets, sample_weight=sample_weight) * outputs.shape[-1]
 
 
-def poisson(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def poisson(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Return half the Poisson deviance, added up in a row, averaged over the rows."""
-    return nn.poisson_loss(outputs, targets, weights) * outputs.shape[-1]
+    return nn.poisson_loss(outputs, targets, sample_weight) * outputs.shape[-1]
 
 
-def log_loss(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+def log_loss(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
     """Return the log loss of answers of yes or no, added up in a row, averaged over the rows."""
-    return nn.binary_cross_entropy_with_logits(outputs, targets, weights) * outputs.shape[-1]
+    return nn.binary_cross_entropy_with_logits(outputs, targets, sample_weight) * outputs.shape[-1]
 
 
 REGRESSION_LOSSES: Mapping[str, Callable[..., Tensor]] = {
