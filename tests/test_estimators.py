@@ -7,6 +7,7 @@ import pydoc
 import re
 import signal
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 import nissl as ns
 from nissl import nn
+from nissl.compiler import Traced
 from nissl.optim.schedules import NAMED
 from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
 
@@ -487,6 +489,67 @@ def test_each_part_is_shuffled_anew_and_still_the_same_way_each_time():
         return [fitted.partial_fit(X, NUMBER).coefs_[0] for _ in range(3)]
 
     assert all(map(np.array_equal, run(), run()))
+
+
+def parts_of_fit(estimator, targets, *, anew, change=()):
+    """Give four parts of the data, of two sizes; before the third, parameters may change."""
+    for i, rows in enumerate((slice(0, 20), slice(20, 40), slice(10, 30), slice(0, 13))):
+        if i == 2:
+            estimator.set_params(**dict(change))
+        if anew:
+            vars(estimator).pop("_step_of_parts", None)
+        estimator.partial_fit(X[rows], targets[rows])
+    return estimator
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"alpha": 0.5}, {"alpha": 0.0}, {"clip_norm": 1e-3}, {"loss": "huber"}, {"engine": "numpy"}],
+    ids=lambda change: next(iter(change), "nothing"),
+)
+def test_partial_fit_goes_on_with_its_step_as_if_it_were_made_anew(engine, change):
+    kept, anew = (
+        parts_of_fit(NeuralNetRegressor(random_state=0, dropout=0.2, engine=engine), NUMBER, anew=anew, change=change)
+        for anew in (False, True)
+    )
+    same_weights(kept, anew, atol=0)
+    assert kept.loss_curve_ == anew.loss_curve_
+
+
+def test_partial_fit_traces_again_only_for_rows_of_another_shape(monkeypatch):
+    traced = []
+    trace = Traced.__init__
+    monkeypatch.setattr(Traced, "__init__", lambda *given: (traced.append(given), trace(*given))[1])
+    fitted = NeuralNetRegressor(random_state=0)
+    for rows in (20, 20, 20, 13, 13):
+        fitted.partial_fit(X[:rows], NUMBER[:rows])
+    assert len(traced) == 2
+
+
+def test_partial_fit_sees_that_a_loss_means_another_number():
+    factor = ns.nn.Buffer([1.0])
+    fitted = [NeuralNetRegressor(lambda y, t: nn.mse_loss(y, t) * factor, random_state=0) for _ in range(2)]
+    for value in (1.0, 3.0):
+        factor = ns.nn.Buffer([value])
+        fitted[0].partial_fit(X, NUMBER)
+        vars(fitted[1]).pop("_step_of_parts", None)
+        fitted[1].partial_fit(X, NUMBER)
+    same_weights(*fitted, atol=0)
+
+
+def test_partial_fit_holds_no_data_and_is_pickled_without_its_step():
+    rows = X.copy()
+    still_there = weakref.ref(rows)
+    fitted = quick().partial_fit(rows, CLASSES, classes=["maple", "oak", "yew"])
+    del rows
+    assert still_there() is None
+    twins = pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)
+    for twin in twins:
+        assert "_step_of_parts" not in vars(twin)
+        twin.partial_fit(X, CLASSES)
+    same_weights(*twins, atol=0)
+    same_weights(twins[0], fitted.partial_fit(X, CLASSES), atol=0)
 
 
 def test_partial_fit_refuses_what_it_cannot_do():

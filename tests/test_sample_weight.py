@@ -212,6 +212,6 @@ def test_without_weights_the_step_is_what_it_was():
     ]
     for training in trainings:
         list(training.run(stepwise=False))
-    plain, weighted = (len(training.compiled.graph.equations) for training in trainings)
+    plain, weighted = (len(training.step.compiled.graph.equations) for training in trainings)
     assert plain < weighted
-    assert "where" not in str(trainings[0].compiled.graph)
+    assert "where" not in str(trainings[0].step.compiled.graph)

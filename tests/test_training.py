@@ -192,9 +192,21 @@ def test_without_shuffle_the_rows_come_in_order():
         return nn.cross_entropy(logits, labels)
 
     training = ns.training.Training(classifier(), (X, LABELS), loss=watch, shuffle=False, batch_size=16, epochs=1)
-    training.compiled = Eagerly(training._step)  # so that the loss sees numbers
+    training.step.compiled = Eagerly(training.step.take)  # so that the loss sees numbers
     list(training.run())
     assert seen == LABELS.tolist()
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_a_loss_may_be_one_number_on_an_axis(engine):
+    def with_axis(logits, labels):
+        return nn.cross_entropy(logits, labels).reshape(1)
+
+    found = []
+    for loss in (nn.cross_entropy, with_axis):
+        ns.manual_seed(0)
+        found.append(ns.fit(classifier(), (X, LABELS), loss=loss, epochs=2, seed=1, engine=engine).loss)
+    np.testing.assert_array_equal(*found)
 
 
 class Eagerly:

@@ -101,7 +101,7 @@ def explain_divergence(training: Training, rows: Tensor, loss: float) -> NoRetur
     cause = "it could not be traced to an op"
     try:
         with using(CheckingEngine(paths)), np.errstate(all="ignore"):
-            training._step(rows)
+            training.step.take(rows)
     except _Found as found:
         cause = f"the first bad value comes from {found}"
     finally:

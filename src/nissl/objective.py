@@ -6,6 +6,7 @@ outputs.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def class_hits(outputs: Tensor, labels: Tensor) -> Tensor:
     return sum(argmax(outputs, -1) == classes)
 
 
+@functools.cache  # so that objectives with the same threshold are equal
 def hits_above(threshold: float) -> Loss:
     """Return a count of the outputs that lie on the side of `threshold` on which their label, 0 or 1, is."""
     return lambda outputs, labels: sum((outputs > threshold) == (labels > 0.5))

@@ -21,7 +21,7 @@ import numpy as np
 
 from nissl import optim
 from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
-from nissl.compiler import choose_engine, compile
+from nissl.compiler import choose_engine
 from nissl.data import as_dataset
 from nissl.divergence import explain_divergence
 from nissl.engines.base import watching
@@ -38,7 +38,6 @@ from nissl.evaluation import (
     evaluating,
     forward,
     in_mode,
-    loss_of,
     model_dtype,
     positive_integer,
     score,
@@ -49,6 +48,7 @@ from nissl.objective import Loss, Objective, choose, fit_targets
 from nissl.optim.optimizer import Optimizer, Schedule, at_least
 from nissl.progress import reporter
 from nissl.random import permutation_indices, streams
+from nissl.step import TrainingStep
 from nissl.tensor import Tensor, wrap
 
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
@@ -90,6 +90,8 @@ Callback = Callable[[Event], Any]
 class Training:
     """One training, ready to run: model, data, objective, optimizer, and how far it is."""
 
+    make_step: Callable[..., TrainingStep] = TrainingStep
+
     def __init__(
         self,
         model: Module,
@@ -109,7 +111,9 @@ class Training:
         shuffle: bool = True,
         drop_last: bool = False,
         sample_weight: Any = None,
+        earlier: TrainingStep | None = None,
     ) -> None:
+        """Put together what `fit` describes; go on with the step of an earlier training if it does the same."""
         self.model = checked_model("fit", model)
         self.epochs = positive_integer("epochs", epochs)
         self.batch_size = positive_integer("batch_size", batch_size)
@@ -164,31 +168,13 @@ class Training:
             self.seed = int(seed)
         self.progress = Progress()
         self.scale = self.objective.scale(self.targets)
-        self.rows_x, self.rows_y = wrap(self.inputs.x), wrap(self.targets)
-        self.rows_weights = None if self.weights is None else wrap(self.weights)
-        self.compiled = compile(self._step, engine=self.engine)
+        parts = self.model, self.objective, self.optimizer, self.inputs.dtype, self.clip_norm, self.engine
+        self.step = self.make_step(*parts)
+        if earlier is not None and earlier.does_the_same_as(self.step):
+            self.step = earlier
+        self.step.read_from(self.inputs.x, self.targets, self.weights)
         self.ahead: tuple[int, Array] = (0, np.empty((0, count), np.int64))  # an epoch, the orders from it on
         self.kept: list[Array] = []  # what a step changes, as it was before the latest slice
-
-    def _step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step on the rows of these numbers: forward, backward, update. This is what is compiled."""
-        x, targets = self._as_numbers(self.rows_x[rows]), self.rows_y[rows]
-        outputs = self.model(x)
-        loss = self.loss_of(outputs, targets, None if self.rows_weights is None else self.rows_weights[rows])
-        loss.backward()
-        if self.clip_norm is not None:
-            optim.clip_grad_norm(self.optimizer.parameters.values(), self.clip_norm)
-        self.optimizer.step()
-        return loss, self.objective.metric_sum(outputs, targets)
-
-    def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """Return what a step makes smaller; a subclass may add to the loss of the batch."""
-        return loss_of(self.objective, outputs, targets, weights)
-
-    def _as_numbers(self, x: Tensor) -> Tensor:
-        """Return rows in the dtype in which the model computes, bytes scaled into [0, 1]."""
-        x, is_bytes = x.astype(self.inputs.dtype), x.dtype == np.uint8
-        return x * (1 / 255) if is_bytes else x
 
     def run(self, stepwise: bool = True) -> Generator[Event, None, None]:
         """Train from where `progress` is to the end, and yield what happens.
@@ -288,7 +274,7 @@ class Training:
         p = self.progress
         self._keep_state()
         with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
-            losses, metrics = (found.numpy() for found in self.compiled.scan(rows))
+            losses, metrics = (found.numpy().reshape(len(rows)) for found in self.step.compiled.scan(rows))
         bad = np.flatnonzero(~np.isfinite(losses))
         # The weights that a step leaves show in the next loss; after the last step of an epoch they are looked at.
         if not bad.size and (p.step + len(rows)) % self.steps == 0 and not self._is_finite():
@@ -321,7 +307,7 @@ class Training:
             tensor.payload = kept.copy()
         if step:
             with np.errstate(all="ignore"), watching(None):
-                self.compiled.scan(rows[:step])
+                self.step.compiled.scan(rows[:step])
         epochs, self.progress.step = divmod(self.progress.step + step, self.steps)
         self.progress.epoch += epochs
         with watching(None):

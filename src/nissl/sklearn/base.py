@@ -416,6 +416,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 shuffle=bool(self.shuffle),
                 drop_last=has_batch_norm and rows > batch and rows % batch == 1,  # one row has no variance
                 sample_weight=weights,
+                earlier=None if task is not None else vars(self).get("_step_of_parts"),
                 **options,
             )
             if validation is not None and self.validation_scores_ is None:
@@ -423,8 +424,11 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             if self.solver == "lbfgs":
                 assert task is not None
                 self._run_lbfgs(training, task)
-            else:
-                self._run(training, rows, task)
+                return
+            self._run(training, rows, task)
+            if task is None:  # the next `partial_fit` need not trace and compile the step again
+                training.step.let_go()
+                self._step_of_parts = training.step
 
     def _run(self, training: fitting.PenalizedTraining, rows: int, task: FitTask | None) -> None:
         """Train epoch by epoch, until one is the last."""
@@ -551,6 +555,10 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             self.validation_loss_curve_.append(values["validation_loss"])
             if values["validation_score"] > self.best_validation_score_:
                 self.best_validation_score_ = values["validation_score"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: machine code stays here."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_step_of_parts"}
 
     # Using what was fitted.
 

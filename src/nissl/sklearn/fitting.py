@@ -6,6 +6,7 @@ weights, the penalty on the weights, the scale of the losses, the form of Adam.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize as scipy_minimize
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 from nissl import nn, optim
 from nissl.compiler import compile
@@ -25,6 +26,7 @@ from nissl.objective import Objective, class_hits, hits_above, squared_error
 from nissl.ops.elementwise import square
 from nissl.ops.reduce import sum
 from nissl.optim.optimizer import Optimizer, Schedule
+from nissl.step import TrainingStep
 from nissl.tensor import Tensor, TensorLike
 from nissl.training import Training
 
@@ -184,21 +186,22 @@ def choose_engine(engine: str, module: Module, rows: int, steps: int, epochs: in
 
 def threads_of_blas() -> int:
     """Return how many threads BLAS may use: as many as there are cores, or the share that joblib gives a worker."""
-    return min((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1 << 30)
+    return min((library.num_threads for library in _libraries_of_blas()), default=1 << 30)
 
 
-class PenalizedTraining(Training):
-    """A Training whose steps make ½ α Σ W² / Σ sample weights smaller too: W all weights, but no intercepts."""
+@functools.cache  # looking for them takes some milliseconds
+def _libraries_of_blas() -> list[Any]:
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
-    def __init__(self, module: Module, data: tuple[Array, Array], *, alpha: float, **options: Any) -> None:
-        super().__init__(module, data, **options)
-        self.penalized = [p for p in module.named_parameters().values() if p.ndim > 1] if alpha else []
-        self.alpha = Tensor(np.array(alpha, self.inputs.dtype))  # state of the step, so that no value is compiled anew
 
-    @property
-    def can_join_epochs(self) -> bool:
-        """No: the estimator may end the training, or change the learning rate, after every epoch."""
-        return False
+class PenalizedStep(TrainingStep):
+    """A step that makes ½ α Σ W² / Σ sample weights smaller too: W all weights, but no intercepts."""
+
+    def __init__(self, *parts: Any, alpha: float) -> None:
+        super().__init__(*parts)
+        self.penalized = [p for p in self.model.named_parameters().values() if p.ndim > 1] if alpha else []
+        self.made_of += (alpha,)
+        self.alpha = Tensor(np.array(alpha, self.dtype))  # state of the step, so that no value is compiled anew
 
     def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Return the loss of the batch and the penalty."""
@@ -212,6 +215,19 @@ class PenalizedTraining(Training):
         return loss + (0.5 * self.alpha / amount) * squares
 
 
+class PenalizedTraining(Training):
+    """A Training whose steps are penalized, and which may end, or change the learning rate, after every epoch."""
+
+    def __init__(self, module: Module, data: tuple[Array, Array], *, alpha: float, **options: Any) -> None:
+        self.make_step = functools.partial(PenalizedStep, alpha=alpha)
+        super().__init__(module, data, **options)
+
+    @property
+    def can_join_epochs(self) -> bool:
+        """No: each epoch may be the last."""
+        return False
+
+
 def minimize(training: PenalizedTraining, told: Callable[[float], bool], options: Mapping[str, float]) -> Any:
     """Train on all rows at once by L-BFGS-B, which is SciPy's; return what SciPy tells of it.
 
@@ -221,8 +237,8 @@ def minimize(training: PenalizedTraining, told: Callable[[float], bool], options
 
     @compile(engine=training.engine)
     def loss_and_gradients() -> tuple[Tensor, list[Tensor]]:
-        outputs = training.model(training.rows_x)
-        loss = training.loss_of(outputs, training.rows_y, training.rows_weights)
+        step = training.step
+        loss = step.loss_of(step.model(step.x), step.targets, step.weights)
         loss.backward()
         gradients = [p.grad for p in parameters]
         for p in parameters:

@@ -1,0 +1,95 @@
+"""The step of a training, which is what is compiled: forward, loss, backward, update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nissl import optim
+from nissl.compiler import Compiled, compile
+from nissl.evaluation import loss_of
+from nissl.nn.module import Module
+from nissl.objective import Objective
+from nissl.optim.optimizer import Optimizer
+from nissl.tensor import Tensor, wrap
+
+Array = npt.NDArray[Any]
+Kind = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype
+
+
+class TrainingStep:
+    """A step on rows of the data that `read_from` gives it, told by their numbers.
+
+    `compiled` is the step as machine code, or on the engine that was asked for. It holds for all data of one kind, so
+    that a training on other rows can go on with the step of an earlier one.
+    """
+
+    compiled: Compiled
+    x: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+    def __init__(
+        self,
+        model: Module,
+        objective: Objective,
+        optimizer: Optimizer,
+        dtype: np.dtype[Any],
+        clip_norm: float | None,
+        engine: str,
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.optimizer = optimizer
+        self.dtype = dtype
+        self.clip_norm = clip_norm
+        self.engine = engine
+        self.made_of: tuple[Any, ...] = type(self), model, objective, optimizer, dtype, clip_norm, engine
+        self.kinds: list[Kind | None] = []
+
+    def does_the_same_as(self, other: TrainingStep) -> bool:
+        """Whether both are made of the same things, and so compute the same from the same data."""
+        return self.made_of == other.made_of
+
+    def read_from(self, x: Array, targets: Array, weights: Array | None) -> None:
+        """Take the rows from these arrays from now on."""
+        arrays = x, targets, weights
+        kinds = [None if array is None else (array.shape, array.dtype) for array in arrays]
+        if kinds == self.kinds:
+            for tensor, array in zip((self.x, self.targets, self.weights), arrays, strict=True):
+                if tensor is not None:
+                    tensor.payload = array
+            return
+        self.kinds = kinds
+        self.x, self.targets = wrap(x), wrap(targets)
+        self.weights = None if weights is None else wrap(weights)
+        self.compiled = compile(self.take, engine=self.engine)
+        self.compiled.told_by = self.objective.loss  # of all that a step calls, it may be the user's own
+
+    def let_go(self) -> None:
+        """Hold the arrays no longer, but zeros of their kind, which take no memory."""
+        for tensor in (self.x, self.targets, self.weights):
+            if tensor is not None:
+                tensor.payload = np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Take a step on the rows with these numbers; return the loss, and the sum of which the metric is made."""
+        x, targets = self._as_numbers(self.x[rows]), self.targets[rows]
+        outputs = self.model(x)
+        loss = self.loss_of(outputs, targets, None if self.weights is None else self.weights[rows])
+        loss.backward()
+        if self.clip_norm is not None:
+            optim.clip_grad_norm(self.optimizer.parameters.values(), self.clip_norm)
+        self.optimizer.step()
+        return loss, self.objective.metric_sum(outputs, targets)
+
+    def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Return what a step makes smaller; a subclass may add to the loss of the batch."""
+        return loss_of(self.objective, outputs, targets, weights)
+
+    def _as_numbers(self, x: Tensor) -> Tensor:
+        """Return rows in the dtype in which the model computes, bytes scaled into [0, 1]."""
+        x, is_bytes = x.astype(self.dtype), x.dtype == np.uint8
+        return x * (1 / 255) if is_bytes else x
