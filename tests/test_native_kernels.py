@@ -355,6 +355,25 @@ def test_a_large_softmax_is_apart_from_the_sums_over_its_rows(rows):
     check(f, x)
 
 
+@pytest.mark.parametrize(
+    ("f", "kernels"),
+    [
+        (lambda x, y, z: y * 2.0 + x @ x, 1),
+        (lambda x, y, z: x @ x + y * 2.0, 1),
+        (lambda x, y, z: (x @ x + (y * 2.0 - z)).tanh(), 1),
+        (lambda x, y, z: y * z + (x - y * 2.0).sum(axis=1, keepdims=True), 1),
+        (lambda x, y, z: x @ x + (y * z).T, 2),  # another element
+        (lambda x, y, z: (y * 2.0, x @ x + y * 2.0), 2),  # whose value is a result
+        (lambda x, y, z: (x @ x + y * 2.0, z @ x - y * 2.0), 3),  # that two passes use
+        (lambda x, y, z: (y * 2.0) @ x + y * 2.0, 2),  # that is multiplied
+    ],
+)
+def test_elements_are_computed_in_the_pass_that_alone_uses_them(f, kernels):
+    arrays = [floats(9, 9, seed=seed) for seed in range(3)]
+    assert len(plan.make_plan(simplified(graph_of(f, *map(ns.tensor, arrays)))).kernels) == kernels
+    check(f, *arrays)
+
+
 def trained_network(hidden):
     """Return the graph of a training step of a network with hidden layers of one size, all kinds of them."""
     layers = [nn.Linear(30, 20)]

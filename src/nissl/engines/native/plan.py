@@ -20,6 +20,7 @@ from nissl.engines.native.kernels import (
     Straight,
     Written,
     computes_labels,
+    equations_of,
     is_gather,
     spilled,
 )
@@ -136,6 +137,7 @@ class _Planner:
         for equation in self.graph.equations:
             self.place(equation)
         self.read_rows_in_products()
+        self.compute_where_used()
         stored = self.find_stored()
         self.checking = [k for k in self.kernels if computes_labels(k, self.places, self.graph)]
         in_place: dict[Symbol, Symbol] = {}
@@ -258,9 +260,13 @@ class _Planner:
         group.levels.update(dict.fromkeys(equation.outputs, Level.ELEMENT))
 
     def candidates(self, equation: Equation) -> list[Group]:
-        """Return the groups that make inputs of an equation and could take it without a circle, the latest first."""
+        """Return the groups that make inputs of an equation and could take it without a circle.
+
+        First come those that a product leads, then the latest.
+        """
         makers = self.makers_of(equation.inputs)
         groups = [k for k in reversed(self.kernels) if isinstance(k, Group) and (k in makers or k.shape == ())]
+        groups.sort(key=lambda group: group.leader is None)
         return [g for g in groups if not any(m is not g and self.depends(m, g) for m in makers)]
 
     def level_in(self, group: Group, equation: Equation) -> Level | None:
@@ -368,6 +374,30 @@ class _Planner:
             return None
         strides = tuple(layout.strides[0] if stride == width else 1 for stride in view.strides)
         return {read[0]: (base, Layout(view.shape, strides, layout.offset))}
+
+    def compute_where_used(self) -> None:
+        """Move elementwise equations whose results one later pass over the same elements uses alone into that pass."""
+        for kernel in reversed(list(self.kernels)):
+            reader = self.only_reader(kernel)
+            if reader is None:
+                continue
+            assert isinstance(kernel, Group)
+            reader.equations[:0] = kernel.equations
+            reader.levels.update(kernel.levels)
+            self.homes.update(dict.fromkeys(kernel.levels, reader))
+            self.needs[reader] = (self.needs[reader] | self.needs[kernel]) - {kernel}
+            self.kernels.remove(kernel)
+            del self.needs[kernel]
+
+    def only_reader(self, kernel: Kernel) -> Group | None:
+        """Return the pass that could compute a kernel's results itself, as nothing else needs them, or None."""
+        if not isinstance(kernel, Group) or any(e.op.kind != "elementwise" for e in equations_of(kernel)):
+            return None
+        readers = [k for k in self.kernels if any(self.places[x][0] in kernel.levels for x in k.inputs)]
+        if len(readers) != 1 or not isinstance(readers[0], Group) or readers[0].shape != kernel.shape:
+            return None
+        in_memory = {self.places[x][0] for x in self.graph.outputs} | self.forced
+        return None if in_memory & kernel.levels.keys() else readers[0]
 
     def find_stored(self) -> list[Symbol]:
         """Return the results that are read by another kernel or by the caller."""
