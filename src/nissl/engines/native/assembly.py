@@ -133,6 +133,7 @@ def emit_scan(
 # A kernel that is thought to take longer than so many seconds on one core, a low guess, is worth meeting the other
 # threads for, which takes about as long.
 WORTH_SHARING = 3e-7
+LEAST_SECONDS = 2e-7  # that a small kernel takes
 
 
 def is_shared(kernel: Kernel, units: int, plan: Plan) -> bool:
@@ -150,7 +151,7 @@ def emit_shared_scan(
 ) -> None:
     """Write down `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
 
-    Each has a table of its own. Large kernels are shared, small ones are the first thread's; the threads meet where a
+    Each has a table of its own. Large kernels are shared, small ones are done by one of two threads; they meet where a
     kernel touches what another thread may be working on. How a kernel is shared changes no result: each element is
     computed by one thread.
     """
@@ -165,21 +166,23 @@ def emit_shared_scan(
     def step(
         builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
     ) -> ir.Value:
-        first = builder.icmp_signed("==", thread, index(0))
-        alone: list[Written] = []  # which the first thread is to do next
-        since: list[tuple[Written, bool]] = []  # since the threads met: kernels, and whether they share them
+        alone: dict[int, list[Written]] = {0: [], 1: []}  # what the first thread, and the second, are to do next
+        seconds = dict.fromkeys(alone, 0.0)  # that they work alone, since the threads met
+        since: list[tuple[Written, int | None]] = []  # what was begun since then, and by whom; None if by all
 
         def finish_alone() -> None:
-            if alone:
-                with builder.if_then(first):
-                    for kernel in alone:
-                        builder.call(functions[kernel], [table, index(0), index(units[kernel])])
-                alone.clear()
+            for who, kernels in alone.items():
+                if kernels:
+                    with builder.if_then(builder.icmp_signed("==", thread, index(who))):
+                        for kernel in kernels:
+                            builder.call(functions[kernel], [table, index(0), index(units[kernel])])
+                    kernels.clear()
 
         def meet() -> None:
             finish_alone()
             builder.call(barrier, [meeting, threads])
             since.clear()
+            seconds.update(dict.fromkeys(alone, 0.0))
 
         def end_if_wrong() -> None:
             meet()
@@ -192,16 +195,22 @@ def emit_shared_scan(
             meet()  # the numbers change in this step, but not before all have looked at them
         for kernel, function in functions.items():
             shared = is_shared(kernel, units[kernel], plan)
-            if any((shared or was_shared) and memory.collide(other, kernel) for other, was_shared in since):
+            in_the_way = {who for other, who in since if memory.collide(other, kernel)}
+            if in_the_way and (shared or None in in_the_way or len(in_the_way) > 1):
                 meet()
-            since.append((kernel, shared))
+                in_the_way = set()
             if shared:
                 finish_alone()
                 first_unit = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
                 last_unit = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
                 builder.call(function, [table, first_unit, last_unit])
+                since.append((kernel, None))
             else:
-                alone.append(kernel)
+                who = in_the_way.pop() if in_the_way else min(alone, key=seconds.__getitem__)
+                assert who is not None
+                alone[who].append(kernel)
+                seconds[who] += LEAST_SECONDS + cost.seconds(kernel, plan)
+                since.append((kernel, who))
             if computes_labels(kernel, plan.places, graph):
                 end_if_wrong()
         meet()

@@ -21,6 +21,8 @@ from nissl.graph.graph import Graph, Symbol
 Array = npt.NDArray[Any]
 
 ALIGNMENT = 64
+# Values of so few bytes share their place with none: else a thread might have to wait for another to leave it.
+SMALL = 4096
 
 
 def address(array: Array) -> int:
@@ -77,7 +79,10 @@ class MemoryPlan:
                 if taken - start >= size:
                     break
                 start = max(start, free)
-            placed.append((first, end, start, start + size))
+            if size <= SMALL:
+                start = self.size
+            else:
+                placed.append((first, end, start, start + size))
             self.size = max(self.size, start + size)
             self.offsets[owner] = start
         for symbol in symbols:
