@@ -1,7 +1,7 @@
-"""Memory: which slot of a program's table of addresses belongs to which Symbol, and where in the arena it lies.
+"""Memory planning: the slot of each Symbol in a program's table of addresses, and its offset in the arena.
 
-Inputs and constants come first, then the results that the caller gets, which are new arrays on each call. All else lies
-in one piece of memory, the arena, where values that are not needed at the same time share their places.
+Inputs and constants come first, then the results that the caller gets, which are new arrays on each call. All else is
+in one block of memory, the arena, where values whose lifetimes do not overlap share memory.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ALIGNMENT = 64
 
 
 def address(array: Array) -> int:
-    """Return where the elements of an array begin."""
+    """Return the address of the first element of an array."""
     return int(array.__array_interface__["data"][0])
 
 
 class MemoryPlan:
-    """Which slot of the table of addresses belongs to which Symbol, and where in the arena it lies."""
+    """The slot of each Symbol in the table of addresses, and its offset in the arena."""
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.plan = plan
@@ -42,11 +42,11 @@ class MemoryPlan:
         self.slots.update({new: self.slots[old] for new, old in plan.in_place.items()})
         self.first_in_arena = len(graph.inputs) + len(graph.constants) + len(self.fresh)
         self.offsets: dict[Symbol, int] = {}
-        self.size = ALIGNMENT  # of which the first bytes are the status
+        self.size = ALIGNMENT  # the status flag comes first
         self._arrange([s for s in plan.stored if s not in self.slots])
 
     def _arrange(self, symbols: Sequence[Symbol]) -> None:
-        """Give each Symbol a place in the arena that no other has while it is needed."""
+        """Give each Symbol, largest first, the lowest offset in the arena that is free during its lifetime."""
         order = {kernel: i for i, kernel in enumerate(self.plan.kernels)}
         last: dict[Symbol, int] = {}
         for kernel, i in order.items():
@@ -54,11 +54,11 @@ class MemoryPlan:
                 last[self.plan.places[x][0]] = i
         for x in self.graph.outputs:
             last[self.plan.places[x][0]] = len(order)
-        wanted: list[tuple[int, int, int, Symbol]] = []  # first, last, size, for whom
+        wanted: list[tuple[int, int, int, Symbol]] = []  # first and last kernel, size, Symbol
         for symbol in symbols:
             first = order[self.plan.homes[symbol]]
             wanted.append((first, last.get(symbol, first), max(symbol.size * symbol.dtype.itemsize, 1), symbol))
-        placed: list[tuple[int, int, int, int]] = []  # first, last, start, end
+        placed: list[tuple[int, int, int, int]] = []  # first and last kernel, start and end in the arena
         for first, end, size, owner in sorted(wanted, key=lambda w: -w[2]):
             size = -(-size // ALIGNMENT) * ALIGNMENT
             start = ALIGNMENT
@@ -73,7 +73,7 @@ class MemoryPlan:
             self.slots[symbol] = len(self.slots) - len(self.plan.in_place)
 
     def new_table(self, arena: Array) -> ctypes.Array[ctypes.c_uint64]:
-        """Return a table of addresses, with those of constants and in the arena filled in."""
+        """Return a table of addresses in which those of constants and of the arena are filled in."""
         table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1))()
         for i, array in enumerate(self.constants):
             table[len(self.graph.inputs) + i] = address(array)
@@ -85,21 +85,21 @@ class MemoryPlan:
 
     @property
     def status_slot(self) -> int:
-        """The slot of the flag for labels out of range."""
+        """The slot of the status flag, which is set when a label is out of range."""
         return self.first_in_arena + len(self.offsets)
 
     def status(self, arena: Array) -> npt.NDArray[np.int64]:
-        """Return the flag for labels out of range."""
+        """Return the status flag as an array."""
         start = aligned(arena) - address(arena)
         return arena[start : start + 8].view(np.int64)
 
     def in_arena(self, symbol: Symbol, arena: Array) -> Array:
-        """Return the memory of a Symbol in the arena."""
+        """Return the memory of a Symbol in the arena, as a flat array."""
         start = aligned(arena) - address(arena) + self.offsets[symbol]
         return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
 
     def result(self, symbol: Symbol) -> int | None:
-        """Return the slot whose array can be given away as an output, or None if it has to be copied."""
+        """Return the slot whose array can be returned as this output, or None if it has to be copied."""
         base, layout = self.plan.places[symbol]
         own = base in self.fresh or base in self.plan.in_place
         whole = layout.contiguous and layout.shape == base.shape
@@ -107,6 +107,6 @@ class MemoryPlan:
 
 
 def aligned(arena: Array) -> int:
-    """Return the first address in an arena at which a line of the cache begins."""
+    """Return the first address in an arena that is aligned to a cache line."""
     start = address(arena)
     return -(-start // ALIGNMENT) * ALIGNMENT
