@@ -241,8 +241,7 @@ SPINS = 1000  # about 20 µs, after which a waiting thread yields the core
 def emit_barrier(module: ir.Module) -> ir.Function:
     """Emit `barrier(memory, threads)`, which returns when all threads have called it.
 
-    The memory holds the number of threads that have arrived and, 64 bytes further on, on a cache line of its own, the
-    number of times that all have.
+    The memory holds the number of threads that have arrived and, 64 bytes on (another cache line), how often all have.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "barrier")
     function.linkage = "internal"
@@ -383,7 +382,7 @@ class Kernels:
         """Return the key of a kernel, which is all that its code depends on, and the numbers of its arrays."""
         equations = equations_of(kernel)
         symbols = dict.fromkeys(x for e in equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol))
-        labels = {symbol: f"%{i}" for i, symbol in enumerate(symbols)}  # no number looks like this
+        labels = {symbol: f"%{i}" for i, symbol in enumerate(symbols)}  # no number prints like this
         arrays: dict[Symbol, int] = {}
         kinds: list[Hashable] = []
         for symbol in symbols:

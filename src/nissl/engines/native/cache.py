@@ -17,7 +17,7 @@ from pathlib import Path
 from nissl.files import write_atomically
 
 DIGEST_SIZE = 32
-LARGEST = 128 << 20  # bytes of all entries together
+LARGEST = 128 << 20  # the most bytes of all entries together
 ENDING = ".code"
 
 

@@ -67,5 +67,5 @@ def traffic(kernel: Kernel, plan: Plan) -> int:
 
 
 def seconds(kernel: Kernel, plan: Plan) -> float:
-    """Return the estimated time of a kernel on one core, precise enough to decide what is worth sharing."""
+    """Return the estimated time of a kernel on one core; good enough to decide what is worth sharing."""
     return flops(kernel) / 100e9 + traffic(kernel, plan) / 40e9

@@ -4,7 +4,7 @@ For each k, a few vectors of a row of B are loaded; each of a few elements of a 
 added to the tile. Every element of the result is one sum over k, in order, so it does not depend on the tiling. The
 equations of the Group are the epilogue: they are applied to each finished tile, before it leaves the registers.
 
-Cache blocking: a piece of B, packed if its rows are not contiguous, stays in the L2 cache, a panel of A in L3 (Goto and
+Cache blocking: a piece of B, packed if its rows are not adjacent, stays in the L2 cache, a panel of A in L3 (Goto and
 van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow, all its columns stay there,
 and tiles are computed in row-major order, with the rows of a transposed A packed. If the inner axis is too long for
 either, it is split (K blocking), and a buffer, the Board, holds the partial sums.
@@ -281,7 +281,7 @@ class Product:
         with builder.goto_entry_block():
             space = builder.alloca(ir.ArrayType(kind or self.kind, size))
         space.align = ALIGNMENT
-        space.type = POINTER  # llvmlite would have it point to the whole array
+        space.type = POINTER  # llvmlite types it as a pointer to the whole array
         return space
 
     def copy(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:

@@ -138,7 +138,7 @@ class Program:
             held = self.take(arrays)
             self.run(held)
             if self.status[0]:
-                interpret(self.original, arrays)  # raises what is wrong with the labels
+                interpret(self.original, arrays)  # raises the error that names the label
                 raise AssertionError("a label was out of range, but not on the reference engine")
             return [
                 held[slot] if slot is not None else np.array(self.array_of(symbol, held))
