@@ -287,6 +287,20 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, damage):
     assert content is None or path.read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["model/0.bias", "optimizer/steps", "random/dropout/draws"])
+def test_a_damaged_array_changes_nothing(tmp_path, name):
+    train(tmp_path, [end_at(1, 2, stop)])
+    arrays, document = storage.read_arrays(tmp_path / FILE)
+    storage.write_arrays(tmp_path / FILE, {**arrays, name: np.zeros((2, 5))}, document)
+    model = make_model()
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    held = [*model._state().values(), *optimizer._named_state().values(), ns.random.streams["dropout"].draws]
+    before = [tensor.numpy() for tensor in held]
+    with pytest.raises(DataError, match="is damaged"):
+        train(tmp_path, model=model, rule=lambda *_, **__: optimizer)
+    assert all(np.array_equal(tensor.numpy(), array) for tensor, array in zip(held, before, strict=True))
+
+
 def test_a_document_that_lies_is_told_as_damage(tmp_path):
     train(tmp_path, [end_at(2, 1, stop)])
     arrays, document = storage.read_arrays(tmp_path / FILE)

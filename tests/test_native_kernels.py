@@ -5,6 +5,7 @@ there shows; those of what is written hold another pattern, which must still be 
 """
 
 from ctypes import c_int64, c_void_p
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -338,6 +339,47 @@ def test_a_kernel_that_threads_share_does_each_part_once():
         found = [native.array_of(symbol, held) for symbol in native.graph.outputs]
         for result, wanted in zip(found, interpret(graph, [x, y, bias, z, i]), strict=True):
             close(np.array(result), wanted, factor=5)
+
+
+def test_kernels_that_do_not_collide_may_run_in_either_order():
+    graph = simplified(trained_network(2))
+    arrays = [np.random.default_rng(i).uniform(0, 4, s.shape).astype(s.dtype) for i, s in enumerate(graph.inputs)]
+    native = Program(graph)
+    kernels, names = native.plan.kernels, [f"kernel_{i}" for i in range(len(native.plan.kernels))]
+    module, units = emit_kernels(native.plan, native.memory)
+    code = Code(machine_code(module), dict.fromkeys(units, (c_void_p, c_int64, c_int64)))
+
+    def results(order):
+        held = native.take([array.copy() for array in arrays])
+        for name in order:
+            code.functions[name](native.table, 0, units[name])
+        return [np.array(native.array_of(symbol, held)) for symbol in native.graph.outputs]
+
+    expected, differ = results(names), 0
+    for i in range(len(kernels) - 1):
+        found = results([*names[:i], names[i + 1], names[i], *names[i + 2 :]])
+        same = all(map(np.array_equal, found, expected))
+        assert same or native.memory.collide(kernels[i], kernels[i + 1])
+        differ += not same
+    assert differ > 5
+    together = [native.memory.collide(a, b) for a, b in pairwise(kernels)]
+    assert together.count(False) > 5
+
+
+def test_threads_meet_only_where_a_kernel_needs_what_others_do():
+    def independent(x, y):
+        return x @ x, y @ y, (x + y).exp()
+
+    def dependent(x, y):
+        return ((x @ x) @ y) @ x
+
+    def meetings(f):
+        native = Program(graph_of(f, *(ns.tensor(floats(200, 200, seed=seed)) for seed in range(2))))
+        written = str(emit(native.graph, native.plan, native.memory))
+        return written.partition('@"shared_scan"')[2].count('@"barrier"')
+
+    assert meetings(independent) == 2  # at the beginning, and at the end of a step
+    assert meetings(dependent) == 4
 
 
 @pytest.mark.parametrize("rows", [20, 600])

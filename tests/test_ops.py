@@ -287,7 +287,7 @@ def test_promotion(a, b, dtype):
         assert (a / b).dtype == (dtype if dtype.startswith("float") else "float32")
 
 
-@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.floating])
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if op.lowest_kind == "f"])
 @pytest.mark.parametrize("x", [BOOLS, BYTES, LONGS], ids=lambda x: x.dtype.name)
 def test_integers_become_float32_where_the_result_is_no_integer(name, x):
     arguments = (wrap(x),) * (2 if name == "div" else 1)
@@ -343,6 +343,22 @@ def test_integers_and_bools_do_as_in_numpy(name, dtype):
     np.testing.assert_array_equal(found.numpy(), expected)
     # Sums and products of integers are int64 for us, whatever their kind.
     assert found.dtype == (np.int64 if name in ("sum", "prod") else expected.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "uint32", "int64", "float32", "float64"])
+def test_elementwise_ops_make_the_dtype_that_their_rules_say(dtype):
+    for op in OPS.values():
+        rule = getattr(op.value, "__code__", None)
+        if op.kind != "elementwise" or rule.co_kwonlyargcount or "dtype" in rule.co_varnames or op.outputs > 1:
+            continue
+        inputs = [wrap(np.ones(3, dtype))] * (rule.co_argcount - 1)
+        try:
+            found = op(*inputs)
+        except TypeError:  # what NumPy refuses for bools
+            assert dtype == "bool", op
+            continue
+        graph = ns.compile(op, engine="numpy")
+        assert graph(*inputs).dtype == found.dtype == graph.graph.outputs[0].dtype, op
 
 
 def test_mean_and_softmax_of_integers_are_floats():

@@ -96,7 +96,7 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
     """Resume a training from the checkpoint in a folder.
 
     Raises OptionError, which names the setting that differs, if it is of another training, DataError if it is damaged
-    or of another version of nissl, and ModelFileError if the file cannot be read at all.
+    or of another version of nissl, and ModelFileError if the file cannot be read at all. Nothing is changed then.
     """
     path = folder / CHECKPOINT_FILE
     arrays, document = storage.read_arrays(path)
@@ -112,6 +112,8 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
                 f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
                 f"here it is {_short(ours.get(name))}. Use another folder, or the same settings" + _written_by(document)
             )
+    keys_and_draws = [tensor for stream in streams.values() for tensor in (stream.key, stream.draws)]
+    before = [(tensor, tensor.numpy()) for tensor in (*training.state(), *keys_and_draws)]
     try:
         random = {name: (arrays[f"random/{name}/key"], arrays[f"random/{name}/draws"]) for name in STREAMS}
         found_seed, first_step = int(document["seed"]), _expect(document, "first_step", float)
@@ -121,12 +123,14 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
         for name, (key, draws) in random.items():
             streams[name].key.assign(wrap(key))
             streams[name].draws.assign(wrap(draws))
-    except KeyError as error:
-        raise DataError(
-            f"{path} lacks {error}, so that another version of nissl wrote it: go on with that one, or train anew "
-            "in another folder" + _written_by(document)
-        ) from None
-    except (TypeError, ValueError, IndexError, NisslError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, NisslError) as error:
+        for tensor, array in before:
+            tensor.payload = array
+        if isinstance(error, KeyError):
+            raise DataError(
+                f"{path} lacks {error}, so that another version of nissl wrote it: go on with that one, or train anew "
+                "in another folder" + _written_by(document)
+            ) from None
         raise DataError(f"{path} is damaged: {error}" + _written_by(document)) from None
     training.seed, training.first_step, training.progress = found_seed, first_step, progress
 

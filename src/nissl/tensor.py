@@ -348,7 +348,7 @@ class Op:
     variadic_gradient: Callable[..., Tensor] | None = None
     outputs: int = 1  # elementwise ops may have several, of one shape and dtype; no gradient flows through those
     promoted_from: int | None = None  # inputs from this one on are brought to a common dtype
-    floating: bool = False  # integers are turned into floats first
+    lowest_kind: str = "b"  # inputs of a kind before it in _KINDS are brought to it first: bools "b", integers, floats
     # An engine may round by a few units in the last place otherwise than the formula says, and give NaN for x/0.
     rough: bool = False
     doc: str = ""
@@ -446,7 +446,7 @@ def _promote_mixed(op: Op, inputs: Sequence[TensorLike]) -> tuple[TensorLike, ..
     start = op.promoted_from or 0
     if not any(isinstance(x, Tensor) for x in converted[start:]):
         converted[start] = as_tensor(converted[start])
-    dtype = common_dtype(converted[start:], op.floating)
+    dtype = common_dtype(converted[start:], op.lowest_kind)
     for i, x in enumerate(converted):
         if i < start:
             converted[i] = as_tensor(x)
@@ -459,7 +459,7 @@ _KINDS = "bif"  # in rising order: bool, integer, float
 _FLOAT = _KINDS.index("f")
 
 
-def common_dtype(operands: Sequence[TensorLike], floating: bool = False) -> np.dtype[Any]:
+def common_dtype(operands: Sequence[TensorLike], lowest_kind: str = "b") -> np.dtype[Any]:
     """Return the dtype in which an elementwise op on these operands works; see `promote`."""
 
     def rank(dtype: np.dtype[Any]) -> int:
@@ -472,7 +472,7 @@ def common_dtype(operands: Sequence[TensorLike], floating: bool = False) -> np.d
         numbers += [rank(x.dtype) for x in tensors if x.weak]
         tensors = strong
     top = max(rank(x.dtype) for x in tensors)
-    wanted = max([*numbers, _FLOAT if floating else 0])
+    wanted = max([*numbers, _KINDS.index(lowest_kind)])
     if wanted > top:
         return DEFAULT_FLOAT if wanted == _FLOAT else DEFAULT_INTEGER
     candidates = [x for x in tensors if rank(x.dtype) == top]

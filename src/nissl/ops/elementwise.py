@@ -25,7 +25,7 @@ def elementwise(
     value: Callable[..., Any],
     *gradients: Callable[..., Any] | None,
     doc: str,
-    floating: bool = False,
+    lowest_kind: str = "b",
     predicate: bool = False,
     promoted_from: int = 0,
     outputs: int = 1,
@@ -45,7 +45,7 @@ def elementwise(
         gradients=gradients,
         outputs=outputs,
         promoted_from=promoted_from,
-        floating=floating,
+        lowest_kind=lowest_kind,
         rough=rough,
         doc=doc,
     )
@@ -73,7 +73,7 @@ div = elementwise(
     lambda m, a, b: a / b,
     lambda g, y, a, b: g / b,
     lambda g, y, a, b: -(g * y) / b,
-    floating=True,
+    lowest_kind="f",
     doc="a / b; integers become floats.",
 )
 square = elementwise("square", lambda m, x: x * x, lambda g, y, x: g * (2 * x), doc="x².")
@@ -84,6 +84,7 @@ pow = elementwise(
     lambda g, y, a, b: g * (b * a ** where(b == 0, 1, b - 1)) if isinstance(b, Tensor) else _power_slope(g, a, b),
     # The slope in b is 0 at base 0, where y * log(a) would be 0 * -inf.
     lambda g, y, a, b: g * y * log(where(a == 0, 1, a) if isinstance(a, Tensor) else Tensor(a or 1.0, y.dtype)),
+    lowest_kind="i",
     doc="aᵇ.",
 )
 
@@ -94,38 +95,42 @@ def _power_slope(g: Tensor, a: Tensor, b: float) -> Tensor:
     return g * (b * a ** (b - 1))
 
 
-exp = elementwise("exp", lambda m, x: m.exp(x), lambda g, y, x: g * y, floating=True, doc="eˣ.")
+exp = elementwise("exp", lambda m, x: m.exp(x), lambda g, y, x: g * y, lowest_kind="f", doc="eˣ.")
 log: Op = elementwise(
-    "log", lambda m, x: m.log(x), lambda g, y, x: g / x, floating=True, doc="The natural logarithm of x."
+    "log", lambda m, x: m.log(x), lambda g, y, x: g / x, lowest_kind="f", doc="The natural logarithm of x."
 )
 log1p = elementwise(
-    "log1p", lambda m, x: m.log1p(x), lambda g, y, x: g / (1 + x), floating=True, doc="log(1 + x), exact for small x."
+    "log1p", lambda m, x: m.log1p(x), lambda g, y, x: g / (1 + x), lowest_kind="f", doc="log(1 + x), exact for small x."
 )
 expm1 = elementwise(
-    "expm1", lambda m, x: m.expm1(x), lambda g, y, x: g * (y + 1), floating=True, doc="eˣ - 1, exact for small x."
+    "expm1", lambda m, x: m.expm1(x), lambda g, y, x: g * (y + 1), lowest_kind="f", doc="eˣ - 1, exact for small x."
 )
-sqrt = elementwise("sqrt", lambda m, x: m.sqrt(x), lambda g, y, x: g * 0.5 / y, floating=True, doc="The square root.")
+sqrt = elementwise("sqrt", lambda m, x: m.sqrt(x), lambda g, y, x: g * 0.5 / y, lowest_kind="f", doc="The square root.")
 abs = elementwise("abs", lambda m, x: m.abs(x), lambda g, y, x: g * sign(x), doc="|x|; the slope at 0 is 0.")
 sign: Op = elementwise("sign", lambda m, x: m.sign(x), doc="-1, 0 or 1, as x is below, at or above 0.")
-sin = elementwise("sin", lambda m, x: m.sin(x), lambda g, y, x: g * cos(x), floating=True, doc="sin x, x in radians.")
+sin = elementwise("sin", lambda m, x: m.sin(x), lambda g, y, x: g * cos(x), lowest_kind="f", doc="sin x, x in radians.")
 cos: Op = elementwise(
-    "cos", lambda m, x: m.cos(x), lambda g, y, x: -g * sin(x), floating=True, doc="cos x, x in radians."
+    "cos", lambda m, x: m.cos(x), lambda g, y, x: -g * sin(x), lowest_kind="f", doc="cos x, x in radians."
 )
 tanh = elementwise(
-    "tanh", lambda m, x: m.tanh(x), lambda g, y, x: g * (1 - y * y), floating=True, doc="(eˣ - e⁻ˣ)/(eˣ + e⁻ˣ)."
+    "tanh", lambda m, x: m.tanh(x), lambda g, y, x: g * (1 - y * y), lowest_kind="f", doc="(eˣ - e⁻ˣ)/(eˣ + e⁻ˣ)."
 )
 sigmoid = elementwise(
-    "sigmoid", lambda m, x: m.sigmoid(x), lambda g, y, x: g * (y * (1 - y)), floating=True, doc="1/(1 + e⁻ˣ)."
+    "sigmoid", lambda m, x: m.sigmoid(x), lambda g, y, x: g * (y * (1 - y)), lowest_kind="f", doc="1/(1 + e⁻ˣ)."
 )
 erf = elementwise(
     "erf",
     lambda m, x: m.erf(x),
     lambda g, y, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)),
-    floating=True,
+    lowest_kind="f",
     doc="The error function: 2/√π times the integral of e^(-t²) from 0 to x.",
 )
 relu = elementwise(
-    "relu", lambda m, x: m.maximum(x, 0), lambda g, y, x: where(x > 0, g, 0), doc="max(0, x); the slope at 0 is 0."
+    "relu",
+    lambda m, x: m.maximum(x, 0),
+    lambda g, y, x: where(x > 0, g, 0),
+    lowest_kind="i",
+    doc="max(0, x); the slope at 0 is 0.",
 )
 
 # At a tie each side gets half, so the rule is symmetric. relu is its own row: its slope at 0 is 0.

@@ -150,8 +150,9 @@ def emit_shared_scan(
 ) -> None:
     """Emit `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
 
-    Each has a table of its own. Large kernels are shared, small ones run on the first thread, with barriers between.
-    How a kernel is shared changes no result: each element is computed by one thread.
+    Each has a table of its own. Large kernels are shared, small ones run on the first thread, with a barrier before a
+    kernel that touches memory that another thread may be using. How a kernel is shared changes no result: each element
+    is computed by one thread.
     """
     barrier = emit_barrier(module)
 
@@ -165,10 +166,20 @@ def emit_shared_scan(
         builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
     ) -> ir.Value:
         first = builder.icmp_signed("==", thread, index(0))
-        alone: list[Written] = []
+        alone: list[Written] = []  # kernels that the first thread runs next
+        since: list[tuple[Written, bool]] = []  # kernels since the last barrier, and whether each is shared
+
+        def finish_alone() -> None:
+            if alone:
+                with builder.if_then(first):
+                    for kernel in alone:
+                        builder.call(functions[kernel], [table, index(0), index(units[kernel])])
+                alone.clear()
 
         def meet() -> None:
+            finish_alone()
             builder.call(barrier, [meeting, threads])
+            since.clear()
 
         def end_if_wrong() -> None:
             meet()
@@ -179,33 +190,20 @@ def emit_shared_scan(
         checked = check_labels(builder, graph, plan, memory)  # by each thread, which saves a barrier
         if not checked.isdisjoint(plan.in_place.values()):
             meet()  # this step updates them in place, but not before all threads have checked them
-
-        def finish_alone() -> None:
-            if alone:
-                with builder.if_then(first):
-                    for kernel in alone:
-                        builder.call(functions[kernel], [table, index(0), index(units[kernel])])
-                alone.clear()
-
         for kernel, function in functions.items():
-            checks = computes_labels(kernel, plan.places, graph)
-            if not is_shared(kernel, units[kernel], plan):
-                alone.append(kernel)
-                if checks:
-                    finish_alone()
-                    end_if_wrong()
-                continue
-            if alone:
+            shared = is_shared(kernel, units[kernel], plan)
+            if any((shared or was_shared) and memory.collide(other, kernel) for other, was_shared in since):
+                meet()
+            since.append((kernel, shared))
+            if shared:
                 finish_alone()
-                meet()
-            first_unit = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
-            last_unit = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
-            builder.call(function, [table, first_unit, last_unit])
-            if checks:
-                end_if_wrong()
+                first_unit = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
+                last_unit = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
+                builder.call(function, [table, first_unit, last_unit])
             else:
-                meet()
-        finish_alone()
+                alone.append(kernel)
+            if computes_labels(kernel, plan.places, graph):
+                end_if_wrong()
         meet()
         return ir.Constant(ir.IntType(1), 0)
 

@@ -7,12 +7,14 @@ in one block of memory, the arena, where values whose lifetimes do not overlap s
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nissl.engines.native.kernels import Kernel
 from nissl.engines.native.plan import Plan
 from nissl.graph.graph import Graph, Symbol
 
@@ -24,6 +26,15 @@ ALIGNMENT = 64
 def address(array: Array) -> int:
     """Return the address of the first element of an array."""
     return int(array.__array_interface__["data"][0])
+
+
+ARENA = -1
+Region = tuple[int, int, int]  # slot of an array, or ARENA; first byte, and the byte after the last
+
+
+def _overlap(some: Sequence[Region], others: Sequence[Region]) -> bool:
+    """Whether any of some regions overlaps one of others."""
+    return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in some for b in others)
 
 
 class MemoryPlan:
@@ -97,6 +108,30 @@ class MemoryPlan:
         """Return the memory of a Symbol in the arena, as a flat array."""
         start = aligned(arena) - address(arena) + self.offsets[symbol]
         return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
+
+    def collide(self, first: Kernel, second: Kernel) -> bool:
+        """Whether two kernels cannot run at the same time, as one writes what the other reads or writes."""
+        read, written = self.touched[first]
+        read_too, written_too = self.touched[second]
+        return _overlap(written, read_too + written_too) or _overlap(read, written_too)
+
+    @functools.cached_property
+    def touched(self) -> dict[Kernel, tuple[list[Region], list[Region]]]:
+        """The regions that each kernel reads, and those that it writes."""
+        found: dict[Kernel, tuple[list[Region], list[Region]]] = {}
+        for kernel in self.plan.kernels:
+            bases = {self.plan.places[x][0] for x in kernel.inputs}
+            found[kernel] = [self._region(base) for base in bases], []
+        for symbol in self.plan.stored:
+            found[self.plan.homes[symbol]][1].append(self._region(symbol))
+        return found
+
+    def _region(self, symbol: Symbol) -> Region:
+        """Return the region of a Symbol: in the arena, or in an array of its own."""
+        if symbol in self.offsets:
+            start = self.offsets[symbol]
+            return ARENA, start, start + symbol.size * symbol.dtype.itemsize
+        return self.slots[symbol], 0, 1
 
     def result(self, symbol: Symbol) -> int | None:
         """Return the slot whose array can be returned as this output, or None if it has to be copied."""
