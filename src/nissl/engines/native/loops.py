@@ -231,7 +231,7 @@ def _start(name: str, dtype: np.dtype[Any]) -> float:
 
 
 class Accumulator:
-    """Reduces a row, a vector at a time, in an order that depends only on its length."""
+    """Reduces elements, a vector at a time, in an order that depends only on their number."""
 
     def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
         self.name = equation.op.name

@@ -126,7 +126,7 @@ class Program:
         self.table = self.memory.new_table(self.arena)
         self.table_address = ctypes.addressof(self.table)
         self.status = self.memory.status(self.arena)
-        self.seconds = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels)  # on one core, or more
+        self.seconds = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels)  # on one core, at least
         self.results = [self.memory.result(symbol) for symbol in self.graph.outputs]
         # The inputs whose addresses are in the table already, so that each array is examined only once.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
