@@ -361,7 +361,7 @@ def test_kernels_that_do_not_collide_may_run_in_either_order():
         same = all(map(np.array_equal, found, expected))
         assert same or native.memory.collide(kernels[i], kernels[i + 1])
         differ += not same
-    assert differ > 5
+    assert differ >= 2
     together = [native.memory.collide(a, b) for a, b in pairwise(kernels)]
     assert together.count(False) > 5
 

@@ -1,11 +1,11 @@
-"""Reverse-mode differentiation: the walk back from a result to what it was made of.
+"""Reverse-mode automatic differentiation: from a result back to the inputs it was computed from.
 
-`backward` and `grad` share one iterative walk over the memory that `apply` leaves in Tensors. At each step it asks an
-op's rules, written in Tensors, for the gradients of the inputs that need one; undoes broadcasting; and adds up where a
-Tensor was used several times. Because the rules go through `apply` themselves, a gradient can be traced into a graph,
-and differentiated again.
+`backward` and `grad` share one iterative traversal of the computational graph that `apply` records in Tensors. For each
+result it calls the op's gradient rules, written in Tensors, for the inputs that need a gradient; undoes broadcasting;
+and sums the gradients of a Tensor that was used several times. Because the rules go through `apply` themselves, a
+gradient can be traced into a graph, and differentiated again.
 
-`numerical_gradient` and `check_gradients` answer the same question by differences, as a check on the rules.
+`numerical_gradient` and `check_gradients` compute the same by finite differences, to check the rules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nissl.tensor import Tensor, TensorLike, apply, as_array, as_tensor, method
 
 
 def no_grad() -> AbstractContextManager[None]:
-    """Return a context in which results do not remember how they were made, so that no gradient flows through them.
+    """Return a context in which results do not record how they were computed, so that no gradient flows through them.
 
     >>> import nissl as ns
     >>> x = ns.tensor(3.0, requires_grad=True)
@@ -42,7 +42,7 @@ def no_grad() -> AbstractContextManager[None]:
 
 
 def sum_to(g: Tensor, shape: Shape) -> Tensor:
-    """Add up `g` over the axes along which `shape` was broadcast.
+    """Sum `g` over the axes along which `shape` was broadcast.
 
     >>> import nissl as ns
     >>> sum_to(ns.ones((2, 3)), (3,))
@@ -57,7 +57,7 @@ def sum_to(g: Tensor, shape: Shape) -> Tensor:
 
 
 def _topological_order(root: Tensor, stop: Iterable[Tensor] = ()) -> tuple[list[Tensor], list[Tensor]]:
-    """Return what the root was made from: the results, in the order they were made, and the leaves."""
+    """Return the graph below the root: the results, in the order in which they were computed, and the leaves."""
     results: list[Tensor] = []
     leaves: list[Tensor] = []
     stops = {id(x) for x in stop}
@@ -78,7 +78,7 @@ def _topological_order(root: Tensor, stop: Iterable[Tensor] = ()) -> tuple[list[
 
 
 def _input_gradient(y: Tensor, position: int, x: Tensor, g: Tensor) -> Tensor | None:
-    """Return what the gradient `g` of `y` gives its input `x` at this position; None if the op has no rule for it."""
+    """Return the part of the gradient of input `x` that comes from `g`, that of `y`; None if the op has no rule."""
     op = y.op
     assert op is not None
     if op.variadic_gradient is not None:
@@ -94,9 +94,9 @@ def _input_gradient(y: Tensor, position: int, x: Tensor, g: Tensor) -> Tensor | 
 
 
 def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> Iterator[tuple[Tensor, int, Tensor]]:
-    """Walk back over `order`, adding to `gradients`, which holds the root's gradient by identity.
+    """Propagate gradients back through `order`, adding to `gradients`, which maps id(root) to the root's gradient.
 
-    Yield what each result gives its inputs: the result, the input's position, and the part of the input's gradient.
+    Yield, for each input of each result: the result, the input's position, and the part of the input's gradient.
     """
     for y in reversed(order):
         g = gradients.pop(id(y), None)
@@ -116,7 +116,7 @@ def _propagate(order: Sequence[Tensor], gradients: dict[int, Tensor]) -> Iterato
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """An edge of a computational graph: the value `source` goes into the op that made `target`.
+    """An edge of a computational graph: the value `source` is an input of the op that computed `target`.
 
     `gradient` is what flows back along it, None if nothing does: constants need none. It is the part of the gradient
     with respect to `source` that comes through this use; over all edges that leave `source`, the parts add up.
@@ -130,8 +130,8 @@ class Edge:
 def gradient_flow(tensor: Tensor) -> list[Edge]:
     """Return the computational graph of a Tensor: every edge, with its value and the gradient that flows back along it.
 
-    Edges come in the order of the computation, those into one result in the order of its inputs. So the gradients of
-    intermediate values can be looked at, which `backward` does not keep. Nothing is left in `.grad`.
+    Edges come in the order of the computation, those into one result in the order of its inputs. This shows the
+    gradients of intermediate values, which `backward` does not keep. It does not change `.grad`.
 
     >>> import nissl as ns
     >>> w = ns.tensor(3.0, requires_grad=True)
@@ -152,10 +152,10 @@ def gradient_flow(tensor: Tensor) -> list[Edge]:
 
 @method
 def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
-    """Add the gradient of `tensor` to `.grad` of every leaf that it was made from and that requires one.
+    """Add the gradient of `tensor` to `.grad` of every leaf that it was computed from and that requires one.
 
     A Tensor of one element needs no `gradient`; for others it is the gradient with respect to them, of their shape.
-    Gradients add up over several calls until an optimizer has used them; then the next call replaces them.
+    Gradients accumulate over several calls until an optimizer has used them; then the next call replaces them.
 
     >>> import nissl as ns
     >>> w = ns.tensor([1.0, 2.0], requires_grad=True)
@@ -202,7 +202,7 @@ def _check_one_element(caller: str, tensor: Tensor, otherwise: str = "") -> None
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Tensor, Any]]:
-    """Return a function that gives `f`'s value and its gradient with respect to the arguments `argnums`.
+    """Return a function that returns `f`'s value and its gradient with respect to the arguments `argnums`.
 
     >>> import nissl as ns
     >>> ns.value_and_grad(lambda x: x * x)(3.0)
@@ -235,7 +235,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
 
 
 def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
-    """Return the gradients, and whether anything but the variables can be differentiated for later."""
+    """Return the gradients, and whether they can be differentiated with respect to anything but the variables."""
     if not isinstance(value, Tensor) or value.size != 1:
         got = f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
         raise GradientError(f"grad needs a function that returns a Tensor of one element; it returned {got}")
@@ -249,7 +249,7 @@ def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor]
 
 
 def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """Return a function that gives the gradient of `f`, which returns a Tensor of one element.
+    """Return a function that returns the gradient of `f`, which must return a Tensor of one element.
 
     It nests: `ns.grad(ns.grad(f))` is the second derivative.
 
@@ -271,10 +271,10 @@ def numerical_gradient(
 ) -> npt.NDArray[Any]:
     """Return (f(x + h eᵢ) - f(x - h eᵢ)) / 2h for every element i of `x`, as a float64 array of its shape.
 
-    `f` is given what `x` is: a Tensor if `x` is one, else an array. Arrays and Tensors that `f` reads elsewhere, such
-    as the weights of a layer, work too if they are passed as `x`: the elements are changed in place one by one, and are
-    as they were when this returns, also if `f` raises. Each difference is divided by the step that was really taken,
-    which in float32 differs from 2h. Raises OptionError if h vanishes beside an element, so that no step is taken.
+    `f` is called with a Tensor if `x` is one, else with an array. Arrays and Tensors that `f` reads elsewhere, such as
+    the weights of a layer, work too if they are passed as `x`: the elements are changed in place one by one, and
+    restored before this returns, also if `f` raises. Each difference is divided by the actual step, which in float32
+    differs from 2h. Raises OptionError if h is so small beside an element that adding it changes nothing.
 
     >>> numerical_gradient(lambda x: (x**2).sum(), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
@@ -307,7 +307,7 @@ def numerical_gradient(
 
 
 def _tensor_differences(f: Callable[[Tensor], Any], x: Tensor, h: float) -> npt.NDArray[Any]:
-    """Do what `numerical_gradient` says for a Tensor, by giving its handle other values for a while."""
+    """Return `numerical_gradient` of a Tensor, by replacing its values temporarily."""
     before = x._array()
 
     def at(values: npt.NDArray[Any]) -> Any:
@@ -332,8 +332,8 @@ def check_gradients(
 ) -> None:
     """Compare the gradients of `f` by backpropagation with central differences, in float64; raise where they differ.
 
-    A result of several elements is reduced by fixed random weights, so that no error cancels out. The step for an
-    element x is ε^⅓ · max(1, |x|), and the difference may be `tolerance · max(1, |either|)`.
+    A result of several elements is reduced to a sum with fixed random weights, so that no error cancels out. The step
+    for an element x is ε^⅓ · max(1, |x|), and the difference may be at most `tolerance · max(1, |either|)`.
 
     Raises GradientError that names the input, the element and both numbers.
 

@@ -1,7 +1,7 @@
-"""Checkpoints: a training that was ended in any way goes on to exactly where it would have come.
+"""Checkpoints: a training that was interrupted resumes and ends exactly as it would have without the interruption.
 
-All that is needed to go on is one file: the state of model, optimizer and random streams, how far the training is, and
-the settings by which another training is told from this one.
+All that is needed for this is in one file: the state of model, optimizer and random streams, the progress, and the
+settings that identify the training.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 
 @dataclass
 class Progress:
-    """How far a training is: all that must be kept, besides model and optimizer, to go on exactly.
+    """The progress of a training: all state, besides model, optimizer and random streams, that is needed to resume.
 
-    A checkpoint has each part under its name, `best` as arrays.
+    A checkpoint stores each field under its name, `best` as arrays.
     """
 
-    epoch: int = 0  # epochs that are done
-    step: int = 0  # steps that are done in the epoch after them
-    loss_sum: float = 0.0  # over the examples of these steps, by their weights
-    weight_sum: float = 0.0  # of these examples: how many there are, if none has a weight
+    epoch: int = 0  # completed epochs
+    step: int = 0  # completed steps in the current epoch
+    loss_sum: float = 0.0  # over the examples of these steps, weighted
+    weight_sum: float = 0.0  # of these examples; without weights, their number
     metric_sum: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -48,7 +48,7 @@ class Progress:
 
 
 def identity(training: Training) -> dict[str, Any]:
-    """Return the settings that a checkpoint must share with the training that goes on from it."""
+    """Return the settings that a checkpoint and the training that resumes from it must share."""
     parameters = {name: describe(tensor) for name, tensor in training.model._state().items()}
     digests = {"data": _digest(training.inputs.x, training.targets)}
     if training.weights is not None:
@@ -74,7 +74,7 @@ def identity(training: Training) -> dict[str, Any]:
 
 
 def save_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write all that is needed to go on, to one file that is moved into place."""
+    """Write all that is needed to resume to one file, atomically."""
     arrays = {f"model/{name}": array for name, array in training.model.state_dict().items()}
     arrays |= {f"optimizer/{name}": array for name, array in training.optimizer.state_dict().items()}
     arrays |= {f"best/{name}": array for name, array in training.progress.best.items()}
@@ -93,10 +93,10 @@ def save_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
 
 
 def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any], seed: int | None) -> None:
-    """Let a training go on from the checkpoint in a folder.
+    """Resume a training from the checkpoint in a folder.
 
-    Raises OptionError, which says in what they differ, if it is of another training, DataError if it is damaged or of
-    another version of nissl, and ModelFileError if the file cannot be read at all. Nothing is changed then.
+    Raises OptionError, which names the setting that differs, if it is of another training, DataError if it is damaged
+    or of another version of nissl, and ModelFileError if the file cannot be read at all. Nothing is changed then.
     """
     path = folder / CHECKPOINT_FILE
     arrays, document = storage.read_arrays(path)
@@ -136,7 +136,7 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
 
 
 def _progress_in(document: Mapping[str, Any], best: dict[str, Array]) -> Progress:
-    """Return the Progress that a document tells of, if each part is of the kind that it is at the start."""
+    """Return the Progress in a document; raise DataError if a field is not of the type of its default."""
     kinds = {name: type(value) for name, value in vars(Progress()).items() if name != "best"}
     progress = Progress(**{name: _expect(document, name, kind) for name, kind in kinds.items()}, best=best)
     progress.rows = [{name: _expect(row, name, float) for name in row} for row in progress.rows]
@@ -144,13 +144,13 @@ def _progress_in(document: Mapping[str, Any], best: dict[str, Array]) -> Progres
 
 
 def _written_by(document: Mapping[str, Any]) -> str:
-    """Return, for the end of a message, which other version of nissl wrote a file, or nothing if it was this one."""
+    """Return the end of a message: which version of nissl wrote the file, or nothing if it was this one."""
     writer = printable(document.get("version"))[:40]
     return "" if writer == __version__ else f". It was written by nissl {writer}, this is nissl {__version__}"
 
 
 def _expect(document: Mapping[str, Any], name: str, kind: type) -> Any:
-    """Return what a document has under a name, if it is of the kind that it should be."""
+    """Return the value of a name in a document; raise DataError if it is not of type `kind`."""
     value = document[name]
     if not isinstance(value, (int, float) if kind is float else kind):
         raise DataError(f"{name} is {_short(value)}")

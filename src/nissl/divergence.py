@@ -1,4 +1,4 @@
-"""Finding where a NaN or an infinity came from: the failing step is taken again, and every op is looked at."""
+"""Finding the origin of a NaN or an infinity: the failing step is repeated, and the result of every op is checked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class _Found(Exception):  # noqa: N818  (a result, not an error)
-    """The first bad value, in words."""
+    """The first bad value, described in words."""
 
 
 class CheckingEngine(EagerEngine):
-    """Computes like the eager engine, and stops at the first result that is not finite though its inputs were."""
+    """Computes like the eager engine, and stops at the first result that is not finite."""
 
     def __init__(self, module_paths: Mapping[int, str]) -> None:
         self.module_paths = module_paths
@@ -31,7 +31,7 @@ class CheckingEngine(EagerEngine):
         self.maker: dict[int, tuple[npt.NDArray[Any], str]] = {}  # which module made an array; holds it, for its id
 
     def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        """Return what `op` makes, or raise if it is the first that is bad."""
+        """Return the results of `op`; raise if one is not finite."""
         results = super().run(op, inputs, attributes)
         for result in results if op.outputs > 1 else (results,):
             if self.modules:
@@ -42,12 +42,12 @@ class CheckingEngine(EagerEngine):
         return results
 
     def update(self, op: Op, targets: Sequence[Tensor], inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
-        """Let the targets hold the results, which are looked at."""
+        """Let the targets hold the results of `op`, which `run` checks."""
         for target, result in zip(targets, self.run(op, inputs, attributes), strict=True):
             target.payload = result
 
     def describe(self, op: Op, inputs: Sequence[Tensor], result: npt.NDArray[Any]) -> str:
-        """Return what went bad, and where."""
+        """Return a description of the bad value and of where it came from."""
         for x in inputs:
             if x.dtype.kind == "f" and not np.isfinite(x._array()).all():
                 path = getattr(x, "path", "")
@@ -66,21 +66,21 @@ class CheckingEngine(EagerEngine):
         )
 
     def place(self, module: Any) -> str:
-        """Return path and kind of a module."""
+        """Return the path of a module and its repr, or its class name if it has no path."""
         path = self.module_paths.get(id(module), "")
         return f"{path} ({module!r})" if path else f"{type(module).__name__}"
 
     def enter(self, module: Any) -> None:
-        """Note whose ops come now."""
+        """Record that the following ops belong to `module`."""
         self.modules.append(module)
 
     def leave(self, module: Any) -> None:
-        """Note that the module is done."""
+        """Record the end of `module`'s ops."""
         self.modules.pop()
 
 
 def count_bad(array: npt.NDArray[Any]) -> str:
-    """Return how many numbers are NaN and infinite.
+    """Return how many numbers are NaN and how many are infinite, in words.
 
     >>> count_bad(np.array([1.0, np.nan, np.inf]))
     'has 1 NaN and 1 infinite of 3 numbers'
@@ -91,9 +91,9 @@ def count_bad(array: npt.NDArray[Any]) -> str:
 
 
 def explain_divergence(training: Training, rows: Tensor, loss: float) -> NoReturn:
-    """Take the step once more from the state before it, looking at each op, and raise what was found.
+    """Repeat the step from the state before it, checking every op, and raise DivergenceError with what was found.
 
-    The state is as it was before the step when this raises.
+    The state before the step is restored.
     """
     paths = {id(module): path for path, module in training.model.named_modules().items()}
     state = training.state()

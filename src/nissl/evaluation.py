@@ -1,4 +1,4 @@
-"""Using a model: the curves of its training, its outputs for data, and how well it does on them."""
+"""Using a model: the learning curves of its training, its predictions, and its evaluation on data."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ EVALUATION_BATCH = 1000
 
 
 class History:
-    """The curves of a training, one number an epoch, as arrays: `history.loss`, `history.validation_accuracy`, ...
+    """The learning curves of a training, one value per epoch: `history.loss`, `history.validation_accuracy`, ...
 
-    `curves` has all of them by name; `epochs` counts from 1; `interrupted` says that Ctrl-C ended the training.
+    `curves` has all of them by name, as arrays; `epochs` counts from 1; `interrupted` tells whether Ctrl-C ended the
+    training.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, float]] = (), interrupted: bool = False) -> None:
@@ -43,7 +44,7 @@ class History:
 
     @property
     def epochs(self) -> Array:
-        """The numbers of the epochs, from 1."""
+        """The epoch numbers, from 1."""
         return np.arange(1, len(self.rows) + 1)
 
     @property
@@ -62,13 +63,13 @@ class History:
         return len(self.rows)
 
     def table(self) -> str:
-        """Return the curves as a table of text, one line an epoch."""
+        """Return the curves as a text table, one line per epoch."""
         names = list(self.curves)
         body = [(str(i + 1), *(f"{row[name]:.4f}" for name in names)) for i, row in enumerate(self.rows)]
         return table([("epoch", *names), *body], right="r" * (1 + len(names)))
 
     def to_csv(self) -> str:
-        """Return the curves as comma-separated values, with every digit."""
+        """Return the curves as comma-separated values, at full precision."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["epoch", *self.curves])
@@ -79,7 +80,7 @@ class History:
         return self.table() if self.rows else "History of no epochs"
 
     def _repr_html_(self) -> str:
-        """Return the curves as a picture for a notebook, with the numbers of the last epoch."""
+        """Return the curves as a picture for a notebook, with the values of the last epoch."""
         if not self.rows:
             return notebook.text(repr(self))
         from nissl import plots  # here, since only pictures need it
@@ -90,10 +91,10 @@ class History:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well a model does on one class, and its number of examples.
+    """Precision and recall of a model on one class, and the number of examples of that class.
 
-    `precision` is the share of right answers among those that name the class, `recall` the share of its examples that
-    are found; NaN where there are none.
+    `precision` is the fraction of the predictions of the class that are right, `recall` the fraction of its examples
+    that are predicted as it; NaN where there are none.
     """
 
     name: str
@@ -104,9 +105,9 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a model does on data: the mean loss, and the accuracy with the confusion matrix, or R².
+    """The evaluation of a model on data: the mean loss, and the accuracy with the confusion matrix, or R².
 
-    `confusion_matrix[i, j]` counts the examples of class i that were taken for class j.
+    `confusion_matrix[i, j]` is the number of examples of class i that were predicted as class j.
     """
 
     loss: float
@@ -161,7 +162,7 @@ class Evaluation:
 
 
 class Inputs:
-    """The rows of data, brought to what a model computes in when they are taken: its dtype, and bytes into [0, 1]."""
+    """The rows of data, converted to the model's dtype when they are taken; bytes are scaled into [0, 1]."""
 
     def __init__(self, x: Array, dtype: np.dtype[Any]) -> None:
         self.x = np.asarray(x)
@@ -179,7 +180,7 @@ class Inputs:
 
 
 def model_dtype(model: Module) -> np.dtype[Any]:
-    """Return the dtype in which a model computes: that of its first parameter, or float32."""
+    """Return the dtype that a model computes in: that of its first parameter, or float32."""
     return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
 
 
@@ -197,7 +198,7 @@ def in_mode(model: Module, training: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Compute in evaluation mode inside a block, without gradients; what overflows shows in the outputs."""
+    """Compute in evaluation mode inside a block, without gradients or warnings: overflow shows in the outputs."""
     with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
         yield
 
@@ -214,7 +215,7 @@ def forward(model: Module, x: Array) -> Array:
 def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     """Return the outputs of `model` in evaluation mode for the rows `x`, as an array (rows, outputs).
 
-    `x` is brought to the model's dtype; bytes (uint8) are scaled into [0, 1].
+    `x` is converted to the model's dtype; bytes (uint8) are scaled into [0, 1].
 
     Raises OptionError if `model` is no Module, DataError if `x` has no rows or holds no numbers, and ShapeError if the
     model cannot take them or does not give one row for each.
@@ -258,14 +259,14 @@ def score(
 
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the loss of a batch; a loss that takes no weights is only called where there are none."""
+    """Return the loss of a batch, passing weights only if there are any, as not every loss takes them."""
     if weights is None:
         return objective.loss(outputs, targets)
     return objective.loss(outputs, targets, sample_weight=weights)
 
 
 def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:
-    """Return the weights of this many examples in the dtype of the loss, or None; raise if they cannot be used."""
+    """Return the weights of `rows` examples as an array of a dtype, or None; raise if they cannot be used."""
     if weights is None:
         return None
     if not objective.takes_weights:
@@ -293,13 +294,13 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH,
     sample_weight: Any = None,
 ) -> Evaluation:
-    """Return how well `model` does on `data`, a Dataset or a pair (x, y), in evaluation mode.
+    """Return the Evaluation of `model` on `data`, a Dataset or a pair (x, y), in evaluation mode.
 
     Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
     With `sample_weight`, of shape (examples,), the loss is the weighted mean; all else counts each example once.
 
-    Raises OptionError if `model` is no Module or the loss cannot be told or take weights, and DataError or ShapeError
-    if the data do not fit the model.
+    Raises OptionError if `model` is no Module, or if the loss cannot be inferred or takes no weights, and DataError or
+    ShapeError if the data do not fit the model.
     """
     checked_model("evaluate", model)
     dataset = as_dataset(data, "data")
@@ -329,14 +330,14 @@ def evaluate(
 
 
 def checked_model(caller: str, model: Any) -> Module:
-    """Return what a user gives as a model, or raise OptionError if it is no Module."""
+    """Return a model passed by a user, or raise OptionError if it is no Module."""
     if not isinstance(model, Module):
         raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
     return model
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """Return a number that a user gives as an int, or raise OptionError if it is no integer of 1 or more."""
+    """Return a number passed by a user as an int, or raise OptionError if it is no integer of 1 or more."""
     try:
         number = operator.index(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Files: written beside and moved into place, so that nothing is lost and nothing is half there."""
+"""Files: written atomically (temporary file, then rename), so that a file is never lost or incomplete."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def write_atomically(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it there if the block succeeds, else remove it.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
 
-    Whatever happens, `path` holds its old content or the new one, never a part. A link is followed, an old file's
-    permissions stay. Raises OSError for a `path` that is there and is no file, such as a device.
+    Whatever happens, `path` holds its old content or the new one, never a part. Symbolic links are followed, and an
+    existing file keeps its permissions. Raises OSError if `path` exists and is no regular file, such as a device.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +43,9 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other programs that claim `folder` out of it inside a block.
+    """Hold an exclusive lock on `folder` inside a block, against other programs that claim it.
 
-    Raises OptionError if one has it now. The claim ends with the process, however that ends.
+    Raises OptionError if another one holds it. The lock is released with the process, however that ends.
     """
     lock = folder / LOCK_FILE
     with open(lock, "a") as file:
@@ -68,7 +68,7 @@ def _lock(descriptor: int) -> None:
 
 
 def remove_leftovers(path: PathLike) -> None:
-    """Remove what a write to `path` left beside it when the process was killed; for a file that one process writes."""
+    """Remove temporary files that killed writes to `path` left; only for a path that one process at a time writes."""
     path = Path(path)
     for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
         leftover.unlink(missing_ok=True)
@@ -81,6 +81,6 @@ def _umask() -> int:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

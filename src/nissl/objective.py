@@ -1,7 +1,6 @@
-"""What a network is trained for: its loss, the metric that goes with it, and how targets must look.
+"""The objective of a training: the loss, the metric that goes with it, and the form of the targets.
 
-`choose` settles it from the loss that was given, or, without one, from the kind of the labels and the number of
-outputs.
+`choose` selects it by the given loss or, without one, by the dtype of the targets and the number of outputs.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ Array = npt.NDArray[Any]
 
 
 def class_hits(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Count the rows whose largest output is at their class."""
+    """Return the number of rows whose largest output is that of their class."""
     classes = labels if labels.ndim < outputs.ndim else argmax(labels, -1)
     return sum(argmax(outputs, -1) == classes)
 
 
 @functools.cache  # so that objectives with the same threshold are equal
 def hits_above(threshold: float) -> Loss:
-    """Return a count of the outputs that lie on the side of `threshold` on which their label, 0 or 1, is."""
+    """Return a function that counts the outputs on the side of `threshold` that their label, 0 or 1, stands for."""
     return lambda outputs, labels: sum((outputs > threshold) == (labels > 0.5))
 
 
@@ -46,7 +45,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss, and a metric as a sum over examples that `finish` turns into the number that is shown.
+    """A loss, and a metric as a sum over examples, which `finish` turns into the value that is reported.
 
     The metric is the accuracy, or R² = 1 - Σ(t - y)²/Σ(t - mean t)².
     """
@@ -56,7 +55,7 @@ class Objective:
     metric_sum: Callable[[Tensor, Tensor], Tensor]
 
     def __post_init__(self) -> None:
-        """Make a function of a Module that takes weights: a call of a Module has no arguments by name."""
+        """Wrap a loss Module that takes weights in a function, as calling a Module accepts no keyword arguments."""
         if isinstance(self.loss, Module) and _takes_weights(self.loss.forward):
             object.__setattr__(self, "loss", _weighted_loss_of(self.loss))
 
@@ -67,7 +66,7 @@ class Objective:
 
     @property
     def takes_weights(self) -> bool:
-        """Whether the loss can give some examples more weight than others."""
+        """Whether the loss accepts a weight for each example."""
         return _takes_weights(self.loss)
 
     @property
@@ -82,18 +81,18 @@ class Objective:
         return 1 - total / scale if scale else float("nan")
 
     def scale(self, targets: Array) -> float:
-        """Return what the sum over examples is measured by: the number of answers, or Σ(t - mean t)²."""
+        """Return what the sum over examples is divided by: the number of answers, or Σ(t - mean t)²."""
         if self.classifies:
             return self.answers(targets)
         return float(((targets - targets.mean(axis=0)) ** 2).sum(dtype=np.float64))
 
     def answers(self, targets: Array) -> int:
-        """Return how many answers there are to be right or wrong: one for each label, or for each one-hot row."""
+        """Return the number of answers, each right or wrong: one for each label, or for each one-hot row."""
         one_hot = self.metric_sum is class_hits and targets.dtype.kind == "f"
         return math.prod(targets.shape[:-1]) if one_hot else targets.size
 
     def classes_of(self, outputs: Array) -> Array:
-        """Return the class that each row of outputs stands for."""
+        """Return the predicted class of each row of outputs."""
         if self.metric_sum is class_hits:
             return outputs.argmax(axis=-1)
         threshold = 0.5 if self.loss is nn.binary_cross_entropy else 0.0
@@ -101,13 +100,13 @@ class Objective:
 
 
 def _takes_weights(function: Callable[..., Any]) -> bool:
-    """Whether a function has a parameter `sample_weight` to be given by name; **options would be ignored, unseen."""
+    """Whether a function has a parameter `sample_weight` by name; **options do not count, as they may be ignored."""
     found = inspect.signature(function).parameters.get("sample_weight")
     return found is not None and found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
 
 
 def _weighted_loss_of(module: Module) -> Loss:
-    """Return a Module as a function with `sample_weight`, under the name of its class."""
+    """Return a Module as a function that takes `sample_weight`, named after its class."""
     forward: Loss = module.forward
 
     def loss(outputs: Tensor, targets: Tensor, sample_weight: Tensor | None = None) -> Tensor:
@@ -120,12 +119,12 @@ def _weighted_loss_of(module: Module) -> Loss:
 
 
 def layers_in_order(model: Module) -> list[Module]:
-    """Return the layers of Sequentials, within each other too, one after the other."""
+    """Return the layers of a model in order, with nested Sequentials flattened."""
     return [part for layer in model for part in layers_in_order(layer)] if isinstance(model, nn.Sequential) else [model]
 
 
 def last_layer(model: Module) -> Module:
-    """Return the layer whose output is the model's, as far as Sequentials tell."""
+    """Return the layer whose output is the model's, searching only in Sequentials."""
     while isinstance(model, nn.Sequential) and len(model):
         model = model[-1]
     return model
@@ -174,7 +173,7 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
 
 
 def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, dtype: Any) -> Array:
-    """Return the targets as the loss wants them, or raise: labels within the classes, numbers of the outputs' shape."""
+    """Return the targets as the loss needs them, or raise: labels within the classes, numbers of the outputs' shape."""
     if objective.metric_sum is class_hits and targets.ndim == len(outputs) - 1:
         classes = outputs[-1]
         if targets.dtype.kind == "f" and (targets != np.floor(targets)).any():

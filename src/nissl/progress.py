@@ -1,4 +1,4 @@
-"""Telling how far a training is: a live line on a terminal or in a notebook, a line an epoch elsewhere, or nothing."""
+"""Progress reports of a training: a live line in a terminal or notebook, a line per epoch elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES_IN_NOTEBOOK = 20
 
 @contextlib.contextmanager
 def reporter(progress: bool | str | None, epochs: int) -> Iterator[Report]:
-    """Give a function to call with each event of a training.
+    """Yield a function to call with each event of a training.
 
     `progress` is True, False, "lines", or None: a live line in a notebook or where standard error is a terminal, else
     nothing.
@@ -62,7 +62,7 @@ def _is_epoch(event: Any) -> bool:
 
 
 def epoch_line(event: Any) -> str:
-    """Return what is said of an epoch."""
+    """Return the line that reports an epoch."""
     width = len(str(event.epochs))
     seconds = event.values.get("seconds", 0.0)
     return f"epoch {event.epoch:>{width}}/{event.epochs}  {in_words(event.values)}  {seconds:.1f} s"
@@ -71,7 +71,7 @@ def epoch_line(event: Any) -> str:
 def _print_line(event: Any) -> None:
     if _is_epoch(event):
         line = epoch_line(event)
-        # Whoever should read this may be gone, or its disk full: no reason to end a training.
+        # The reader of the stream may be gone, or the disk full: no reason to end a training.
         with contextlib.suppress(OSError, AttributeError):
             print(line, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -89,7 +89,7 @@ def _live_line(epochs: int) -> Iterator[Report]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
-    to_terminal = is_terminal(sys.stdout)  # else what a callback prints must go where it was sent, not through the bar
+    to_terminal = is_terminal(sys.stdout)  # else a callback's output must go where it is redirected to, not to the bar
     with Progress(*columns, console=console, transient=True, auto_refresh=False, redirect_stdout=to_terminal) as bar:
         task = bar.add_task("", total=None, epoch="", values="", rate="")
 
@@ -115,7 +115,7 @@ def _notebook_bar(epochs: int) -> Iterator[Report]:
 
 
 def _paced(epochs: int, draw: Callable[[int, int, str, str, str], None], say: Callable[[str], None]) -> Report:
-    """Return a report that draws steps, not more often than an eye sees, and says a line for each of 100 epochs."""
+    """Return a report that draws steps, at most 10 times a second, and prints about 100 epochs as lines."""
     drawn, started = 0.0, time.monotonic()
     examples = examples_before = 0
 

@@ -1,8 +1,8 @@
-"""Random numbers whose state is a Tensor, so that a compiled dropout draws new masks and a resumed run goes on exactly.
+"""Random numbers with Tensors as state, so that compiled dropout draws new masks and a resumed run continues exactly.
 
-A Generator is a key, made from the seed, and a count of the draws so far; what is drawn is a pure function of both (see
+A Generator is a key, made from the seed, and a counter of draws; what is drawn is a pure function of both (see
 `ops/random.py`). Initialization, shuffling, dropout and the user's own draws have a stream each, so that adding a
-dropout layer does not change the initial weights. `ns.manual_seed` starts all streams again.
+dropout layer does not change the initial weights. `ns.manual_seed` seeds all streams again.
 
 >>> import nissl as ns
 >>> ns.manual_seed(1)
@@ -45,14 +45,14 @@ class Generator:
         self.draws.assign(Tensor(np.zeros((), np.uint32)))
 
     def _next_draw(self) -> Tensor:
-        draw = self.draws + 0  # the number itself, not the handle, which moves on
+        draw = self.draws + 0  # its value now: the Tensor itself is assigned to below
         self.draws.assign(draw + 1)
         return draw
 
     def uniform(
         self, shape: int | Sequence[int] = (), low: float = 0.0, high: float = 1.0, dtype: DTypeLike = "float32"
     ) -> Tensor:
-        """Return numbers from [low, high), all equally likely."""
+        """Return numbers from the uniform distribution on [low, high)."""
         u = self._unit(self._next_draw(), shape, dtype, half=0)
         return u if (low, high) == (0.0, 1.0) else u * (high - low) + low
 
@@ -108,7 +108,7 @@ permutation = streams["user"].permutation
 
 
 def manual_seed(seed: int) -> None:
-    """Start all streams of random numbers again from `seed`, an integer from 0 to 2⁶⁴ - 1."""
+    """Seed all streams of random numbers with `seed`, an integer from 0 to 2⁶⁴ - 1."""
     for generator in streams.values():
         generator.seed(seed)
 
@@ -118,9 +118,9 @@ _seeding = threading.RLock()
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Start all streams from `seed` inside a block; after it they go on as if it had not been.
+    """Seed all streams with `seed` inside a block, and restore their state after it.
 
-    The streams are of the whole process, so that threads enter such blocks one after the other.
+    The streams belong to the whole process, so threads enter such blocks one at a time.
     """
     tensors = [tensor for generator in streams.values() for tensor in (generator.key, generator.draws)]
     with _seeding:
@@ -134,8 +134,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def permutation_indices(seed: int, draw: npt.ArrayLike, size: int) -> npt.NDArray[np.int64]:
-    """Return permutation number `draw` of the shuffle stream of `seed`, of 0 to size - 1, as an array.
+    """Return draw number `draw` of the shuffle stream of `seed`: a permutation of 0 to size - 1, as an array.
 
-    For several numbers, there is a row for each.
+    For an array of draw numbers, return one row for each.
     """
     return ops.permutation(_key(seed), np.asarray(draw, np.uint32)[..., None], size, STREAMS.index("shuffle"))

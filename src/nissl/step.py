@@ -1,4 +1,4 @@
-"""The step of a training, which is what is compiled: forward, loss, backward, update."""
+"""The training step, which is compiled as a whole: forward, loss, backward, update."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Kind = tuple[tuple[int, ...], np.dtype[Any]]  # shape and dtype
 
 
 class TrainingStep:
-    """A step on rows of the data that `read_from` gives it, told by their numbers.
+    """A step on some rows, given by their indices, of the data that `read_from` sets.
 
-    `compiled` is the step as machine code, or on the engine that was asked for. It holds for all data of one kind, so
-    that a training on other rows can go on with the step of an earlier one.
+    `compiled` is the step on the engine that was asked for. It is valid for all data of the same shapes and dtypes, so
+    that a training on other data can reuse the compiled step of an earlier one.
     """
 
     compiled: Compiled
@@ -50,11 +50,11 @@ class TrainingStep:
         self.kinds: list[Kind | None] = []
 
     def does_the_same_as(self, other: TrainingStep) -> bool:
-        """Whether both are made of the same things, and so compute the same from the same data."""
+        """Whether both steps have the same parts, so that they compute the same from the same data."""
         return self.made_of == other.made_of
 
     def read_from(self, x: Array, targets: Array, weights: Array | None) -> None:
-        """Take the rows from these arrays from now on."""
+        """Set the arrays that rows are taken from."""
         arrays = x, targets, weights
         kinds = [None if array is None else (array.shape, array.dtype) for array in arrays]
         if kinds == self.kinds:
@@ -66,16 +66,16 @@ class TrainingStep:
         self.x, self.targets = wrap(x), wrap(targets)
         self.weights = None if weights is None else wrap(weights)
         self.compiled = compile(self.take, engine=self.engine)
-        self.compiled.told_by = self.objective.loss  # of all that a step calls, it may be the user's own
+        self.compiled.told_by = self.objective.loss  # the part of a step that may be the user's own function
 
     def let_go(self) -> None:
-        """Hold the arrays no longer, but zeros of their kind, which take no memory."""
+        """Release the arrays; zeros of their shapes and dtypes, broadcast from one element, replace them."""
         for tensor in (self.x, self.targets, self.weights):
             if tensor is not None:
                 tensor.payload = np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Take a step on the rows with these numbers; return the loss, and the sum of which the metric is made."""
+        """Run a step on the rows with these indices; return the loss, and the sum that the metric is computed from."""
         x, targets = self._as_numbers(self.x[rows]), self.targets[rows]
         outputs = self.model(x)
         loss = self.loss_of(outputs, targets, None if self.weights is None else self.weights[rows])
@@ -86,10 +86,10 @@ class TrainingStep:
         return loss, self.objective.metric_sum(outputs, targets)
 
     def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """Return what a step makes smaller; a subclass may add to the loss of the batch."""
+        """Return what a step minimizes; a subclass may add to the loss of the batch."""
         return loss_of(self.objective, outputs, targets, weights)
 
     def _as_numbers(self, x: Tensor) -> Tensor:
-        """Return rows in the dtype in which the model computes, bytes scaled into [0, 1]."""
+        """Return rows in the dtype that the model computes in, with bytes scaled into [0, 1]."""
         x, is_bytes = x.astype(self.dtype), x.dtype == np.uint8
         return x * (1 / 255) if is_bytes else x

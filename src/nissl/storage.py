@@ -1,8 +1,8 @@
-"""Model files: named arrays and a description, read without trust.
+"""Model files: named arrays and a description, read without trusting them.
 
-A model file is safetensors: named arrays, and a JSON document in its metadata that says of which of nissl's own classes
-the model is made. Reading one runs no code from the file, follows no import path, and allocates no more than the file
-holds: the architecture is built first without memory, and its shapes are compared with the arrays that are there.
+A model file is in safetensors format: named arrays, and a JSON document in its metadata that describes the model in
+terms of nissl's own classes. Reading one runs no code from the file, follows no import path, and allocates no more than
+the file holds: the architecture is built first without memory, and its shapes are compared with those of the arrays.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from nissl.version import __version__
 
 FORMAT = 1
 KEY = "nissl"  # of the document in the metadata
-TABLE = "table"  # under which the notes of a model of a table say what its columns are
+TABLE = "table"  # the key, in the notes of a model of a table, of the description of its columns
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# What a model file may name.
+# The classes that a model file may name.
 MODULES: dict[str, type[Module]] = {
     name: value
     for name, value in vars(nn).items()
@@ -62,9 +62,9 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
 
 
 def to_json(value: Any, name: str, **options: Any) -> str:
-    """Return a value as JSON, NumPy's numbers as those that they are; `options` are those of `json.dumps`.
+    """Return a value as JSON, with NumPy's numbers and arrays as plain ones; `options` are those of `json.dumps`.
 
-    Raises OptionError for what JSON cannot hold; `name` says in the message what it is.
+    Raises OptionError for what JSON cannot hold; `name` is the name of the value in the message.
     """
     try:
         return json.dumps(value, default=_as_plain, **options)
@@ -79,7 +79,7 @@ def _as_plain(value: Any) -> Any:
 
 
 def checked_notes(notes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the notes that a user gave for a file, or raise OptionError if they are no dict named by text."""
+    """Return the notes passed by a user, or raise OptionError if they are no dict with text as keys."""
     if notes is None:
         return {}
     if not isinstance(notes, Mapping):
@@ -123,7 +123,7 @@ def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
 
 
 def describe_module(module: Module) -> dict[str, Any]:
-    """Return the architecture of a Module as plain data: its class and settings, layers within layers."""
+    """Return the architecture of a Module as plain data: its class and settings, with nested layers."""
     name = type(module).__name__
     if MODULES.get(name) is not type(module):
         raise OptionError(
@@ -134,7 +134,7 @@ def describe_module(module: Module) -> dict[str, Any]:
 
 
 def _parts(module: Module) -> Iterator[Module]:
-    """Yield a Module and all in it, each as often as it stands there."""
+    """Yield a Module and all layers of nested Sequentials, each as often as it occurs."""
     yield module
     if isinstance(module, nn.Sequential):
         for layer in module:
@@ -170,8 +170,8 @@ def _make_value(value: Any) -> Any:
 def make_module(description: Any, arrays: Arrays, path: PathLike) -> Module:
     """Return the Module that `describe_module` described, with the values in `arrays`.
 
-    It is built under a trace, where Parameters have shapes but no memory, so that a description that lies about a size
-    costs nothing, and no random numbers are drawn.
+    It is built under a trace, where Parameters have shapes but no memory, so that a description with a wrong size costs
+    nothing, and no random numbers are drawn.
     """
     try:
         with using(Trace()):
@@ -194,7 +194,7 @@ def make_module(description: Any, arrays: Arrays, path: PathLike) -> Module:
 
 
 def describe_optimizer(optimizer: Optimizer, model: Module) -> dict[str, Any]:
-    """Return class, settings and parameters of an Optimizer as plain data."""
+    """Return the class, settings and parameter paths of an Optimizer as plain data."""
     if OPTIMIZERS.get(type(optimizer).__name__) is not type(optimizer):
         raise OptionError(f"{type(optimizer).__name__} is not one of nissl's own optimizers, so a file cannot hold it")
     own = model.named_parameters()
@@ -252,9 +252,9 @@ def save(
 ) -> None:
     """Write a model of nissl's own modules, with its optimizer if given, to one .safetensors file.
 
-    `notes` is anything JSON can hold that belongs with the model, such as the names of its classes; `extras` are arrays
-    that do, such as the means and scales of its inputs.
-    The file is written beside and moved into place. `ns.load(path)` brings the model back whole.
+    `notes` is a dict of anything JSON can hold that belongs with the model, such as the names of its classes; `extras`
+    are arrays that do, such as the means and scales of its inputs.
+    The file is written atomically. `ns.load(path)` loads the complete model.
 
     Raises OptionError for a module that is not nissl's own, or notes that JSON cannot hold; DTypeError for extras that
     are no numbers.
@@ -290,8 +290,8 @@ def _checked_extras(extras: Mapping[str, npt.NDArray[Any]] | None) -> Arrays:
 def load(path: PathLike, with_optimizer: bool = False) -> Any:
     """Return the model in a file that `ns.save` wrote, or (model, optimizer) with `with_optimizer=True`.
 
-    The file of a model of a table, such as `nissl train data.csv` writes, holds its preprocessing too: that is loaded
-    whole by `nissl.tables.load`, and refused here.
+    The file of a model of a table, such as `nissl train data.csv` writes, also holds its preprocessing: load it with
+    `nissl.tables.load`; it is refused here.
 
     Raises ModelFileError if the file is damaged, is not a model, or comes from a newer version. Loading never runs code
     from the file.
@@ -306,7 +306,7 @@ def load(path: PathLike, with_optimizer: bool = False) -> Any:
 
 
 def load_network(path: PathLike, with_optimizer: bool = False) -> Any:
-    """Return the network in a model file as `load` does, also where it is only a part of what the file is for."""
+    """Return the network in a model file as `load` does, also from the file of a model of a table."""
     return _load(*read_arrays(path), path, with_optimizer)
 
 
@@ -336,16 +336,16 @@ def _notes(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_of_table(notes: Mapping[str, Any]) -> bool:
-    """Return whether the notes of a model file are those of a `nissl.tables.TableModel`, and no user's own."""
+    """Return whether the notes of a model file are those of a `nissl.tables.TableModel`, not a user's own."""
     table = notes.get(TABLE)
     return isinstance(table, dict) and "target scale" in table
 
 
 def load_extras(path: PathLike) -> Arrays:
-    """Return the further arrays that were saved with a model."""
+    """Return the `extras` that were saved with a model."""
     return under("extra/", read_arrays(path)[0])
 
 
 def under(prefix: str, arrays: Arrays) -> Arrays:
-    """Return the arrays whose names start with `prefix`, without it."""
+    """Return the arrays whose names start with `prefix`, under their names without it."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,12 +1,12 @@
-"""Threads that run one program together.
+"""The thread pool of compiled programs.
 
-The members of a team wait, each for its own lock, and enter the same machine code when they are called; ctypes lets go
-of Python's lock meanwhile. There is one team for the process, made when it is first needed, and made anew in a child
-process, which inherits no threads. A team that is busy is not waited for: the caller works alone.
+Each worker (a Member of the Team) waits for a lock of its own, and runs the same machine code when it is released;
+ctypes releases the GIL meanwhile. There is one pool per process, created on first use, and again in a child process,
+which inherits no threads. A caller does not wait for a busy pool: it runs alone.
 
-Members meet in their machine code, so either all of them enter it or none. Signals, such as Ctrl-C, run Python code
-between two instructions of Python; therefore the members are called, and the caller's own part is done, by one call of
-a function that is written in C.
+Workers meet at barriers in their machine code, so either all of them enter it or none. Signal handlers, such as that of
+Ctrl-C, run between two bytecode instructions; therefore one call of a function written in C releases the workers and
+runs the caller's own part.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Work = Callable[[], object]
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _allotted()))
 
 
 def _allotted() -> int:
-    """Return how many cores' worth of time the control group of this process has."""
+    """Return the CPU quota of this process's control group (cgroup v2), in cores."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
@@ -40,7 +40,7 @@ def _allotted() -> int:
 
 
 class Member:
-    """A thread that does what it is given."""
+    """A worker: a thread that runs the work it is given."""
 
     def __init__(self) -> None:
         self.work: Work = _nothing
@@ -60,21 +60,21 @@ class Member:
 
 
 class Team:
-    """The threads of a process that run programs together."""
+    """A thread pool."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.busy = threading.Lock()
         self.members: list[Member] = []
-        self.in_step = True  # whether all members wait to be called
+        self.in_step = True  # whether all members are idle
 
     def grow(self, members: int) -> None:
-        """Have so many members at least. Raises RuntimeError if the system gives no more threads."""
+        """Start members until there are at least `members`. Raises RuntimeError if no thread can be started."""
         while len(self.members) < members:
             self.members.append(Member())
 
     def run(self, parts: Sequence[Work]) -> None:
-        """Do the first part here and the others on other threads, at the same time."""
+        """Run the first part on this thread and the others on members, at the same time."""
         members = self.members[: len(parts) - 1]
         for member, part in zip(members, parts[1:], strict=True):
             member.work = part
@@ -86,7 +86,7 @@ class Team:
             self.wait(members)
 
     def wait(self, members: Sequence[Member]) -> None:
-        """Return when all have finished, even if a signal comes meanwhile."""
+        """Wait until all have finished, even if a signal handler raises meanwhile."""
         signal: BaseException | None = None
         for member in members:
             while True:
@@ -106,7 +106,7 @@ def _nothing() -> None:
 
 
 class _Threads:
-    """How many threads there are to be, and the team."""
+    """The chosen number of threads, and the pool."""
 
     chosen: int | None = None
     team: Team | None = None
@@ -118,7 +118,7 @@ _making = threading.Lock()
 
 
 def get_num_threads() -> int:
-    """Return how many threads compiled code uses: what was set, or NISSL_NUM_THREADS, or the number of cores."""
+    """Return the number of threads of compiled code: what was set, or NISSL_NUM_THREADS, or the number of cores."""
     if _state.chosen is None:
         text = os.environ.get("NISSL_NUM_THREADS", "")
         if text and not (text.isdecimal() and int(text) > 0):
@@ -128,10 +128,10 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(threads: int) -> None:
-    """Set how many threads compiled code and NumPy's matrix products use.
+    """Set the number of threads of compiled code and of NumPy's matrix products.
 
-    Results of compiled code do not depend on it. Processes that work side by side should have one thread each: threads
-    of several that wait for each other on the same cores take many times as long.
+    Results of compiled code do not depend on it. Processes that run in parallel should have one thread each: where
+    threads of several processes wait at barriers on the same cores, they take many times as long.
 
     >>> import nissl as ns
     >>> ns.set_num_threads(1)
@@ -148,7 +148,7 @@ def set_num_threads(threads: int) -> None:
 
 @contextlib.contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """Let large programs of this Python thread use no more than so many threads in a block; NumPy keeps its own."""
+    """Limit the threads of large programs that this Python thread runs in a block; NumPy keeps its own number."""
     before = getattr(_here, "most", None)
     _here.most = max(1, threads if before is None else min(threads, before))
     try:
@@ -161,9 +161,9 @@ def at_most(threads: int) -> Iterator[None]:
 
 
 def run_together(parts: Sequence[Work]) -> bool:
-    """Do all parts at the same time, the first on this thread; or return False if there are no threads free for that.
+    """Run all parts at the same time, the first on this thread; return False if not enough threads are free for that.
 
-    Parts that meet each other must be functions written in C, or `functools.partial` of them.
+    Parts that wait for each other must be functions written in C, or `functools.partial` of them.
     """
     with _making:
         if _state.team is None or _state.team.process != os.getpid() or not _state.team.in_step:

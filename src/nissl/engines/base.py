@@ -1,11 +1,11 @@
-"""The gate between ops and engines: which engine is current, and what an engine must be able to do.
+"""The interface between ops and engines: the Engine protocol, and which engine is current.
 
-Everything above this line (ops, gradients, layers, optimizers) speaks of Tensors; everything below turns "this op, on
+Everything above this line (ops, gradients, layers, optimizers) works with Tensors; everything below turns "this op, on
 these inputs, with these attributes" into a payload: an array now, or a Symbol in a graph. An engine knows nothing of
-gradients.
+differentiation.
 
-`current` is one of the two pieces of module-level mutable state in nissl (the other is the table of ops). It is local
-to a thread, so that one thread can trace while another computes.
+`current` is one of the two pieces of module-level mutable state in nissl (the other is the op registry). It is
+thread-local, so that one thread can trace while another computes.
 """
 
 import threading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """What an engine answers."""
+    """The protocol of an engine."""
 
     def run(self, op: "Op", inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
         """Return the payload of `op` applied to `inputs`: Tensors, and Python numbers that take the others' dtype.
@@ -38,25 +38,25 @@ class Engine(Protocol):
     def update(
         self, op: "Op", targets: "Sequence[Tensor]", inputs: Sequence[Any], attributes: Mapping[str, Any]
     ) -> None:
-        """Let the targets hold the results of an elementwise op; memory that no one else has may be written to."""
+        """Let the targets hold the results of an elementwise op; memory that nothing else refers to may be reused."""
 
     def gradient(self, tensor: "Tensor") -> "Gradient | None":
-        """Return the gradient that waits at a leaf."""
+        """Return the gradient stored at a leaf."""
 
     def set_gradient(self, tensor: "Tensor", gradient: "Gradient | None") -> None:
-        """Leave a gradient at a leaf."""
+        """Store a gradient at a leaf."""
 
     def require_values(self, question: str) -> None:
-        """Return if values can be asked for now, else raise TracingError; `question` is what was asked."""
+        """Return if values are available now, else raise TracingError; `question` is what was asked for."""
 
     def observe(self, configuration: Any) -> None:
-        """Note that what happens next depends on `configuration.fingerprint()`."""
+        """Record that what follows depends on `configuration.fingerprint()`."""
 
     def enter(self, module: Any) -> None:
-        """Note that the ops from here on belong to `module`."""
+        """Record that the following ops belong to `module`."""
 
     def leave(self, module: Any) -> None:
-        """Note that `module` is done."""
+        """Record the end of `module`'s ops."""
 
 
 class Gradient:
@@ -73,7 +73,7 @@ class Gradient:
 
 
 class Same:
-    """Wraps an object so that it equals itself alone, and stays alive."""
+    """Wraps an object to compare it by identity and keep it alive."""
 
     __slots__ = ("thing",)
 
@@ -91,13 +91,13 @@ class Same:
 
 
 class Watch(Protocol):
-    """What is told of the outputs of modules, and takes the calls of compiled functions in hand."""
+    """An observer of modules' outputs and optimizers' steps, which also handles the calls of compiled functions."""
 
     def saw(self, module: Any, output: Any) -> None:
-        """Look at what a module returned."""
+        """Observe what a module returned."""
 
     def stepped(self, gradients: "Mapping[Tensor, Tensor]") -> None:
-        """Look at what an optimizer's step has used and left."""
+        """Observe the gradients that an optimizer's step has used, and the parameters after it."""
 
     def call(self, compiled: Any, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
         """Return what a compiled function returns."""
@@ -107,11 +107,11 @@ class Watch(Protocol):
 
 
 class Current(threading.local):
-    """The engine of this thread, whether ops remember their inputs for a backward walk, and what looks on."""
+    """The engine of this thread, whether ops record their inputs for backpropagation, and the observer."""
 
-    engine: Engine  # the reference engine, until another is entered; set where it is defined, in engines/eager.py
+    engine: Engine  # the eager engine, which engines/eager.py sets, unless another is entered
     recording: bool = True
-    watch: "Watch | None" = None  # what looks on while a model trains
+    watch: "Watch | None" = None  # observes a model while it trains
 
 
 current = Current()
@@ -130,7 +130,7 @@ def using(engine: Engine) -> Iterator[None]:
 
 @contextmanager
 def recording(enabled: bool) -> Iterator[None]:
-    """Switch on or off, inside a `with` block, that ops remember their inputs."""
+    """Switch recording of ops' inputs on or off inside a `with` block."""
     before = current.recording
     current.recording = enabled
     try:
@@ -141,7 +141,7 @@ def recording(enabled: bool) -> Iterator[None]:
 
 @contextmanager
 def watching(watch: Any) -> Iterator[None]:
-    """Let something else look on inside a `with` block, or nothing."""
+    """Set the observer inside a `with` block; None means no observer."""
     before, current.watch = current.watch, watch
     try:
         yield

@@ -1,4 +1,4 @@
-"""Snapshots: whether anything that steered a trace has been replaced since, told in a few microseconds."""
+"""Snapshots: a check, in a few microseconds, of whether anything that a trace depends on has been replaced since."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 from nissl.tensor import Tensor
 
-# How far the things that a function refers to are searched. Modules and optimizers are searched through and through.
+# Limits of the search through the objects that a function refers to. Modules and optimizers are searched completely.
 DEPTH, BREADTH = 3, 100
 ENDS = (Tensor, types.FunctionType, types.MethodType, types.ModuleType, type)
 
 
 def has_settings(thing: Any) -> bool:
-    """Whether a thing tells by a fingerprint what steers a computation: a Module or an optimizer."""
+    """Whether a thing has a fingerprint of the settings that a trace depends on: a Module or an optimizer."""
     return hasattr(thing, "fingerprint") and not isinstance(thing, type)
 
 
 def container_in(thing: Any) -> Any:
-    """Return what holds the parts of a thing, a list, a tuple or a dict; or None if it has no parts."""
+    """Return the list, tuple or dict that holds the parts of a thing, or None if it has no parts."""
     if isinstance(thing, list | tuple | dict):
         return thing
     return None if isinstance(thing, ENDS) else getattr(thing, "__dict__", None)
@@ -33,7 +33,7 @@ def parts_of(container: Any) -> Iterable[Any]:
 
 
 def state_in(thing: Any, depth: int = DEPTH) -> Iterator[Any]:
-    """Yield the Tensors, the things with settings and the functions in a thing: what may steer a trace."""
+    """Yield the Tensors, the things with settings and the functions in a thing: what a trace may depend on."""
     if isinstance(thing, Tensor | types.FunctionType | types.MethodType) or has_settings(thing):
         yield thing
         return
@@ -44,14 +44,14 @@ def state_in(thing: Any, depth: int = DEPTH) -> Iterator[Any]:
 
 
 class Snapshot:
-    """What things hold, down to Tensors and plain values.
+    """The contents of things, down to Tensors and plain values.
 
-    Values are compared by identity, so that one replaced by an equal one counts as changed. What a Tensor holds is no
-    part of it, but whether it requires a gradient is.
+    They are compared by identity, so that one replaced by an equal one counts as changed. A Tensor's values are not
+    part of it; whether it requires a gradient is.
     """
 
     def __init__(self, things: Iterable[Any]) -> None:
-        self.held: list[Collection[Any]] = []  # containers and the views of them that change with them
+        self.held: list[Collection[Any]] = []  # containers, and live views of the values of dicts
         self.tensors: list[Tensor] = []
         seen: set[int] = set()
         waiting = [(thing, DEPTH) for thing in things]
@@ -72,7 +72,7 @@ class Snapshot:
         self.required = [tensor.requires_grad for tensor in self.tensors]
 
     def holds(self) -> bool:
-        """Whether everything is as it was."""
+        """Whether nothing has changed since."""
         return (
             list(map(len, self.held)) == self.sizes
             and all(map(is_, chain.from_iterable(self.held), self.parts))

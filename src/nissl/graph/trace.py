@@ -1,9 +1,9 @@
-"""Tracing: run a function once on Symbols, and write down what it does as a Graph.
+"""Tracing: run a function once on Symbols, and record what it does as a Graph.
 
 The trace is an engine: ops call it as they call NumPy, and it appends an equation instead of computing. Tensors that
-the function reads but did not make (parameters, moments, a learning rate) become inputs; what it assigns to them, and
-the gradients that it leaves at them, become outputs. Their handles are not touched: while tracing, the trace alone
-knows what they hold, so that an exception in the middle leaves nothing behind.
+the function reads but did not create (parameters, moments, a learning rate) become inputs; what it assigns to them, and
+the gradients that it stores at them, become outputs. The Tensors themselves do not change: during tracing, only the
+trace knows what they hold, so that an exception in the middle leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGE_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def user_line() -> str:
-    """Return file and line of the innermost frame outside of nissl, or "" if there is none."""
+    """Return file and line of the innermost frame outside nissl, or "" if there is none."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
         frame = frame.f_back  # type: ignore[assignment]
@@ -32,7 +32,7 @@ def user_line() -> str:
 
 
 class Trace:
-    """The engine that writes down equations."""
+    """The engine that records equations."""
 
     def __init__(self) -> None:
         self.equations: list[Equation] = []
@@ -40,13 +40,13 @@ class Trace:
         self.inputs: dict[Tensor, Symbol] = {}  # what each Tensor from outside held at the start
         self.values: dict[Tensor, Symbol] = {}  # and what it holds now
         self.gradient_inputs: dict[Tensor, Symbol] = {}
-        self.waiting: dict[Tensor, bool] = {}  # whether an unused gradient was there at the start
+        self.waiting: dict[Tensor, bool] = {}  # whether each had an unused gradient at the start
         self.gradients: dict[Tensor, Gradient | None] = {}
         self.observed: dict[int, tuple[Any, Any]] = {}
         self.modules: list[Any] = []
 
     def forget(self) -> None:
-        """Let go of all Tensors: the symbols that are left belong to a trace that is over."""
+        """Drop the Symbols' references to this trace, and so to its Tensors, now that it is over."""
         for symbol in {*self.values.values(), *self.inputs.values()}:
             symbol.trace = None
         for equation in self.equations:
@@ -81,7 +81,7 @@ class Trace:
         return self.values[tensor]
 
     def run(self, op: Op, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
-        """Append an equation and return the Symbol that it defines, or the tuple of them."""
+        """Append an equation and return the Symbol that it defines, or a tuple of them."""
         operands: tuple[Operand, ...] = tuple(self.read(x) if isinstance(x, Tensor) else x for x in inputs)
         kind = result_type(op, operands, attributes)
         outputs = tuple(self.symbol(*kind) for _ in range(op.outputs))
@@ -110,7 +110,7 @@ class Trace:
             self.write(target, wrap(result))
 
     def gradient(self, tensor: Tensor) -> Gradient | None:
-        """Return the gradient that waits at `tensor`; an unused one from outside becomes an input."""
+        """Return the gradient stored at `tensor`; an unused one from outside becomes an input."""
         if tensor in self.gradients or isinstance(tensor.payload, Symbol):
             return self.gradients.get(tensor)
         before = tensor.waiting_gradient
@@ -125,12 +125,12 @@ class Trace:
         return before
 
     def set_gradient(self, tensor: Tensor, gradient: Gradient | None) -> None:
-        """Leave a gradient at `tensor`."""
+        """Store a gradient at `tensor`."""
         self.gradient(tensor)
         self.gradients[tensor] = gradient
 
     def require_values(self, question: str) -> None:
-        """Raise TracingError: a trace has no numbers."""
+        """Raise TracingError: a trace has no values."""
         raise TracingError(
             f"{question} was asked of a Tensor inside a compiled function, at {user_line()}; while it is traced there "
             "are no numbers yet. Return the Tensor and ask outside, use ns.where instead of if, "
@@ -138,20 +138,20 @@ class Trace:
         )
 
     def observe(self, configuration: Any) -> None:
-        """Remember how `configuration` was set, so that a change of it traces again."""
+        """Record the fingerprint of `configuration`; a change of it will trigger a new trace."""
         if id(configuration) not in self.observed:
             self.observed[id(configuration)] = (configuration, configuration.fingerprint())
 
     def enter(self, module: Any) -> None:
-        """Note that the equations from here on belong to `module`, whose settings steer them."""
+        """Record that the following equations belong to `module` and depend on its settings."""
         if not self.modules:
             self.observe(module)  # the settings of the modules inside are part of its own
         self.modules.append(module)
 
     def leave(self, module: Any) -> None:
-        """Note that `module` is done."""
+        """Record the end of `module`'s equations."""
         self.modules.pop()
 
     def scope(self) -> str:
-        """Return where in the tree of modules we are, as class names."""
+        """Return the current path in the tree of modules, as class names."""
         return "/".join(type(module).__name__ for module in self.modules)

@@ -1,4 +1,4 @@
-"""Random ops: numbers that depend on nothing but a key, a stream, the number of the draw and the place of the element.
+"""Random ops: counter-based, so that an element depends only on the key, the stream, the draw number and its index.
 
 Philox 4×32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011) scrambles a counter.
 Element i of draw n of a stream uses the counter (i low, i high, n, stream), so neither the number of threads nor the
@@ -20,7 +20,7 @@ from nissl.tensor import DEFAULT_INTEGER, Op
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
-# As many elements at once as fit into a core's cache, with all that is made of them on the way.
+# Elements that are computed at once, so that they and all intermediate values fit into a core's cache.
 CHUNK = 1 << 14
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
@@ -42,9 +42,9 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
 def _draw(
     key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: int, dtype: Any, half: int = 0
 ) -> npt.NDArray[Any]:
-    """Return random bits as uint64, or numbers from [0, 1), out of one half of each element's 128 bits.
+    """Return random bits as uint64, or numbers from [0, 1), from one half of each element's 128 bits.
 
-    For a column of draws, the result has an axis of draws before the others.
+    For a column of draws, the result has a leading axis of draws.
     """
     size, draws, words = math.prod(shape), np.asarray(draw, np.uint64), (int(key[0]), int(key[1]))
     drawn = np.empty((*draws.shape[:-1], size), dtype)
@@ -56,7 +56,7 @@ def _draw(
     return drawn.reshape((*draws.shape[:-1], *shape))
 
 
-# Numbers have as many bits as their fraction holds, so that each is exact, and 1 is never reached.
+# Floats get as many random bits as their significand has, so that each is exact and 1 is never reached.
 FROM_WORDS: dict[np.dtype[Any], Callable[[Any, Any], Any]] = {
     np.dtype(np.uint64): lambda low, high: high << HALF | low,
     np.dtype(np.float32): lambda low, high: (low >> np.uint64(8)) * 2.0**-24,
@@ -69,7 +69,7 @@ def _bits(key: npt.NDArray[Any], draw: npt.NDArray[Any], shape: Shape, stream: i
 
 
 def permutation(key: npt.NDArray[Any], draw: npt.NDArray[Any], size: int, stream: int) -> npt.NDArray[Any]:
-    """Return 0 to size - 1 in the order of their random bits, the lowest of which are the integers themselves."""
+    """Return 0 to size - 1, sorted by random bits of which the lowest are the integers themselves."""
     low = np.uint64((1 << size.bit_length()) - 1)
     bits = _bits(key, draw, (size,), stream)
     return (np.sort(bits & ~low | np.arange(size, dtype=np.uint64)) & low).astype(DEFAULT_INTEGER)

@@ -1,1 +1,1 @@
-"""Machine code for this CPU, made by LLVM as it is needed. Nothing outside of this folder imports llvmlite."""
+"""The native engine: LLVM compiles graphs for this CPU, just in time. Nothing outside this folder imports llvmlite."""

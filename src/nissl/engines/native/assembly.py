@@ -1,7 +1,7 @@
 """Assembly: the functions of a program, from its kernels to the loop over steps.
 
-A kernel is a function of the table of addresses. A segment calls the kernels between two of NumPy's equations; a
-program without such equations has one segment, and a function that runs it step after step.
+A kernel is a function of the table of addresses. A segment calls the kernels between two equations that NumPy computes;
+a program without such equations has one segment, and a function that runs it for several steps.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from nissl.shapes import describe
 
 
 def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
-    """Return the module; raise UnsupportedEquation for one that is NumPy's to compute."""
+    """Return the LLVM module of a graph; raise UnsupportedEquation for an equation that NumPy has to compute."""
     module = ir.Module("program")
     kernels = Kernels(module, plan, memory)
     functions: dict[Written, ir.Function] = {}
@@ -68,9 +68,9 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
 
 
 def emit_kernels(plan: Plan, memory: MemoryPlan) -> tuple[ir.Module, dict[str, int]]:
-    """Return a module whose kernels are called one by one, to be timed, and `nothing`, which does nothing.
+    """Return a module for timing, with every kernel callable on its own, and the number of units of each by name.
 
-    With it come the names of the kernels and the numbers of their units.
+    Its function `nothing` does nothing, which measures the overhead of a call.
     """
     module = ir.Module("kernels")
     kernels = Kernels(module, plan, memory)
@@ -88,7 +88,7 @@ SCAN = [POINTER, INDEX, POINTER, POINTER, INDEX]  # table, steps, slots, strides
 
 
 def emit_one(memory: MemoryPlan) -> Callable[..., ir.Value]:
-    """Return what writes down a step on one thread, and whether it found a label out of range."""
+    """Return a function that emits a single-threaded step and returns whether it found a label out of range."""
 
     def step(builder: ir.IRBuilder, table: ir.Value) -> ir.Value:
         builder.call(builder.module.globals[segment_name(0)], [table])
@@ -104,10 +104,10 @@ def emit_scan(
     begin: Callable[[ir.IRBuilder], None],
     step: Callable[..., ir.Value],
 ) -> None:
-    """Write down `scan(table, steps, slots, strides, count, ...)`: step after step; some addresses move on after each.
+    """Emit `scan(table, steps, slots, strides, count, ...)`: a loop over steps that advances some addresses after each.
 
-    `begin` writes down how it returns at once if an earlier scan has found a label out of range, `step` a step, and
-    returns whether that has found one, which ends the scan.
+    `begin` emits an early return for when an earlier scan found a label out of range. `step` emits a step and returns
+    whether the step found one, which ends the scan.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*SCAN, *more]), name)
     table, steps, slots, strides, count, *others = function.args
@@ -130,14 +130,14 @@ def emit_scan(
     builder.ret_void()
 
 
-# A kernel that is thought to take longer than so many seconds on one core, a low guess, is worth meeting the other
-# threads for, which takes about as long.
+# A kernel whose estimated time on one core (an underestimate) exceeds this many seconds is shared among the threads: a
+# barrier takes about as long.
 WORTH_SHARING = 3e-7
 LEAST_SECONDS = 2e-7  # that a small kernel takes
 
 
 def is_shared(kernel: Kernel, units: int, plan: Plan) -> bool:
-    """Whether the threads do a kernel together."""
+    """Whether a kernel is divided among the threads."""
     return units > 1 and cost.seconds(kernel, plan) >= WORTH_SHARING
 
 
@@ -149,26 +149,26 @@ def emit_shared_scan(
     functions: Mapping[Written, ir.Function],
     units: Mapping[Written, int],
 ) -> None:
-    """Write down `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
+    """Emit `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
 
-    Each has a table of its own. Large kernels are shared, small ones are done by one of two threads; they meet where a
-    kernel touches what another thread may be working on. How a kernel is shared changes no result: each element is
-    computed by one thread.
+    Each has a table of its own. Large kernels are shared, small ones run on one of two threads, with a barrier before a
+    kernel that touches memory that another thread may be using. How a kernel is shared changes no result: each element
+    is computed by one thread.
     """
     barrier = emit_barrier(module)
 
     def begin(builder: ir.IRBuilder) -> None:
         *_, threads, meeting = builder.function.args
         wrong = is_wrong(builder, memory)
-        builder.call(barrier, [meeting, threads])  # nobody goes on, and maybe finds another, before all have looked
+        builder.call(barrier, [meeting, threads])  # no thread may set the flag again before all have read it
         return_if(builder, wrong)
 
     def step(
         builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
     ) -> ir.Value:
-        alone: dict[int, list[Written]] = {0: [], 1: []}  # what the first thread, and the second, are to do next
-        seconds = dict.fromkeys(alone, 0.0)  # that they work alone, since the threads met
-        since: list[tuple[Written, int | None]] = []  # what was begun since then, and by whom; None if by all
+        alone: dict[int, list[Written]] = {0: [], 1: []}  # kernels that the first and the second thread run next
+        seconds = dict.fromkeys(alone, 0.0)  # estimated, that each has run alone since the last barrier
+        since: list[tuple[Written, int | None]] = []  # kernels since then, and which thread runs each; None if all do
 
         def finish_alone() -> None:
             for who, kernels in alone.items():
@@ -187,12 +187,12 @@ def emit_shared_scan(
         def end_if_wrong() -> None:
             meet()
             wrong = is_wrong(builder, memory)
-            meet()  # nobody goes on, and maybe finds another, before all have looked
+            meet()  # no thread may set the flag again before all have read it
             return_if(builder, wrong)
 
-        checked = check_labels(builder, graph, plan, memory)  # by each thread, which spares a meeting
+        checked = check_labels(builder, graph, plan, memory)  # by each thread, which saves a barrier
         if not checked.isdisjoint(plan.in_place.values()):
-            meet()  # the numbers change in this step, but not before all have looked at them
+            meet()  # this step updates them in place, but not before all threads have checked them
         for kernel, function in functions.items():
             shared = is_shared(kernel, units[kernel], plan)
             in_the_way = {who for other, who in since if memory.collide(other, kernel)}
@@ -220,9 +220,9 @@ def emit_shared_scan(
 
 
 def emit_relay() -> ir.Module:
-    """Return a module with `relay(legs, count, thread, threads, barrier)`, which calls one shared scan after another.
+    """Return a module with `relay(legs, count, thread, threads, barrier)`, which calls several shared scans in turn.
 
-    Each leg is the address of a shared scan, and the five words that it is given before what all have in common.
+    A leg is the address of a shared scan and its first five arguments; the other three are common to all.
     """
     module = ir.Module("relay")
     common = [INDEX, INDEX, POINTER]
@@ -242,13 +242,13 @@ def emit_relay() -> ir.Module:
     return module
 
 
-SPINS = 1000  # about 20 µs, after which a waiting thread lets others have the core
+SPINS = 1000  # about 20 µs, after which a waiting thread yields the core
 
 
 def emit_barrier(module: ir.Module) -> ir.Function:
-    """Write down `barrier(memory, threads)`, which returns when all threads have called it.
+    """Emit `barrier(memory, threads)`, which returns when all threads have called it.
 
-    The memory holds how many have come, and 64 bytes on how often all have met.
+    The memory holds the number of threads that have arrived and, 64 bytes on (another cache line), how often all have.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "barrier")
     function.linkage = "internal"
@@ -259,7 +259,7 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     before = builder.load_atomic(meetings, "acquire", 8, typ=INDEX)
     here = builder.add(builder.atomic_rmw("add", memory, index(1), "acq_rel"), index(1))
     with builder.if_then(builder.icmp_signed("==", here, threads)):
-        # Exchanges, as llvmlite has no atomic store through a plain pointer.
+        # Exchanges, because llvmlite has no atomic store through an opaque pointer.
         builder.atomic_rmw("xchg", memory, index(0), "acq_rel")
         builder.atomic_rmw("xchg", meetings, builder.add(before, index(1)), "acq_rel")
         builder.ret_void()
@@ -288,28 +288,28 @@ def emit_barrier(module: ir.Module) -> ir.Function:
 
 
 def _pause(builder: ir.IRBuilder) -> None:
-    """Tell the core that this loop only waits."""
+    """Emit the CPU's hint for spin loops."""
     if platform.machine().lower() in ("x86_64", "amd64"):
         pause = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
         builder.call(pause, [])
 
 
 def is_wrong(builder: ir.IRBuilder, memory: MemoryPlan) -> ir.Value:
-    """Return whether a label was found to be out of range."""
+    """Return whether the status flag is set: a label was out of range."""
     status = builder.load(slot_of(builder, builder.function.args[0], memory.status_slot), typ=INDEX)
     return builder.icmp_signed("!=", status, index(0))
 
 
 def return_if(builder: ir.IRBuilder, condition: ir.Value) -> None:
-    """End the function if a condition holds."""
+    """Emit a return from the function if a condition holds."""
     with builder.if_then(condition, likely=False):
         builder.ret_void()
 
 
 def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: MemoryPlan) -> set[Symbol]:
-    """Look at the labels among the inputs; if one is out of range, note it and return, before anything has changed.
+    """Emit a check of the labels and row indices among the inputs, and return the inputs that it checks.
 
-    Return the inputs that were looked at.
+    If one is out of range, the function sets the status flag and returns, before anything has changed.
     """
     table = builder.function.args[0]
     found: list[tuple[Symbol, int, int]] = []
@@ -348,7 +348,7 @@ KERNEL = ir.FunctionType(ir.VoidType(), [POINTER, INDEX, INDEX])  # table, begin
 
 @dataclass
 class KernelCode:
-    """The code of a kernel: a function of a table of its own, and which arrays that has, by their numbers."""
+    """The code of a kernel: a function of a table of its own, and the numbers of the arrays in that table."""
 
     function: ir.Function
     arrays: list[int]
@@ -356,18 +356,18 @@ class KernelCode:
 
 
 class Kernels:
-    """Writes down kernels as functions of the table of addresses and a range of units.
+    """Emits kernels as functions of the table of addresses and a range of units.
 
-    Layers of one size make kernels that differ in nothing but the arrays that they work on. Those share their code,
-    which has a table of its own, filled from the program's before it is called.
+    Layers of equal size give kernels that differ only in the arrays they work on. Those share their code, which has a
+    table of its own, filled from the program's before each call.
     """
 
     def __init__(self, module: ir.Module, plan: Plan, memory: MemoryPlan) -> None:
         self.module, self.plan, self.memory = module, plan, memory
-        self.codes: dict[Hashable, KernelCode] = {}  # by what the kernels say
+        self.codes: dict[Hashable, KernelCode] = {}  # by the keys of kernels
 
     def emit(self, name: str, kernel: Written) -> tuple[ir.Function, int]:
-        """Write down a kernel; return its function, and the number of its units."""
+        """Emit a kernel; return its function and its number of units."""
         said, arrays = self.said(kernel)
         if said not in self.codes:
             self.codes[said] = self.code(f"{name}_code", kernel, arrays)
@@ -386,10 +386,10 @@ class Kernels:
         return function, code.units
 
     def said(self, kernel: Written) -> tuple[Hashable, dict[Symbol, int]]:
-        """Return all that the code of a kernel depends on, and the numbers of the arrays in it."""
+        """Return the key of a kernel, which is all that its code depends on, and the numbers of its arrays."""
         equations = equations_of(kernel)
         symbols = dict.fromkeys(x for e in equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol))
-        labels = {symbol: f"%{i}" for i, symbol in enumerate(symbols)}  # which no number is written like
+        labels = {symbol: f"%{i}" for i, symbol in enumerate(symbols)}  # no number prints like this
         arrays: dict[Symbol, int] = {}
         kinds: list[Hashable] = []
         for symbol in symbols:
@@ -404,12 +404,12 @@ class Kernels:
         return (type(kernel), shape, tuple(calls), tuple(kinds)), arrays
 
     def code(self, name: str, kernel: Written, arrays: Mapping[Symbol, int]) -> KernelCode:
-        """Write down the code of a kernel."""
+        """Emit the code of a kernel."""
         function = ir.Function(self.module, KERNEL, name)
         function.linkage = "internal"
         builder = ir.IRBuilder(function.append_basic_block())
         table, begin, end = function.args
-        pointers: dict[int, ir.Value] = {}  # by the numbers of arrays
+        pointers: dict[int, ir.Value] = {}  # by number of the array
 
         def memory_of(symbol: Symbol) -> Memory:
             base, layout = self.plan.places[symbol]
@@ -424,7 +424,7 @@ class Kernels:
         if isinstance(kernel, Straight):
             StraightLine(builder, kernel, memory_of, status).emit(self.plan.stored)
         else:
-            # It is called from two places; a copy in each would take twice as long to compile.
+            # Both a segment and the shared scan call it; inlined into each, it would take twice as long to compile.
             function.attributes.add("noinline")
             if isinstance(kernel, Copies):
                 emit_copies(builder, kernel, memory_of, status)
@@ -440,7 +440,7 @@ class Kernels:
 
 
 def emit_copies(builder: ir.IRBuilder, kernel: Copies, memory_of: Callable[[Symbol], Memory], status: ir.Value) -> None:
-    """Write down how pieces are put side by side."""
+    """Emit the copies of the pieces into the result."""
     (result,) = kernel.equation.outputs
     target = memory_of(result)
     if kernel.equation.op.name != "concat":

@@ -1,9 +1,9 @@
-"""Machine code that is kept between runs of a program, in the user's cache folder.
+"""The cache of machine code between runs, in the user's cache folder.
 
-An entry is found by a digest of all that decides what the code is: a graph and its plan, or a module in LLVM's
-language; this CPU, LLVM's version. It holds a digest of itself, so a damaged one is not taken. Entries are written
-beside and moved into place, so that several programs may write at once; what cannot be read or written costs no more
-than making the code anew.
+The key of an entry is a digest of everything that determines the code: a graph and its plan, or a module in LLVM IR;
+the CPU; LLVM's version. An entry starts with a digest of its content, so a damaged one is ignored. Writes are atomic
+(temporary file, then rename), so several programs may write at once; an entry that cannot be read or written costs no
+more than compiling again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from nissl.files import write_atomically
 
 DIGEST_SIZE = 32
-LARGEST = 128 << 20  # bytes that all entries may take
+LARGEST = 128 << 20  # the most bytes of all entries together
 ENDING = ".code"
 
 
 def folder() -> Path:
-    """Return where code is kept: NISSL_CACHE_HOME, or the user's cache folder."""
+    """Return the folder of the cache: NISSL_CACHE_HOME, or one in the user's cache folder."""
     chosen = os.environ.get("NISSL_CACHE_HOME")
     if chosen:
         return Path(chosen)
@@ -32,7 +32,7 @@ def folder() -> Path:
 
 
 def kept(description: str, make: Callable[[], bytes]) -> bytes:
-    """Return the code for a description: what is kept, or what `make` gives, which is kept then."""
+    """Return the cached entry for a description, or what `make` returns, which is then cached."""
     path = folder() / f"{hashlib.sha256(description.encode()).hexdigest()}{ENDING}"
     found = _read(path)
     if found is None:
@@ -45,14 +45,14 @@ def kept(description: str, make: Callable[[], bytes]) -> bytes:
 def _read(path: Path) -> bytes | None:
     try:
         content = path.read_bytes()
-        os.utime(path)  # it was used now
+        os.utime(path)  # mark it as recently used
     except OSError:
         return None
     digest, code = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
     return code if hashlib.sha256(code).digest() == digest else None
 
 
-_unseen = LARGEST  # bytes that may have been written since the size of the folder was last looked at
+_unseen = LARGEST  # bytes that may have been written since the size of the folder was last checked
 
 
 def _write(path: Path, code: bytes) -> None:
@@ -60,7 +60,7 @@ def _write(path: Path, code: bytes) -> None:
     with write_atomically(path) as temporary:
         temporary.write_bytes(hashlib.sha256(code).digest() + code)
     _unseen += DIGEST_SIZE + len(code)
-    if _unseen > LARGEST // 16:  # as a look takes long where there are thousands of entries
+    if _unseen > LARGEST // 16:  # rarely, as listing thousands of entries is slow
         _unseen = 0
         _remove_oldest(path.parent)
 

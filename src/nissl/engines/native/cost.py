@@ -1,4 +1,4 @@
-"""What a kernel costs: operations, bytes, and from both a guess at its time."""
+"""The cost of a kernel: operations, bytes, and an estimate of its time from both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nissl.tensor import Op
 
 
 class Counted:
-    """An element of which nothing is known but how many operations were done to it and others."""
+    """An operand that stands for any element and counts the operations on all of them."""
 
     total = 0
 
@@ -33,7 +33,7 @@ class CountingMaths:
 
 
 def operations(op: Op, inputs: int, attributes: Any) -> int:
-    """Return how many operations an elementwise rule does for an element."""
+    """Return the number of operations of an elementwise rule for one element."""
     operands = [Counted() for _ in range(inputs)]
     Counted.total = 0
     op.value(CountingMaths(), *operands, **attributes)
@@ -41,7 +41,7 @@ def operations(op: Op, inputs: int, attributes: Any) -> int:
 
 
 def flops(kernel: Kernel) -> int:
-    """Return how many operations on numbers a kernel does: a product and its sum are two, a function is one."""
+    """Return the number of arithmetic operations of a kernel: a multiply-add counts as two, a function as one."""
     count = 0
     for equation in equations_of(kernel):
         size, first = equation.outputs[0].size, equation.inputs[:1]
@@ -55,17 +55,17 @@ def flops(kernel: Kernel) -> int:
 
 
 def traffic(kernel: Kernel, plan: Plan) -> int:
-    """Return how many bytes a kernel reads and writes, each element once."""
+    """Return the number of bytes that a kernel reads and writes, counting each element once."""
     read = {plan.places[x][0]: x for x in kernel.inputs}
     for equation in filter(is_gather, equations_of(kernel)):
         source = equation.inputs[0]
         assert isinstance(source, Symbol)
-        read[plan.places[source][0]] = equation.outputs[0]  # not all rows, but those that are taken
+        read[plan.places[source][0]] = equation.outputs[0]  # only the rows that are taken
     size = sum(min(x.size, base.size) * x.dtype.itemsize for base, x in read.items())
     made = kernel.levels if isinstance(kernel, Group) else [s for e in equations_of(kernel) for s in e.outputs]
     return size + sum(s.size * s.dtype.itemsize for s in made if s in plan.stored)
 
 
 def seconds(kernel: Kernel, plan: Plan) -> float:
-    """Return about how long a kernel takes on one core; good enough to tell what is worth sharing."""
+    """Return the estimated time of a kernel on one core; good enough to decide what is worth sharing."""
     return flops(kernel) / 100e9 + traffic(kernel, plan) / 40e9

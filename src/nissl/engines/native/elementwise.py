@@ -1,8 +1,8 @@
 """Elementwise rules as machine code: one pass over memory, whatever the number of operations in the rule.
 
-The rule is asked once for vectors of this CPU's width and once for single numbers, which finish the rest. The
-operations and their order are those of the rule, each rounded as IEEE 754 says and none contracted, so that the results
-equal NumPy's bit by bit.
+The rule is emitted twice: for vectors of this CPU's width, and for scalars, which handle the remainder. The operations
+and their order are those of the rule, each rounded by IEEE 754 and none contracted, so the results equal NumPy's bit
+for bit.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def emit(
 ) -> ir.Module:
     """Return a module whose function `kernel(inputs..., outputs..., n)` applies a rule to n elements.
 
-    Inputs and outputs are pointers; `scalars` says which inputs hold one number for all elements. An output may be
-    the memory of an input.
+    Inputs and outputs are pointers; `scalars` says which inputs are scalars, used for all elements. An output may alias
+    an input.
     """
     module = ir.Module("elementwise")
     module.triple = ""
@@ -49,7 +49,7 @@ def emit(
     numbers = {i: builder.load(inputs[i], typ=element) for i, is_scalar in enumerate(scalars) if is_scalar}
 
     def loop(start: ir.Value, stop: ir.Value, step: int) -> None:
-        """Apply the rule from `start` to `stop`, `step` elements at a time."""
+        """Emit a loop that applies the rule from `start` to `stop`, `step` elements at a time."""
         kind = widened(element, step)
         spread = {i: splat(builder, number, step) for i, number in numbers.items()}
         before = builder.block
@@ -84,10 +84,10 @@ def emit(
 def one_pass(
     op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any], spare: Sequence[Array | None] = ()
 ) -> tuple[Array, ...] | None:
-    """Return the results of an elementwise op with several outputs, or None for inputs that do not lie flat in memory.
+    """Return the results of an elementwise op with several outputs, or None if an input does not qualify.
 
-    The inputs are arrays of one shape and dtype, and arrays of one element without axes. The arrays in `spare`, which
-    may be inputs, are written to; for None, a new one is made.
+    Inputs must be C-contiguous arrays of one shape and dtype, or 0-d arrays of that dtype. The results are written to
+    the arrays in `spare`, which may be inputs; a new array is allocated for None, a view or a read-only array.
     """
     first = payloads[0]
     addresses = []
@@ -111,7 +111,7 @@ def one_pass(
 
 @functools.cache
 def kernel(name: str, attributes: tuple[tuple[str, Any], ...], dtype: np.dtype[Any], scalars: tuple[bool, ...]) -> Code:
-    """Return the machine code of an op."""
+    """Return the compiled code of an op for these attributes and inputs."""
     op = OPS[name]
     lanes = vector_bytes() // dtype.itemsize
     module = emit(op.value, dict(attributes), dtype, scalars, op.outputs, lanes)

@@ -1,8 +1,7 @@
 """The emitter of a Group: how its values are loaded, computed and stored at one place of its pass.
 
-A Place is where a pass stands: the number of the row, the first column, and how many columns are taken at once. What is
-computed there is found by asking for it: the value of a Symbol is loaded, or computed from the values of others at the
-same Place, once.
+A Place is the current position of a pass: the row index, the first column, and the number of columns processed at once
+(lanes). Values are emitted on demand: that of a Symbol is loaded, or computed from others at the same Place, once.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ UINT64 = np.dtype(np.uint64)
 
 
 def index(number: int) -> ir.Constant:
-    """Return a constant for counting elements."""
+    """Return an integer constant of the type of indices."""
     return ir.Constant(INDEX, number)
 
 
 def emit_loop(
     builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: int, body: Callable[[ir.Value], None]
 ) -> None:
-    """Run a body with start, start + step, ... below stop."""
+    """Emit a loop whose body gets start, start + step, ... below stop."""
     function, before = builder.function, builder.block
     inside, after = function.append_basic_block(), function.append_basic_block()
     builder.cbranch(builder.icmp_signed("<", start, stop), inside, after)
@@ -61,7 +60,7 @@ def emit_loop(
 
 
 class UnsupportedEquation(Exception):  # noqa: N818  (an answer)
-    """There is no machine code for an equation, which is therefore NumPy's to compute."""
+    """There is no machine code for an equation, so NumPy has to compute it."""
 
     def __init__(self, equation: Equation) -> None:
         super().__init__(equation.op.name)
@@ -70,7 +69,7 @@ class UnsupportedEquation(Exception):  # noqa: N818  (an answer)
 
 @dataclass(eq=False)
 class Share:
-    """The part of a pass that one thread does: units from `begin` on, before `end`."""
+    """The part of a pass that one thread runs: units from `begin` up to, but not including, `end`."""
 
     begin: ir.Value
     end: ir.Value
@@ -78,7 +77,7 @@ class Share:
 
 @dataclass(eq=False)
 class Place:
-    """Where a pass stands, and what is known there."""
+    """The current position of a pass, and the values computed there so far."""
 
     row: ir.Value
     column: ir.Value
@@ -88,7 +87,7 @@ class Place:
 
 @dataclass(eq=False)
 class Memory:
-    """Where a Symbol's elements lie, for the pass of one Group."""
+    """Where a Symbol's elements are in memory, for the pass of one Group."""
 
     pointer: ir.Value
     layout: Layout
@@ -96,7 +95,7 @@ class Memory:
 
 
 class Emitter:
-    """Writes down the equations of a Group."""
+    """Emits the equations of a Group."""
 
     def __init__(
         self,
@@ -108,20 +107,20 @@ class Emitter:
         self.builder = builder
         self.group = group
         self.memory = memory
-        self.status = status  # a flag in memory that says that a label was out of range
-        self.shape = group.shape  # as the pass counts it; in one row, if nothing depends on where rows end
-        self.reloaded: set[Symbol] = set()  # results of an earlier stage that are read back, not computed again
-        self.rows: dict[Symbol, Element] = {}  # of the row at hand
+        self.status = status  # address of the flag that a label or row index was out of range
+        self.shape = group.shape  # that the pass iterates over; flattened to one row if row boundaries do not matter
+        self.reloaded: set[Symbol] = set()  # results of an earlier stage that are reloaded, not recomputed
+        self.rows: dict[Symbol, Element] = {}  # row-level values of the current row
         self.made_by = {symbol: e for e in group.equations for symbol in e.outputs}
 
-    # Counting
+    # Loops
 
     def loop(self, start: ir.Value, stop: ir.Value, step: int, body: Callable[[ir.Value], None]) -> None:
-        """Run a body with start, start + step, ... below stop."""
+        """Emit a loop whose body gets start, start + step, ... below stop."""
         emit_loop(self.builder, start, stop, step, body)
 
     def chunks(self, size: int, lanes: int, body: Callable[[ir.Value, int], None], share: Share | None = None) -> None:
-        """Run a body over `size` columns, `lanes` at a time, and once more for the rest; or over a share of them."""
+        """Emit a loop over `size` columns, or a share of them, `lanes` at a time, and the body for the remainder."""
         whole = size - size % lanes
         if share is not None:
             builder = self.builder
@@ -142,13 +141,13 @@ class Emitter:
     # Memory
 
     def address(self, memory: Memory, place: Place) -> tuple[ir.Value, int]:
-        """Return the address of the element at a Place, and by how many elements the next columns lie apart."""
+        """Return the address of the element at a Place, and the stride of its columns."""
         layout = memory.layout.broadcast(self.shape)
         builder = self.builder
         *outer, inner = layout.strides or (0,)
         offset: ir.Value = index(layout.offset)
         rest = place.row
-        # The row's number is taken apart into the places on the axes before the last.
+        # Unravel the row index into indices on the axes before the last.
         for axis in reversed(_merged(self.shape[:-1], outer)):
             size, stride, is_first = axis
             part = rest if is_first else builder.urem(rest, index(size))
@@ -161,11 +160,11 @@ class Emitter:
         return builder.gep(memory.pointer, [offset], source_etype=kind), inner
 
     def load(self, symbol: Symbol, place: Place) -> Element:
-        """Read the elements of a Symbol at a Place."""
+        """Load the elements of a Symbol at a Place."""
         return self.load_from(self.memory(symbol), place)
 
     def load_from(self, memory: Memory, place: Place) -> Element:
-        """Read the elements that lie in a memory at a Place."""
+        """Load the elements of a Memory at a Place."""
         pointer, stride = self.address(memory, place)
         builder, kind = self.builder, _memory_type(memory.dtype)
         size = memory.dtype.itemsize
@@ -184,7 +183,7 @@ class Emitter:
         return Element(builder, value, memory.dtype)
 
     def store(self, symbol: Symbol, element: Element, place: Place) -> None:
-        """Write the elements of a Symbol at a Place."""
+        """Store the elements of a Symbol at a Place."""
         memory = self.memory(symbol)
         pointer, stride = self.address(memory, place)
         assert stride == 1 or place.lanes == 1 or self.shape[-1:] in ((), (1,))
@@ -197,7 +196,7 @@ class Emitter:
         self.builder.store(value, pointer, align=dtype.itemsize)
 
     def store_row(self, symbol: Symbol, element: Element, row: ir.Value) -> None:
-        """Write the number of a row."""
+        """Store the value that a row-level Symbol has for a row."""
         memory = self.memory(symbol)
         pointer = self.builder.gep(memory.pointer, [row], source_etype=_memory_type(memory.dtype))
         self._write(pointer, element, memory.dtype)
@@ -219,7 +218,7 @@ class Emitter:
         self.loop(index(0), index(math.prod(self.shape[:-1])), 1, row)
 
     def _copy_bytes(self, source: Memory, target: Memory) -> None:
-        """Leave a copy of what lies in one piece to the system's own function, which costs nothing to compile."""
+        """Copy a contiguous block by memcpy, which costs nothing to compile."""
         size = source.dtype.itemsize
         module = self.builder.module
         kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, INDEX, ir.IntType(1)])
@@ -269,12 +268,12 @@ class Emitter:
         if is_gather(equation):
             return [self.gather(equation, place)]
         operands: list[Any] = [self.value(x, place) if isinstance(x, Symbol) else x for x in equation.inputs]
-        if op.kind != "elementwise":  # a row's number, by another shape
+        if op.kind != "elementwise":  # a row-level value in another shape
             return operands
         return apply_rule(equation, operands)
 
     def evaluate_row(self, equation: Equation) -> None:
-        """Compute an equation between the numbers of a row."""
+        """Compute an equation between row-level values."""
         place = Place(self.current_row, index(0), 1)
         operands: list[Any] = []
         for x in equation.inputs:
@@ -288,26 +287,26 @@ class Emitter:
     current_row: ir.Value = index(0)
 
     def load_row(self, symbol: Symbol, place: Place) -> Element:
-        """Read the number of a row of a Symbol from outside, which broadcasts to the shape of rows."""
+        """Load the current row's value of a Symbol from outside the Group, which broadcasts to the shape of rows."""
         memory = self.memory(symbol)
         layout = memory.layout
         if len(layout.shape) < len(self.shape):
-            # It stands beside Symbols of the shape of rows, without the last axis.
+            # Its axes are those of the Group without the last.
             layout = Layout((*layout.shape, 1), (*layout.strides, 0), layout.offset)
         return self.load_at(Memory(memory.pointer, layout, memory.dtype), place)
 
     def load_at(self, memory: Memory, place: Place) -> Element:
-        """Read one element."""
+        """Load one element."""
         pointer, _ = self.address(memory, place)
         value = self.builder.load(pointer, typ=_memory_type(memory.dtype), align=memory.dtype.itemsize)
         if memory.dtype == BOOL:
             value = self.builder.trunc(value, ir.IntType(1))
         return Element(self.builder, value, memory.dtype)
 
-    # Elements that are made from their place
+    # Elements that are computed from their index
 
     def columns(self, place: Place) -> Element:
-        """Return the numbers of the columns at a Place."""
+        """Return the indices of the columns at a Place."""
         first = splat(self.builder, place.column, place.lanes)
         if place.lanes > 1:
             steps = ir.Constant(ir.VectorType(INDEX, place.lanes), list(range(place.lanes)))
@@ -315,14 +314,14 @@ class Emitter:
         return Element(self.builder, first, INT64)
 
     def full(self, equation: Equation, place: Place) -> Element:
-        """Return one number everywhere."""
+        """Return a constant in all lanes."""
         dtype = np.dtype(equation.attributes["dtype"])
         number = np.asarray(equation.attributes["value"]).astype(dtype).item()
         kind = scalar_type(dtype)
         return Element(self.builder, splat(self.builder, ir.Constant(kind, number), place.lanes), dtype)
 
     def one_hot(self, equation: Equation, place: Place) -> Element:
-        """Return 1 where the column is the row's label; note a label out of range."""
+        """Return 1 where the column is the row's label, else 0; set the status flag if the label is out of range."""
         labels = equation.inputs[0]
         assert isinstance(labels, Symbol)
         classes = equation.attributes["classes"]
@@ -334,7 +333,7 @@ class Emitter:
         return NativeMaths.astype(self.columns(place) == wanted, np.dtype(equation.attributes["dtype"]))
 
     def gather(self, equation: Equation, place: Place) -> Element:
-        """Return elements of the rows with the numbers given; note a number out of range."""
+        """Return elements of the rows with the given indices; set the status flag if an index is out of range."""
         symbol = equation.inputs[0]
         assert isinstance(symbol, Symbol)
         source = self.memory(symbol)
@@ -342,7 +341,7 @@ class Emitter:
         builder = self.builder
 
         def row_of(place: ir.Value) -> ir.Value:
-            """Return where the row begins whose number stands at a place among the numbers."""
+            """Return the offset of the row whose index is at a place among the row indices."""
             number = self.row_number(equation, place)
             safe = select(self.check(number, 0, symbol.shape[0]), number.coerce(0), number)
             return builder.mul(safe.value, index(first))
@@ -370,7 +369,7 @@ class Emitter:
         return Element(builder, value, source.dtype)
 
     def row_number(self, gather: Equation, place: ir.Value) -> Element:
-        """Return the number that stands at a place among those of a gather, counted from the first row."""
+        """Return the row index at a place among those of a gather, with negative ones counted from the first row."""
         source, numbers = gather.inputs
         assert isinstance(source, Symbol)
         assert isinstance(numbers, Symbol)
@@ -382,14 +381,14 @@ class Emitter:
         return select(number < 0, number + source.shape[0], number)
 
     def check(self, number: Element, low: int, high: int) -> Element:
-        """Note if a number is not in low, low + 1, ... below high; return whether it is not."""
+        """Set the status flag if a number is not in [low, high); return whether it is not."""
         wrong = NativeMaths.logical_or(number < low, number >= high)
-        with self.builder.if_then(wrong.value, likely=False):  # else threads would take the flag from each other
+        with self.builder.if_then(wrong.value, likely=False):  # else threads would contend for its cache line
             self.builder.store(index(1), self.status)
         return wrong
 
     def check_range(self, numbers: Symbol, low: int, high: int) -> None:
-        """Note if one of all elements is out of range."""
+        """Set the status flag if any element is out of range."""
         memory, columns = self.memory(numbers), self.shape[-1] if self.shape else 1
 
         def check_row(row: ir.Value) -> None:
@@ -401,7 +400,7 @@ class Emitter:
         self.loop(index(0), index(math.prod(self.shape[:-1])), 1, check_row)
 
     def random_uniform(self, equation: Equation, place: Place) -> Element:
-        """Return numbers from [0, 1), as `nissl.ops.random` says."""
+        """Return numbers from [0, 1), as `nissl.ops.random` defines them."""
         attributes, builder = equation.attributes, self.builder
         key, draw = equation.inputs
         assert isinstance(key, Symbol)
@@ -430,7 +429,7 @@ class Emitter:
 
 
 def apply_rule(equation: Equation, operands: Sequence[Any]) -> Sequence[Element]:
-    """Return the results of an elementwise equation, in the dtypes that it says."""
+    """Return the results of an elementwise equation, in the dtypes of its outputs."""
     op = equation.op
     if op.rough:
         operands = [RoughElement(x.builder, x.value, x.dtype) if isinstance(x, Element) else x for x in operands]
@@ -447,7 +446,7 @@ def _memory_type(dtype: np.dtype[Any]) -> ir.Type:
 
 
 def _merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int, bool]]:
-    """Return (size, stride, whether it is the first) for as few axes as count the same."""
+    """Return (size, stride, whether it is the first) of each axis, after merging axes that one stride can step over."""
     merged: list[tuple[int, int]] = []
     for size, stride in zip(shape, strides, strict=True):
         if size == 1:
@@ -480,7 +479,7 @@ def _left(a: Element, amount: int) -> Element:
 
 
 def _philox(counter: Sequence[Element], key: tuple[Element, Element]) -> list[Element]:
-    """Do what `nissl.ops.random.philox` says; but the upper halves of words are cleared where they would count only."""
+    """Return what `nissl.ops.random.philox` does; the upper halves of words are cleared only where they matter."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     low = c0.coerce(0xFFFFFFFF)

@@ -1,10 +1,10 @@
-"""Kernels: what a program is made of, as data; the plan puts them together, the assembly writes them down.
+"""Kernels: the parts of a program, as data; the plan makes them, the assembly emits them.
 
 A Group is a fusion group, one pass over the elements of a shape: elementwise equations, whose results stay in
 registers; reductions of them over the last axis, whose results (one for each row) later equations of the same pass may
-use; and reductions over rows or everything, whose results are there when the pass is over. A Group may be led by a
-matrix product: then its equations are applied to each tile as it is finished, and it may read the rows of its left side
-by their numbers, where they are. What has no machine code is a Call, to the op's own NumPy rule.
+use; and reductions over rows or everything, whose results are ready when the pass is over. A Group may be led by a
+matrix product: then its equations are the product's epilogue, applied to each finished tile, and a gather of rows or
+columns of the left operand may be fused into it. What has no machine code is a Call, to the op's own NumPy rule.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nissl.tensor import OPS
 
 
 class Level(Enum):
-    """What a result of a Group has one of: each element, each row; or each column or all, when the pass is over."""
+    """What a result of a Group has one value for: each element or row; or each column or all, once the pass is over."""
 
     ELEMENT = "element"
     ROW = "row"
@@ -35,7 +35,7 @@ class Group:
 
     shape: Shape
     leader: Equation | None = None  # the matrix product whose result is the first element-level value
-    gather: Equation | None = None  # takes the rows, or columns, of the product's left side by their numbers
+    gather: Equation | None = None  # fused: takes rows, or columns, of the product's left operand by index
     equations: list[Equation] = field(default_factory=list)
     levels: dict[Symbol, Level] = field(default_factory=dict)
 
@@ -52,11 +52,11 @@ class Group:
 
 
 class Stages:
-    """In which stage of a row each result of a Group is there."""
+    """The stage of a row in which each result of a Group is ready."""
 
     def __init__(self, group: Group) -> None:
         self.of: dict[Symbol, int] = {}
-        self.reductions: dict[Equation, int] = {}  # in which stage the walk is that they add up
+        self.reductions: dict[Equation, int] = {}  # the stage that accumulates each
         for equation in group.equations:
             stage = max((self.of.get(x, 0) for x in equation.inputs if isinstance(x, Symbol)), default=0)
             if equation.op.kind == "reduce":
@@ -80,7 +80,7 @@ class Call:
 
 @dataclass(eq=False)
 class Copies:
-    """An equation that puts pieces side by side, or into a larger whole: concat, pad, and the gradient of a slice."""
+    """An equation that copies pieces into a larger result: concat, pad, and the gradient of a slice."""
 
     equation: Equation
 
@@ -90,7 +90,7 @@ class Copies:
         return [x for x in self.equation.inputs if isinstance(x, Symbol)]
 
     def pieces(self) -> list[tuple[Symbol, Layout]]:
-        """Return what is copied, and where it lies in the memory of the result."""
+        """Return what is copied, and its Layout in the memory of the result."""
         whole, attributes = contiguous(self.equation.outputs[0].shape), self.equation.attributes
         if self.equation.op.name == "pad":
             return [(self.inputs[0], whole.part(self.inputs[0].shape, [before for before, _ in attributes["widths"]]))]
@@ -119,7 +119,7 @@ class Straight:
         return [x for x in used if x not in made]
 
 
-Written = Group | Copies | Straight  # as machine code
+Written = Group | Copies | Straight  # the kernels with machine code
 Kernel = Written | Call
 
 
@@ -132,7 +132,7 @@ def equations_of(kernel: Kernel) -> list[Equation]:
 
 
 def is_gather(equation: Equation) -> bool:
-    """Whether an equation takes rows by their numbers, x[numbers]."""
+    """Whether an equation takes rows by index, x[numbers]."""
     if equation.op.name != "index" or len(equation.inputs) != 2:
         return False
     source, numbers = equation.inputs
@@ -143,7 +143,7 @@ def is_gather(equation: Equation) -> bool:
 
 
 def numbers_of(equation: Equation) -> Symbol | None:
-    """Return the labels or numbers of rows that an equation looks up, if it does."""
+    """Return the labels or row indices of an equation that looks something up by them, else None."""
     if equation.op.name != "one_hot" and not is_gather(equation):
         return None
     numbers = equation.inputs[-1]
@@ -152,26 +152,26 @@ def numbers_of(equation: Equation) -> Symbol | None:
 
 
 def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
-    """Whether a kernel looks up labels or rows by numbers that are not among the inputs, so that it alone can check."""
+    """Whether a kernel uses labels or row indices that are no inputs, so that only the kernel can check their range."""
     numbers = [numbers_of(equation) for equation in equations_of(kernel)]
     return any(x is not None and places[x][0] not in graph.inputs for x in numbers)
 
 
 def lanes_of(group: Group) -> int:
-    """Return how many elements a vector holds: as many as registers have room for of the floats that there are."""
+    """Return the vector width in elements: as many as a register holds of the Group's smallest float type."""
     symbols = [*group.levels, *group.inputs]
     sizes = [s.dtype.itemsize for s in symbols if s.dtype.kind == "f"] or [8]
     return max(vector_bytes() // min(sizes), 1)
 
 
-# Rows of up to so many vectors stay in registers from one stage to the next.
+# Rows of up to this many vectors stay in registers between stages.
 SHORT_ROW = 4
-# What is not worth computing again in a later stage.
+# Ops that are too expensive to recompute in a later stage.
 COSTLY = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "pow", "sin", "cos", "random_uniform")
 
 
 def spilled(group: Group) -> list[Symbol]:
-    """Return the results that a later stage of a long row needs again, and that cost too much to be computed again."""
+    """Return the results that a later stage of a long row needs again and that are too expensive to recompute."""
     if not group.shape or group.shape[-1] <= SHORT_ROW * lanes_of(group):
         return []
     stages = Stages(group)

@@ -1,8 +1,8 @@
-"""Layouts: where the elements of a Symbol lie in the memory of another, and what movements do to that.
+"""Layouts: the shape, strides and offset of a Symbol in the memory of another, and how movements change them.
 
-Transposing, broadcasting, reversing, slicing and most reshaping move nothing: they are another way of counting. How
-they count, NumPy knows: the rule of the op is applied to a ghost, an array with the right shape and strides and no
-memory of its own, and the strides of the result are read.
+Transposing, broadcasting, reversing, slicing and most reshaping copy nothing: the result is a view with other strides.
+NumPy computes them: the rule of the op is applied to a ghost, an array with the right shape and strides and no memory
+of its own, and the strides of the result are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VIEWS = ("reshape", "permute_dims", "broadcast_to", "flip", "index")
 
 @dataclass(frozen=True)
 class Layout:
-    """Element (i, j, ...) lies `offset` + i·strides[0] + j·strides[1] + ... elements behind the first of the memory."""
+    """Element (i, j, ...) is at index `offset` + i·strides[0] + j·strides[1] + ... of the memory, in elements."""
 
     shape: Shape
     strides: tuple[int, ...]
@@ -30,27 +30,27 @@ class Layout:
 
     @property
     def contiguous(self) -> bool:
-        """Whether the elements lie one behind the other, from the first of the memory on."""
+        """Whether the elements are contiguous in row-major order, from the start of the memory."""
         return self == contiguous(self.shape)
 
     @property
     def unbroken(self) -> bool:
-        """Whether the elements lie one behind the other, wherever they begin."""
+        """Whether the elements are contiguous in row-major order, at any offset."""
         steps = zip(self.shape, self.strides, _row_major(self.shape), strict=True)
         return all(size == 1 or stride == step for size, stride, step in steps)
 
     def broadcast(self, shape: Shape) -> Layout:
-        """Return the layout repeated to a larger shape."""
+        """Return the layout broadcast to a larger shape."""
         ghost = np.broadcast_to(_ghost(self), shape)
         return Layout(shape, ghost.strides, self.offset)
 
     def part(self, shape: Shape, start: Sequence[int]) -> Layout:
-        """Return where a part of the elements lies, which begins at a place."""
+        """Return the layout of a block of the elements that begins at the index `start`."""
         offset = sum(place * stride for place, stride in zip(start, self.strides, strict=True))
         return Layout(shape, self.strides, self.offset + offset)
 
     def moved(self, op: Op, attributes: Mapping[str, Any]) -> Layout | None:
-        """Return the layout of what a movement makes of this one, or None if elements have to be copied."""
+        """Return the layout after a movement, or None if elements have to be copied."""
         if op.name not in VIEWS or HOLE in attributes.get("key", ()):
             return None
         ghost = _ghost(self)
@@ -71,7 +71,7 @@ class Layout:
 
 
 def contiguous(shape: Shape) -> Layout:
-    """Return the layout of elements that lie one behind the other."""
+    """Return the contiguous, row-major layout of a shape."""
     return Layout(shape, np.empty(shape, np.int8).strides if 0 in shape else _row_major(shape))
 
 

@@ -1,4 +1,4 @@
-"""Limits: what one core of this machine can do, measured once and kept: operations, and bytes from each cache."""
+"""Limits of one core of this machine, measured once and cached: peak operations, and bandwidth of each cache level."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nissl.engines.native.emitter import INDEX, POINTER, emit_loop, index
 from nissl.engines.native.machine import Code, describe_machine, machine_code, vector_bytes
 from nissl.engines.native.maths import constant
 
-# Bytes that fit into the caches that CPUs have, one after the other, and more than all of them hold.
+# Bytes that fit into the usual levels of cache, smallest first, and more than all of them hold.
 WORKING_SETS = (1 << 14, 1 << 18, 1 << 22, 1 << 27)
 SECONDS_OF_A_TRIAL = 0.002
 TRIALS = 15
@@ -26,20 +26,20 @@ TRIALS = 15
 
 @dataclass(frozen=True)
 class Limits:
-    """Operations a second by the size of a float, and bytes a second by the size of what is read and written."""
+    """Operations per second by the size of a float, and bytes per second by the size of the working set."""
 
     flops: dict[int, float]
     bandwidth: dict[int, float]
 
     def seconds(self, work: int, itemsize: int, moved: int) -> float:
-        """Return how long `work` operations take that move so many bytes, if both go as fast as they can."""
+        """Return the least time of `work` operations that move `moved` bytes: the longer of both at their limit."""
         level = next((size for size in self.bandwidth if moved <= size), max(self.bandwidth))
         return max(work / self.flops[itemsize], moved / self.bandwidth[level])
 
 
 @functools.cache
 def measured_limits() -> Limits:
-    """Return the limits of one core, measured now or on an earlier day."""
+    """Return the limits of one core, cached from an earlier run or measured now."""
 
     def measure() -> bytes:
         found = Limits({size: peak_flops(size) for size in (4, 8)}, {size: bandwidth(size) for size in WORKING_SETS})
@@ -50,7 +50,7 @@ def measured_limits() -> Limits:
 
 
 def peak_flops(itemsize: int) -> float:
-    """Return how many operations a second a core does at most: multiplications with additions, in registers alone."""
+    """Measure a core's peak of operations per second: fused multiply-adds, in registers only."""
     chains = 12
     kind = _vector(itemsize)
     module, builder, rounds = _function()
@@ -76,7 +76,7 @@ def peak_flops(itemsize: int) -> float:
 
 
 def bandwidth(size: int) -> float:
-    """Return how many bytes a second a core reads and writes at most, of so many: each number is doubled in place."""
+    """Measure a core's peak of bytes read and written per second in a working set, by doubling it in place."""
     kind = _vector(4)
     module, builder, rounds = _function()
     memory = builder.function.args[0]
@@ -99,14 +99,14 @@ def _vector(itemsize: int) -> ir.VectorType:
 
 
 def _function() -> tuple[ir.Module, ir.IRBuilder, ir.Value]:
-    """Return a new module with a function of memory and a number of rounds, to be written down, and that number."""
+    """Return a new module, the builder of its function of memory and a number of rounds, and that number."""
     module = ir.Module("limits")
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "work")
     return module, ir.IRBuilder(function.append_basic_block()), function.args[1]
 
 
 def _rounds_a_second(module: ir.Module, memory: np.ndarray[Any, Any], rounds: int) -> float:
-    """Return how many rounds a function does in a second, at best: others use the machine too."""
+    """Return the rounds per second of the fastest trial, as others use the machine too."""
     code = Code(machine_code(module), {"work": (ctypes.c_void_p, ctypes.c_int64)})
     best, trials = math.inf, 0
     while trials < TRIALS:

@@ -1,8 +1,8 @@
-"""Passes over the elements of a shape: row after row, and each row in stages.
+"""Passes over the elements of a shape: row by row, and each row in stages.
 
-A stage is a walk over the columns of a row. It ends where a reduction over the row has to be known before more can be
-computed: the softmax of a row takes three, one to find the largest, one to add up, one to divide. What a later stage
-needs again stays in registers if the row is short; in a long row, it is read back if it is stored, or computed again.
+A stage is a loop over the columns of a row. It ends where the result of a reduction over the row is needed: the softmax
+of a row takes three, for the maximum, the sum and the division. What a later stage needs again stays in registers if
+the row is short; in a long row it is reloaded if it is stored, else recomputed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nissl.graph.graph import Equation, Symbol
 
 
 class Loops:
-    """Writes down the pass of a Group that no product leads."""
+    """Emits the pass of a Group without a matrix product."""
 
     def __init__(self, emitter: Emitter, stored: Sequence[Symbol], lanes: int) -> None:
         self.emitter = emitter
@@ -33,19 +33,19 @@ class Loops:
         self.lanes = lanes
         self.stages = Stages(self.group)
         self.accumulators: dict[Equation, Accumulator] = {}
-        # What random numbers are drawn from does not lie by elements.
+        # Keys and draws of random numbers are not indexed by element.
         self.keys = {x for e in self.group.equations if e.op.kind == "random" for x in e.inputs}
         if self.is_flat():
             self.flatten()
         self.columns = emitter.shape[-1] if emitter.shape else 1
         self.short = self.columns <= SHORT_ROW * lanes
         self.rows = math.prod(emitter.shape[:-1])
-        # One row, and the sums of columns, are divided among threads by columns.
+        # A single row, and reductions over rows, are divided among threads by columns.
         self.by_columns = self.rows == 1 or Level.COLUMN in self.group.levels.values()
         self.share: Share | None = None
 
     def is_flat(self) -> bool:
-        """Whether all elements can be taken as one row: nothing depends on where rows end."""
+        """Whether the pass can be flattened to one row: nothing depends on row boundaries."""
         if any(level in (Level.ROW, Level.COLUMN) for level in self.group.levels.values()):
             return False
         if any(e.op.name == "one_hot" or is_gather(e) for e in self.group.equations):
@@ -55,7 +55,7 @@ class Loops:
         return all(layout.contiguous or not any(layout.strides) for layout in layouts)
 
     def flatten(self) -> None:
-        """Count all elements as one row."""
+        """Flatten the pass to one row."""
         memory, size = self.emitter.memory, math.prod(self.group.shape)
 
         def flat(symbol: Symbol) -> Memory:
@@ -71,14 +71,14 @@ class Loops:
 
     @property
     def units(self) -> int:
-        """Into how many parts the pass can be divided: rows, or chunks of columns; 1 if sums would be divided."""
+        """The number of parts that threads can share: rows, or chunks of columns; 1 if a reduction would be split."""
         levels = self.group.levels.values()
         if Level.TOTAL in levels or (self.by_columns and (self.short or Level.ROW in levels)):
             return 1
         return -(-self.columns // self.lanes) if self.by_columns else self.rows
 
     def emit(self, share: Share) -> None:
-        """Write down the pass, or a share of its units."""
+        """Emit the pass, or a share of its units."""
         self.share = share if self.units > 1 else None
         for equation in self.stages.reductions:
             level = self.group.levels[equation.outputs[0]]
@@ -100,7 +100,7 @@ class Loops:
                 self.emitter.store_row(result, self.accumulators[equation].finish(), index(0))
 
     def row(self, row: ir.Value) -> None:
-        """Write down what is done with a row."""
+        """Emit all stages of a row."""
         emitter = self.emitter
         emitter.current_row = row
         emitter.rows.clear()
@@ -129,11 +129,11 @@ class Loops:
                 }
 
     def is_element(self, symbol: Symbol) -> bool:
-        """Whether a result has a value for each element."""
+        """Whether a result is at element level."""
         return self.group.levels[symbol] is Level.ELEMENT
 
     def finish_for_row(self, equation: Equation, stage: int, row: ir.Value) -> None:
-        """Find the numbers of a row that are there at the beginning of a stage, and start what adds up in it."""
+        """Compute a row-level result if it is ready when a stage begins; initialize a reduction of that stage."""
         result = equation.outputs[0]
         if self.group.levels[result] is not Level.ROW:
             return
@@ -150,12 +150,12 @@ class Loops:
                 self.emitter.store_row(symbol, self.emitter.rows[symbol], row)
 
     def work(self, stage: int) -> list[Callable[[Place], None]]:
-        """Return what is done at each Place of a stage."""
+        """Return the actions at each Place of a stage: compute, store, accumulate."""
         stored = [s for s in self.stored if self.stages.of.get(s) == stage and self.is_element(s)]
         added = [equation for equation, when in self.stages.reductions.items() if when == stage]
 
         def compute(place: Place) -> None:
-            # Before anything is written, maybe over something that another value is made of.
+            # Before any store, which may overwrite an operand of another value.
             for symbol in (*stored, *(equation.inputs[0] for equation in added)):
                 self.emitter.value(symbol, place)  # type: ignore[arg-type]
 
@@ -169,7 +169,7 @@ class Loops:
         self.emitter.store(symbol, self.emitter.value(symbol, place), place)
 
     def add_up(self, equation: Equation, place: Place) -> None:
-        """Let a reduction take the elements at a Place."""
+        """Accumulate the elements at a Place into a reduction."""
         source, result = equation.inputs[0], equation.outputs[0]
         assert isinstance(source, Symbol)
         element = self.emitter.value(source, place)
@@ -190,7 +190,7 @@ class Loops:
         self.builder.store(combined, pointer, align=memory.dtype.itemsize)
 
     def clear(self, equation: Equation) -> None:
-        """Let the sums of the columns start."""
+        """Initialize the results of a reduction over rows."""
         (result,) = equation.outputs
         memory = self.emitter.memory(result)
         start = _start(equation.op.name, result.dtype)
@@ -218,7 +218,7 @@ COMBINE: dict[str, Callable[[Element, Element], Element]] = {
 
 
 def _start(name: str, dtype: np.dtype[Any]) -> float:
-    """Return the number with which a reduction starts."""
+    """Return the initial value of a reduction."""
     if name == "sum":
         return 0
     lowest = name in ("max", "argmax")
@@ -231,7 +231,7 @@ def _start(name: str, dtype: np.dtype[Any]) -> float:
 
 
 class Accumulator:
-    """Adds up elements, a vector at a time, in an order that depends on nothing but their number."""
+    """Reduces elements, a vector at a time, in an order that depends only on their number."""
 
     def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
         self.name = equation.op.name
@@ -244,12 +244,12 @@ class Accumulator:
         self.rest = self.variable(kind)
 
     def variable(self, kind: ir.Type) -> ir.Value:
-        """Return memory that LLVM turns into a register."""
+        """Return a stack slot that LLVM promotes to a register."""
         with self.builder.goto_entry_block():
             return self.builder.alloca(kind)
 
     def begin(self) -> None:
-        """Start."""
+        """Initialize the accumulator."""
         start = _start(self.name, self.dtype)
         kind = scalar_type(self.dtype)
         vector = (
@@ -261,7 +261,7 @@ class Accumulator:
         self.builder.store(ir.Constant(kind, start), self.rest)
 
     def add(self, element: Element, columns: Element) -> None:
-        """Take some elements."""
+        """Accumulate some elements."""
         element = NativeMaths.astype(element, self.dtype)
         if element.lanes == self.lanes:
             kind, target = widened(scalar_type(self.dtype), self.lanes), self.vector
@@ -278,7 +278,7 @@ class Accumulator:
         return self.combine(self.horizontal(vector), rest)
 
     def horizontal(self, element: Element) -> Element:
-        """Return the lanes of a vector combined, halves with halves."""
+        """Reduce the lanes of a vector by combining halves."""
         while element.lanes > 1:
             lanes = element.lanes
             half = lanes // 2
@@ -308,7 +308,7 @@ def _with_first(element: Element, first: Element) -> Element:
 
 
 class Position(Accumulator):
-    """Finds where the largest or smallest element is, the first of several; NaN counts as the largest and smallest."""
+    """Finds the index of the first largest or smallest element; a NaN counts as both, as in NumPy."""
 
     def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
         source = equation.inputs[0]
@@ -321,12 +321,12 @@ class Position(Accumulator):
         self.where = self.variable(INDEX)
 
     def begin(self) -> None:
-        """Start."""
+        """Initialize the accumulator."""
         self.builder.store(ir.Constant(scalar_type(self.dtype), _start(self.name, self.dtype)), self.best)
         self.builder.store(index(-1), self.where)
 
     def add(self, element: Element, columns: Element) -> None:
-        """Take some elements, one after the other."""
+        """Compare some elements with the best so far, one by one."""
         for lane in range(element.lanes):
             number, column = _lanes(element, [lane]), _lanes(columns, [lane])
             best = number.like(self.builder.load(self.best, typ=scalar_type(self.dtype)))
@@ -345,6 +345,6 @@ class Position(Accumulator):
 
 
 def accumulator(equation: Equation, builder: ir.IRBuilder, lanes: int) -> Accumulator:
-    """Return what adds up for a reduction."""
+    """Return the accumulator of a reduction."""
     kind = Position if equation.op.name.startswith("arg") else Accumulator
     return kind(equation, builder, lanes)

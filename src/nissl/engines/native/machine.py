@@ -1,4 +1,4 @@
-"""The machine: what this CPU can do, and how a module of LLVM's language becomes functions in memory."""
+"""The machine: this CPU's features, and the compilation of LLVM IR to functions in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _initialized() -> None:
 
 
 def target_machine() -> llvm.TargetMachine:
-    """Return LLVM's idea of this CPU: a new one, because an engine takes possession of the one it is given."""
+    """Return LLVM's target machine for this CPU: a new one, because an execution engine takes ownership of it."""
     _initialized()
     target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten()
@@ -33,7 +33,7 @@ def target_machine() -> llvm.TargetMachine:
 
 @functools.cache
 def vector_bytes() -> int:
-    """Return the size of this CPU's vector registers."""
+    """Return the size of this CPU's vector registers in bytes."""
     features = llvm.get_host_cpu_features()
     if features.get("avx512f"):
         return 64
@@ -42,12 +42,12 @@ def vector_bytes() -> int:
 
 @functools.cache
 def vector_registers() -> int:
-    """Return how many vector registers there are."""
+    """Return the number of vector registers."""
     return 32 if vector_bytes() == 64 or platform.machine().lower() in ("arm64", "aarch64") else 16
 
 
 def machine_code(module: ir.Module) -> bytes:
-    """Return the object code of a module, optimized for this CPU: kept from an earlier run, or made now."""
+    """Return the object code of a module, optimized for this CPU: from the cache, or compiled now."""
     text = str(module)
     return cache.kept(f"{describe_machine()}\n{text}", lambda: object_code(text))
 
@@ -60,21 +60,21 @@ def describe_machine() -> str:
 
 
 def object_code(text: str) -> bytes:
-    """Return the object code of a module in LLVM's language, optimized for this CPU."""
+    """Return the object code of a module in LLVM IR, optimized for this CPU."""
     machine = target_machine()
     parsed = llvm.parse_assembly(text)
     parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = False  # vectors are written down already; to look for more takes a fifth of the time
+    options.loop_vectorization = False  # the IR is vectorized already; trying takes a fifth of the time
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)
     return machine.emit_object(parsed)
 
 
 class Code:
-    """Functions in memory, from object code; they stay there as long as this object.
+    """Functions loaded from object code; they stay loaded as long as this object lives.
 
-    `functions` has the types of the arguments of each, by name; those that the code lacks are left out.
+    `functions` has the argument types of each, by name; those that the code lacks are left out.
     """
 
     def __init__(self, object_code: bytes, functions: Mapping[str, tuple[Any, ...]]) -> None:

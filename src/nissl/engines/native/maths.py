@@ -1,11 +1,10 @@
-"""The maths namespace `m` of the elementwise ops, written in LLVM's language.
+"""The maths namespace `m` of the elementwise ops, which emits LLVM IR.
 
-An Element stands for one number, or for a vector of them, while a rule is written down; operators and functions on it
-add instructions. Arithmetic, comparisons and roots are rounded as IEEE 754 says, as NumPy's are. The transcendental
-functions of float32 are our own: reduce the argument to a small interval, where a polynomial holds, and scale back.
-Their coefficients are minimax fits (see `benchmarks/polynomials.py`); the results are within 2 units in the last place
-of the true value, everywhere. NaN and infinities come out as the limits say. The functions of float64, and pow, sin and
-cos, call the C library.
+An Element stands for a scalar or a vector while a rule is emitted; operators and functions on it append instructions.
+Arithmetic, comparisons and roots are rounded by IEEE 754, as NumPy's are. The transcendental functions of float32 are
+our own: reduce the argument to a small interval, evaluate a polynomial there, and scale back. Their coefficients are
+minimax fits (see `benchmarks/polynomials.py`); the results are within 2 units in the last place (ulp) of the true value
+everywhere. NaN and infinities give the limits. The functions of float64, and pow, sin and cos, call the C library.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ class Unsupported(Exception):  # noqa: N818  (an answer: leave this op to NumPy)
 
 
 def scalar_type(dtype: DType) -> ir.Type:
-    """Return LLVM's type for a number in a register; a bool is one bit there."""
+    """Return the LLVM type of a scalar in a register; a bool is one bit there."""
     if dtype.kind == "f":
         return ir.FloatType() if dtype == FLOAT else ir.DoubleType()
     return BIT if dtype.kind == "b" else ir.IntType(8 * dtype.itemsize)
 
 
 def widened(kind: ir.Type, lanes: int) -> ir.Type:
-    """Return the type of a vector of `lanes` numbers, or of one number."""
+    """Return the type of a vector of `lanes` elements, or the scalar type for one."""
     return kind if lanes == 1 else ir.VectorType(kind, lanes)
 
 
 def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
-    """Return a vector that holds one number in all lanes."""
+    """Broadcast a scalar to all lanes of a vector."""
     if lanes == 1:
         return number
     undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
@@ -50,16 +49,16 @@ def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
 
 
 def constant(kind: ir.Type, number: float) -> ir.Constant:
-    """Return a constant of a type, the same in all lanes of a vector."""
+    """Return a constant of a scalar type, or of a vector type with the same value in all lanes."""
     if isinstance(kind, ir.VectorType):
         return ir.Constant(kind, [number] * kind.count)
     return ir.Constant(kind, number)
 
 
 class Element:
-    """A number or a vector of numbers of one dtype."""
+    """A scalar or a vector of one dtype, as a value in LLVM IR."""
 
-    flags: tuple[str, ...] = ()  # what LLVM may do with its arithmetic
+    flags: tuple[str, ...] = ()  # fast-math flags of its arithmetic
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value, dtype: DType) -> None:
         self.builder = builder
@@ -68,16 +67,16 @@ class Element:
 
     @property
     def lanes(self) -> int:
-        """How many numbers there are."""
+        """The number of lanes: 1 for a scalar."""
         return self.value.type.count if isinstance(self.value.type, ir.VectorType) else 1
 
     @property
     def floating(self) -> bool:
-        """Whether the numbers are floats."""
+        """Whether the dtype is a float."""
         return self.dtype.kind == "f"
 
     def like(self, value: ir.Value, dtype: DType | None = None) -> Element:
-        """Return another Element at the same place."""
+        """Return an Element of another value, with the same builder and, by default, the same dtype."""
         return type(self)(self.builder, value, dtype or self.dtype)
 
     def coerce(self, other: Any) -> Element:
@@ -159,9 +158,9 @@ class Element:
 class RoughElement(Element):
     """An Element whose quotients and sums of products may be off by a few units in the last place.
 
-    Division takes as long as ten multiplications. From an estimate of the reciprocal, which LLVM takes on CPUs that
-    have one, a quotient is made by a step of Newton's method. A finite number by +infinity is 0 as ever; for a divisor
-    of 0, or an infinite dividend, the result is not finite, but may be NaN where division gives infinity.
+    Division takes as long as ten multiplications. On CPUs with an instruction that estimates the reciprocal, LLVM
+    refines that estimate by a step of Newton's method instead. A finite number divided by +infinity is still 0; for a
+    divisor of 0, or an infinite dividend, the result is not finite, but may be NaN where division gives infinity.
     """
 
     flags = ("contract",)
@@ -183,7 +182,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def _call(name: str, *operands: Element) -> Element:
-    """Call an intrinsic function of LLVM."""
+    """Call an LLVM intrinsic."""
     first = operands[0]
     module, kind = first.builder.module, first.value.type
     full = f"llvm.{name}.{_suffix(kind)}"
@@ -243,7 +242,7 @@ def _truth(x: Element) -> Element:
     return x if x.dtype == BOOL else x != 0
 
 
-LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860682030941723212e-06  # the first has 15 bits: n times it is exact
+LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860682030941723212e-06  # the first has 15 bits, so that n times it is exact
 
 
 def _reduced(x: Element) -> tuple[Element, Element]:
@@ -258,7 +257,7 @@ def _reduced(x: Element) -> tuple[Element, Element]:
 
 
 def _clamped(x: Element, low: float, high: float) -> Element:
-    """Return x brought into [low, high]; NaN stays."""
+    """Return x clamped to [low, high]; NaN stays."""
     x = select(x > high, x.coerce(high), x)
     return select(x < low, x.coerce(low), x)
 
@@ -295,7 +294,7 @@ def _split(x: Element) -> tuple[Element, Element]:
 
 
 def _log_of_fraction(f: Element) -> tuple[Element, Element]:
-    """Return log(1 + f) - f in two parts for √½ - 1 ≤ f < √2 - 1: the larger, -½f², and the rest."""
+    """Return log(1 + f) - f as two terms for √½ - 1 ≤ f < √2 - 1: the larger, -½f², and the rest."""
     tail = polynomial(
         f,
         0.333333135,
@@ -323,7 +322,7 @@ def _log(x: Element) -> Element:
 
 
 def _log_limits(x: Element, y: Element) -> Element:
-    """Return y, the logarithm of x, with the values where there is none: of 0, below 0, of infinity and NaN."""
+    """Return y = log x with the special cases put in: x of 0, below 0, infinity and NaN."""
     y = select(x == math.inf, x, y)
     y = select(x == 0, x.coerce(-math.inf), y)
     return select(_is_below_zero_or_nan(x), x.coerce(math.nan), y)
@@ -337,7 +336,7 @@ def _log1p(x: Element) -> Element:
     u = x + 1.0
     exponent, mantissa = _split(u)
     e = NativeMaths.astype(exponent, FLOAT)
-    # What the sum lost: u = 1 + x - lost, scaled as the mantissa is.
+    # The rounding error of the sum: u = 1 + x - lost, scaled like the mantissa.
     lost = select(x > 1.0, (u - x) - 1.0, (u - 1.0) - x)
     scale = _power_of_two(exponent.coerce(0) - exponent)
     correction = select(exponent < 126, lost * scale / mantissa, x.coerce(0.0))
@@ -349,11 +348,11 @@ def _log1p(x: Element) -> Element:
 
 
 def _sigmoid(x: Element) -> Element:
-    # e^-|x| does not overflow; for large negative x, the result is small and all its digits count.
+    # e^-|x| does not overflow, and keeps full relative precision for large negative x, where the result is small.
     small = _exp(-NativeMaths.abs(x))
     positive = x >= 0
     y = select(positive, x.coerce(1.0), small) / (small + 1.0)
-    # What the sum in the denominator lost is put back; one over the denominator is y, or 1 - y.
+    # Correct for the rounding error of the denominator; its reciprocal is y, or 1 - y.
     lost = small - ((small + 1.0) - 1.0)
     return fma(-(y * lost), select(positive, y, 1.0 - y), y)
 
@@ -393,7 +392,7 @@ def _erf(x: Element) -> Element:
 
 
 def _own_or_library(name: str, own: Callable[[Element], Element]) -> Callable[[Element], Element]:
-    """Return a function that is our own for float32, and the C library's for float64."""
+    """Return a function that uses our own code for float32, and the C library for float64."""
 
     def function(x: Element) -> Element:
         return own(x) if x.dtype == FLOAT else library(name, x)
@@ -402,7 +401,7 @@ def _own_or_library(name: str, own: Callable[[Element], Element]) -> Callable[[E
 
 
 def library(name: str, *operands: Element) -> Element:
-    """Call a function of the C library for each number."""
+    """Call a function of the C library for each lane."""
     first = operands[0]
     kind = scalar_type(first.dtype)
     symbol = name if first.dtype == DOUBLE else f"{name}f"
@@ -538,7 +537,7 @@ class NativeMaths:
         if x.floating and dtype.kind == "f":
             convert = builder.fptrunc if dtype == FLOAT else builder.fpext
         elif x.floating:
-            # Numbers out of range give anything in NumPy, but without "sat" LLVM may rely on there being none.
+            # NumPy leaves values out of range undefined; without "sat", LLVM may assume that there are none.
             return _converted("fptosi" if dtype.kind == "i" else "fptoui", x, dtype)
         elif dtype.kind == "f":
             convert = builder.sitofp if x.dtype.kind == "i" else builder.uitofp
@@ -552,7 +551,7 @@ class NativeMaths:
 
 
 def _converted(name: str, x: Element, dtype: DType) -> Element:
-    """Return a float as an integer by an intrinsic function of LLVM."""
+    """Convert floats to integers by an LLVM intrinsic."""
     kind, module = widened(scalar_type(dtype), x.lanes), x.builder.module
     full = f"llvm.{name}.sat.{_suffix(kind)}.{_suffix(x.value.type)}"
     function = module.globals.get(full) or ir.Function(module, ir.FunctionType(kind, [x.value.type]), full)
@@ -561,7 +560,7 @@ def _converted(name: str, x: Element, dtype: DType) -> Element:
 
 def _extreme(sign: str, a: Any, b: Any) -> Element:
     if not isinstance(a, Element):
-        a, b = b, a  # a number is the second: it is not NaN, and one comparison is enough
+        a, b = b, a  # a Python number comes second: it is not NaN, so that one comparison is enough
     if not isinstance(b, Element):
         number = a.coerce(b)
         return select(number._compare(sign, a), number, a)

@@ -1,7 +1,7 @@
-"""Memory: which slot of a program's table of addresses belongs to which Symbol, and where in the arena it lies.
+"""Memory planning: the slot of each Symbol in a program's table of addresses, and its offset in the arena.
 
-Inputs and constants come first, then the results that the caller gets, which are new arrays on each call. All else lies
-in one piece of memory, the arena, where values that are not needed at the same time share their places.
+Inputs and constants come first, then the results that the caller gets, which are new arrays on each call. All else is
+in one block of memory, the arena, where values whose lifetimes do not overlap share memory.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ SMALL = 4096
 
 
 def address(array: Array) -> int:
-    """Return where the elements of an array begin."""
+    """Return the address of the first element of an array."""
     return int(array.__array_interface__["data"][0])
 
 
 ARENA = -1
-Region = tuple[int, int, int]  # the slot of an array, or the arena; from which byte on, and before which
+Region = tuple[int, int, int]  # slot of an array, or ARENA; first byte, and the byte after the last
 
 
 def _overlap(some: Sequence[Region], others: Sequence[Region]) -> bool:
-    """Whether some memory is among others."""
+    """Whether any of some regions overlaps one of others."""
     return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in some for b in others)
 
 
 class MemoryPlan:
-    """Which slot of the table of addresses belongs to which Symbol, and where in the arena it lies."""
+    """The slot of each Symbol in the table of addresses, and its offset in the arena."""
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.plan = plan
@@ -55,11 +55,11 @@ class MemoryPlan:
         self.slots.update({new: self.slots[old] for new, old in plan.in_place.items()})
         self.first_in_arena = len(graph.inputs) + len(graph.constants) + len(self.fresh)
         self.offsets: dict[Symbol, int] = {}
-        self.size = ALIGNMENT  # of which the first bytes are the status
+        self.size = ALIGNMENT  # the status flag comes first
         self._arrange([s for s in plan.stored if s not in self.slots])
 
     def _arrange(self, symbols: Sequence[Symbol]) -> None:
-        """Give each Symbol a place in the arena that no other has while it is needed."""
+        """Give each Symbol, largest first, the lowest offset in the arena that is free during its lifetime."""
         order = {kernel: i for i, kernel in enumerate(self.plan.kernels)}
         last: dict[Symbol, int] = {}
         for kernel, i in order.items():
@@ -67,11 +67,11 @@ class MemoryPlan:
                 last[self.plan.places[x][0]] = i
         for x in self.graph.outputs:
             last[self.plan.places[x][0]] = len(order)
-        wanted: list[tuple[int, int, int, Symbol]] = []  # first, last, size, for whom
+        wanted: list[tuple[int, int, int, Symbol]] = []  # first and last kernel, size, Symbol
         for symbol in symbols:
             first = order[self.plan.homes[symbol]]
             wanted.append((first, last.get(symbol, first), max(symbol.size * symbol.dtype.itemsize, 1), symbol))
-        placed: list[tuple[int, int, int, int]] = []  # first, last, start, end
+        placed: list[tuple[int, int, int, int]] = []  # first and last kernel, start and end in the arena
         for first, end, size, owner in sorted(wanted, key=lambda w: -w[2]):
             size = -(-size // ALIGNMENT) * ALIGNMENT
             start = ALIGNMENT
@@ -89,7 +89,7 @@ class MemoryPlan:
             self.slots[symbol] = len(self.slots) - len(self.plan.in_place)
 
     def new_table(self, arena: Array) -> ctypes.Array[ctypes.c_uint64]:
-        """Return a table of addresses, with those of constants and in the arena filled in."""
+        """Return a table of addresses in which those of constants and of the arena are filled in."""
         table = (ctypes.c_uint64 * (self.first_in_arena + len(self.offsets) + 1))()
         for i, array in enumerate(self.constants):
             table[len(self.graph.inputs) + i] = address(array)
@@ -101,28 +101,28 @@ class MemoryPlan:
 
     @property
     def status_slot(self) -> int:
-        """The slot of the flag for labels out of range."""
+        """The slot of the status flag, which is set when a label is out of range."""
         return self.first_in_arena + len(self.offsets)
 
     def status(self, arena: Array) -> npt.NDArray[np.int64]:
-        """Return the flag for labels out of range."""
+        """Return the status flag as an array."""
         start = aligned(arena) - address(arena)
         return arena[start : start + 8].view(np.int64)
 
     def in_arena(self, symbol: Symbol, arena: Array) -> Array:
-        """Return the memory of a Symbol in the arena."""
+        """Return the memory of a Symbol in the arena, as a flat array."""
         start = aligned(arena) - address(arena) + self.offsets[symbol]
         return arena[start : start + symbol.size * symbol.dtype.itemsize].view(symbol.dtype)
 
     def collide(self, first: Kernel, second: Kernel) -> bool:
-        """Whether one kernel writes what the other reads or writes, so that they cannot run at the same time."""
+        """Whether two kernels cannot run at the same time, as one writes what the other reads or writes."""
         read, written = self.touched[first]
         read_too, written_too = self.touched[second]
         return _overlap(written, read_too + written_too) or _overlap(read, written_too)
 
     @functools.cached_property
     def touched(self) -> dict[Kernel, tuple[list[Region], list[Region]]]:
-        """The memory that each kernel reads, and that which it writes."""
+        """The regions that each kernel reads, and those that it writes."""
         found: dict[Kernel, tuple[list[Region], list[Region]]] = {}
         for kernel in self.plan.kernels:
             bases = {self.plan.places[x][0] for x in kernel.inputs}
@@ -132,14 +132,14 @@ class MemoryPlan:
         return found
 
     def _region(self, symbol: Symbol) -> Region:
-        """Return where a Symbol lies: in the arena, or in an array of its own."""
+        """Return the region of a Symbol: in the arena, or in an array of its own."""
         if symbol in self.offsets:
             start = self.offsets[symbol]
             return ARENA, start, start + symbol.size * symbol.dtype.itemsize
         return self.slots[symbol], 0, 1
 
     def result(self, symbol: Symbol) -> int | None:
-        """Return the slot whose array can be given away as an output, or None if it has to be copied."""
+        """Return the slot whose array can be returned as this output, or None if it has to be copied."""
         base, layout = self.plan.places[symbol]
         own = base in self.fresh or base in self.plan.in_place
         whole = layout.contiguous and layout.shape == base.shape
@@ -147,6 +147,6 @@ class MemoryPlan:
 
 
 def aligned(arena: Array) -> int:
-    """Return the first address in an arena at which a line of the cache begins."""
+    """Return the first address in an arena that is aligned to a cache line."""
     start = address(arena)
     return -(-start // ALIGNMENT) * ALIGNMENT

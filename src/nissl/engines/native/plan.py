@@ -1,6 +1,6 @@
-"""The plan: which equations of a graph are computed together, in which order, and where their results lie.
+"""The plan: which equations of a graph are fused, in which order kernels run, and where results are stored.
 
-Movements are no work: their results are Layouts of what is there.
+Movements cost nothing: their results are views, described by Layouts.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ from nissl.engines.native.layout import Layout, contiguous
 from nissl.graph.graph import Equation, Graph, Symbol
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
-# Rows of this many bytes come from memory as fast where they are used as where they are copied before. But a copy is
-# faster with more columns than this for each row; or with many columns, for which rows are read again and again, if
-# they do not stay near. If rows are added up, their numbers are written down on the stack.
+# When to fuse a gather into a product. Rows of at least LONG_ROW bytes are read as fast in place as by a copy made
+# before. But a copy is faster with more than FEW_COLUMNS columns of the result for each gathered row, and with more
+# than MANY_COLUMNS, which read the rows again and again, unless all rows (NEAR_ROWS bytes) stay in the cache. If the
+# product sums over the gathered rows, it keeps their indices on the stack, at most MOST_NUMBERS.
 LONG_ROW, FEW_COLUMNS, MANY_COLUMNS, NEAR_ROWS, MOST_NUMBERS = 1024, 8, 256, 1 << 19, 1 << 12
-# Costly rows of this many elements together, as those of a softmax, are worth sharing among threads.
+# Expensive rows, such as those of a softmax, are worth sharing among threads from this many elements in all.
 MANY_ELEMENTS = 1 << 12
-# Besides the elementwise ops: those that make an element from its place.
+# Ops that, like the elementwise ones, compute each element on its own: from its index.
 GENERATORS = ("one_hot", "random_uniform", "full")
 
 
 @dataclass(eq=False)
 class Plan:
-    """Kernels in an order in which they can run, and where each Symbol lies: in whose memory, and how."""
+    """Kernels in an order in which they can run, and for each Symbol the one whose memory it is in, and its Layout."""
 
     kernels: list[Kernel]
     places: dict[Symbol, tuple[Symbol, Layout]]
-    stored: list[Symbol]  # results that need memory, in the order in which they are made
+    stored: list[Symbol]  # results that need memory, in the order in which they are computed
     homes: dict[Symbol, Kernel]
-    in_place: dict[Symbol, Symbol]  # results that take the memory of an input
-    left_to_numpy: Sequence[Equation]  # what was found to have no machine code
+    in_place: dict[Symbol, Symbol]  # results that overwrite an input
+    left_to_numpy: Sequence[Equation]  # equations that were found to have no machine code
 
     @property
     def segments(self) -> list[list[Written] | Call]:
-        """What is run in order: kernels with machine code, one after the other, and NumPy's equations between."""
+        """What runs, in order: lists of kernels with machine code, and the equations that NumPy computes between."""
         found: list[list[Written] | Call] = []
         for kernel in self.kernels:
             if isinstance(kernel, Call):
@@ -64,18 +65,18 @@ class Plan:
 
 
 def segment_name(number: int) -> str:
-    """Return the name of the function in machine code for one of a plan's segments."""
+    """Return the name of the compiled function of one of a plan's segments."""
     return f"segment_{number}"
 
 
 def make_plan(graph: Graph, left_to_numpy: Sequence[Equation] = ()) -> Plan:
-    """Return a plan for a graph; some equations have no machine code."""
+    """Return the plan of a graph, with the equations in `left_to_numpy` as Calls."""
     if not left_to_numpy and is_tiny(graph):
         return _straight_plan(graph)
     return _Planner(graph, left_to_numpy).plan()
 
 
-# The most elements in a value, and operations, of a tiny program; both bound the length of its code.
+# The most elements of a value, and the most operations, of a tiny program; both bound the length of its code.
 TINY_VALUE = 64
 TINY_WORK = 10_000
 
@@ -83,7 +84,7 @@ TINY_WORK = 10_000
 def is_tiny(graph: Graph) -> bool:
     """Whether all values of a graph fit into registers, and all its equations can be computed there."""
     gathers = [e for e in graph.equations if is_gather(e)]
-    large = {e.inputs[0] for e in gathers}  # their rows are read where they are
+    large = {e.inputs[0] for e in gathers}  # their rows are read in place
     symbols = {x for e in graph.equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol)}
     made = {s for e in graph.equations for s in e.outputs}
     if not graph.equations or any(s.size == 0 or (s.size > TINY_VALUE and s not in large) for s in symbols):
@@ -130,7 +131,7 @@ class _Planner:
         self.kernels: list[Kernel] = []
         self.homes: dict[Symbol, Kernel] = {}
         self.places = {symbol: (symbol, contiguous(symbol.shape)) for symbol in (*graph.inputs, *graph.constants)}
-        self.forced: set[Symbol] = set()  # need memory because something reads them there
+        self.forced: set[Symbol] = set()  # must be stored, as something reads them from memory
         self.needs: dict[Kernel, set[Kernel]] = {}
 
     def plan(self) -> Plan:
@@ -152,7 +153,7 @@ class _Planner:
         return Plan(kernels, self.places, stored, self.homes, in_place, self.left_to_numpy)
 
     def place(self, equation: Equation) -> None:
-        """Decide where an equation is computed."""
+        """Assign an equation to a kernel."""
         name, kind = equation.op.name, equation.op.kind
         if equation in self.left_to_numpy or any(
             0 in s.shape for s in (*equation.outputs, *(x for x in equation.inputs if isinstance(x, Symbol)))
@@ -185,7 +186,7 @@ class _Planner:
         self.add(kernel, equation)
 
     def add(self, kernel: Kernel, equation: Equation) -> None:
-        """Note that an equation is computed by a kernel, which may be new."""
+        """Record that an equation is computed by a kernel, which may be new, and what that kernel depends on."""
         if kernel not in self.needs:
             self.kernels.append(kernel)
             self.needs[kernel] = set()
@@ -195,16 +196,16 @@ class _Planner:
             self.places[symbol] = (symbol, contiguous(symbol.shape))
 
     def makers_of(self, operands: Iterable[object]) -> set[Kernel]:
-        """Return the kernels that compute the operands, or what these are views of."""
+        """Return the kernels that compute the operands, or the Symbols that these are views of."""
         bases = {self.places[x][0] for x in operands if isinstance(x, Symbol)}
         return {self.homes[base] for base in bases if base in self.homes}
 
     def force(self, symbol: Symbol) -> None:
-        """Let a Symbol have memory, or what it is a view of."""
+        """Require that a Symbol, or the one it is a view of, is stored in memory."""
         self.forced.add(self.places[symbol][0])
 
     def depends(self, kernel: Kernel, on: Kernel) -> bool:
-        """Whether one kernel needs another, directly or not."""
+        """Whether a kernel depends on another, directly or not."""
         stack, seen = [kernel], set()
         while stack:
             current = stack.pop()
@@ -216,7 +217,7 @@ class _Planner:
         return False
 
     def move(self, equation: Equation) -> None:
-        """Make the result of a movement a view of what is there; leave it to NumPy if elements have to be copied."""
+        """Make the result of a movement a view of its input, or leave it to NumPy if elements have to be copied."""
         (symbol, *rest), result = equation.inputs, equation.outputs[0]
         assert isinstance(symbol, Symbol)
         group = self.homes.get(symbol)
@@ -235,7 +236,7 @@ class _Planner:
 
     @staticmethod
     def is_alias(equation: Equation, group: Group) -> bool:
-        """Whether a movement only says a row's number by another shape, or repeats it over the row."""
+        """Whether a movement only reshapes a row-level value, or broadcasts it over the row."""
         symbol, result = equation.inputs[0], equation.outputs[0]
         if group.levels.get(symbol) is not Level.ROW:  # type: ignore[arg-type]
             return False
@@ -245,7 +246,7 @@ class _Planner:
         return equation.op.name == "broadcast_to" and result.shape == group.shape and symbol.shape == as_rows[1]  # type: ignore[union-attr]
 
     def join(self, equation: Equation) -> None:
-        """Compute an elementwise equation in the pass that makes one of its inputs, if it can be, else in a new one."""
+        """Fuse an elementwise equation into a pass that computes one of its inputs, or else start a new one."""
         shape = equation.outputs[0].shape
         for group in self.candidates(equation):
             level = self.level_in(group, equation)
@@ -260,9 +261,9 @@ class _Planner:
         group.levels.update(dict.fromkeys(equation.outputs, Level.ELEMENT))
 
     def candidates(self, equation: Equation) -> list[Group]:
-        """Return the groups that make inputs of an equation and could take it without a circle.
+        """Return the groups that compute inputs of an equation and could take it without a dependency cycle.
 
-        First come those that a product leads, then the latest.
+        Groups with a matrix product come first, then the latest.
         """
         makers = self.makers_of(equation.inputs)
         groups = [k for k in reversed(self.kernels) if isinstance(k, Group) and (k in makers or k.shape == ())]
@@ -270,12 +271,12 @@ class _Planner:
         return [g for g in groups if not any(m is not g and self.depends(m, g) for m in makers)]
 
     def level_in(self, group: Group, equation: Equation) -> Level | None:
-        """Return at which level an elementwise equation would stand in a group, or None if it cannot stand there."""
+        """Return the level that an elementwise equation would have in a group, or None if it cannot join it."""
         shape = equation.outputs[0].shape
         own = [x for x in equation.inputs if isinstance(x, Symbol) and x in group.levels]
         if own and is_gather(equation):
             return None
-        # A view of something that the group makes cannot be read before the group is done.
+        # A view of a result of the group cannot be read before the group is done.
         others = [x for x in equation.inputs if isinstance(x, Symbol) and x not in group.levels]
         if any(self.homes.get(self.places[x][0]) is group for x in others):
             return None
@@ -295,7 +296,7 @@ class _Planner:
         return None
 
     def reduce(self, equation: Equation) -> None:
-        """Reduce in the pass that makes the elements, if it can be, else in a new one; along odd axes by NumPy."""
+        """Fuse a reduction into the pass that computes its input, if possible; leave unsupported axes to NumPy."""
         symbol = equation.inputs[0]
         assert isinstance(symbol, Symbol)
         level = _reduction_level(equation.op.name, equation.attributes["axes"], len(symbol.shape))
@@ -318,7 +319,7 @@ class _Planner:
         group.levels[equation.outputs[0]] = level
 
     def multiply(self, equation: Equation) -> None:
-        """Let a product lead a pass of its own, which what follows may join."""
+        """Start a pass led by a matrix product, into which later equations may be fused."""
         group = Group(equation.outputs[0].shape, leader=equation)
         for symbol in equation.inputs:
             assert isinstance(symbol, Symbol)
@@ -327,7 +328,7 @@ class _Planner:
         group.levels[equation.outputs[0]] = Level.ELEMENT
 
     def read_rows_in_products(self) -> None:
-        """Fuse gathers into products, which read rows by their numbers where they are: long ones that only they use."""
+        """Fuse gathers of long rows that only products use into these, which then read the rows in place."""
         for kernel in list(self.kernels):
             if not isinstance(kernel, Group) or kernel.leader or not all(map(is_gather, kernel.equations)):
                 continue
@@ -349,7 +350,10 @@ class _Planner:
             del self.homes[rows], self.needs[kernel]
 
     def rows_in_product(self, reader: Group, gather: Equation) -> dict[Symbol, tuple[Symbol, Layout]] | None:
-        """Return where the left side of a product would lie if the rows were the first ones; None if it cannot be."""
+        """Return the Layout of a product's left operand in the source of a gather, or None if they cannot be fused.
+
+        It is the Layout for row indices 0, 1, 2, ...; the product replaces these by those of the gather.
+        """
         (source, numbers), (rows,) = gather.inputs, gather.outputs
         assert isinstance(source, Symbol)
         assert isinstance(numbers, Symbol)
@@ -359,13 +363,13 @@ class _Planner:
         if reader.leader is None or read != [reader.leader.inputs[0]]:
             return None
         beside = (reader.leader.inputs[1], *(x for equation in reader.equations for x in equation.inputs))
-        if read[0] in beside:  # there, rows are not looked up
+        if read[0] in beside:  # which would not go through the indices
             return None
         _, view = self.places[read[0]]
-        seen_before = self.places[numbers][0] in self.graph.inputs  # whether there are rows of these numbers
+        seen_before = self.places[numbers][0] in self.graph.inputs  # so that their range is checked before
         long = width > 1 and width * rows.dtype.itemsize >= LONG_ROW
         unbroken = layout.strides[1:] == contiguous(rows.shape).strides[1:]
-        apart = layout.strides[0] != 1  # else the product could not tell rows from columns
+        apart = layout.strides[0] != 1  # else the product could not tell rows from columns by their stride
         columns = reader.shape[-1]
         near = columns <= MANY_COLUMNS or rows.size * rows.dtype.itemsize <= NEAR_ROWS
         fits = FEW_COLUMNS * rows.shape[0] >= columns if view.strides[1] == 1 else rows.shape[0] <= MOST_NUMBERS
@@ -376,7 +380,7 @@ class _Planner:
         return {read[0]: (base, Layout(view.shape, strides, layout.offset))}
 
     def compute_where_used(self) -> None:
-        """Move elementwise equations whose results one later pass over the same elements uses alone into that pass."""
+        """Fuse elementwise kernels into the later pass over the same shape that is the only user of their results."""
         for kernel in reversed(list(self.kernels)):
             reader = self.only_reader(kernel)
             if reader is None:
@@ -390,7 +394,7 @@ class _Planner:
             del self.needs[kernel]
 
     def only_reader(self, kernel: Kernel) -> Group | None:
-        """Return the pass that could compute a kernel's results itself, as nothing else needs them, or None."""
+        """Return the pass that a kernel can be fused into because nothing else needs its results, or None."""
         if not isinstance(kernel, Group) or any(e.op.kind != "elementwise" for e in equations_of(kernel)):
             return None
         readers = [k for k in self.kernels if any(self.places[x][0] in kernel.levels for x in k.inputs)]
@@ -400,7 +404,7 @@ class _Planner:
         return None if in_memory & kernel.levels.keys() else readers[0]
 
     def find_stored(self) -> list[Symbol]:
-        """Return the results that are read by another kernel or by the caller."""
+        """Return the results that need memory: read by another kernel or the caller, or reduced over rows."""
         read = set(self.forced)
         for kernel in self.kernels:
             read.update(self.places[x][0] for x in kernel.inputs)
@@ -411,7 +415,7 @@ class _Planner:
         return [symbol for symbol in self.homes if symbol in read]
 
     def can_be_in_place(self, new: Symbol, old: Symbol) -> bool:
-        """Whether a new value may be written over the old one; if so, those who read the old one come first."""
+        """Whether a new value may overwrite the old one; if so, order all readers of the old one before."""
         home = self.homes.get(new)
         if not isinstance(home, Group) or home.levels[new] is not Level.ELEMENT:
             return False
@@ -427,7 +431,7 @@ class _Planner:
         stages = Stages(home)
         if views and stages.of.get(new, 0) < stages.count - 1:  # a later stage may read the old value again
             return False
-        # Nothing is overwritten before all that can go wrong has gone well.
+        # Nothing may be overwritten before every check that can fail has passed.
         if any(isinstance(k, Call) and k.equation.op.kind == "index" for k in self.kernels):
             return False
         others = [k for k in readers if k is not home]
@@ -438,7 +442,7 @@ class _Planner:
         return True
 
     def in_order(self) -> list[Kernel]:
-        """Return the kernels, each after those that it needs, and else in the order of the equations."""
+        """Return the kernels in topological order, otherwise in the order of the equations."""
         done: dict[Kernel, None] = {}
         for kernel in self.kernels:
             stack = [kernel]
@@ -453,7 +457,7 @@ class _Planner:
 
 
 def is_worth_sharing(group: Group) -> bool:
-    """Whether rows take so long that threads share them, which they cannot do with sums over rows in the same pass."""
+    """Whether a pass has rows expensive enough to share among threads, which a reduction over rows would prevent."""
     costly = any(equation.op.name in COSTLY for equation in group.equations)
     return costly and Level.ROW in group.levels.values() and math.prod(group.shape) >= MANY_ELEMENTS
 

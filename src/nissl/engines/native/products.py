@@ -1,14 +1,13 @@
-"""Matrix products: a tile of the result stays in registers while the inner axis is walked.
+"""Matrix products: a tile of the result stays in registers during the loop over the inner axis, k.
 
-For each k, a few vectors of a row of B are loaded, and each of a few numbers of a column of A is multiplied with them
-and added to the tile. Every element of the result is one sum over k, in order, so it does not depend on tiles. When a
-tile is finished, the equations of the Group that the product leads are applied to it, before it leaves the registers.
+For each k, a few vectors of a row of B are loaded; each of a few elements of a column of A is multiplied with them and
+added to the tile. Every element of the result is one sum over k, in order, so it does not depend on the tiling. The
+equations of the Group are the epilogue: they are applied to each finished tile, before it leaves the registers.
 
-What is used again stays near: a piece of B, copied if its rows lie apart, in the second level of the cache, a panel
-of A in the third (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow,
-all its columns stay there, and the rows of the result are finished one after the other, for which what they need of a
-transposed A is copied. If the inner axis is too long for either, it is walked in steps, and the sums that are not
-finished wait on a board.
+Cache blocking: a piece of B, packed if its rows are not adjacent, stays in the L2 cache, a panel of A in L3 (Goto and
+van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow, all its columns stay there,
+and tiles are computed in row-major order, with the rows of a transposed A packed. If the inner axis is too long for
+either, it is split (K blocking), and a buffer, the Board, holds the partial sums.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ from nissl.engines.native.machine import vector_registers
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
 from nissl.graph.graph import Symbol
 
-# So many vectors of the result are in registers at once at most: more would only make the code longer.
+# The most vectors in a tile: more would only make the code longer.
 LARGEST_TILE = 16
-# Bytes of a piece of B, of a panel of A, and of a board.
+# Bytes of a piece of B, of a panel of A, and of the buffer of partial sums.
 PIECE, PANEL, BOARD = 1 << 16, 1 << 22, 1 << 18
-# Bytes of rows of B that are taken whole, and how many these are at least in a step along the inner axis. A step is
-# worth its work on the board if there are enough rows of tiles.
+# Whole rows of B are used if NEAR bytes hold them all, or at least LONG_STEP of them, as a block of K; the latter pays
+# for loading and storing partial sums from MANY_ROWS rows of tiles on.
 NEAR, LONG_STEP, MANY_ROWS = 1 << 18, 192, 16
 FEW_SUMS = 4
-# How often something must be used to be worth a copy: pieces of B, and elements of A that lie on more pages than a core
-# has the addresses of at hand.
+# How often something must be used to be worth packing: pieces of B, and elements of A that are on more pages than the
+# TLB has entries.
 USES_WORTH_A_COPY, MANY_PAGES = 4, 64
 ALIGNMENT = 64
 
 
-# Gives, for a k, the addresses of the elements of A in the rows of a tile.
+# Returns, for a k, the addresses of the elements of A in the rows of a tile.
 Column = Callable[[ir.Value], list[ir.Value]]
 
 
 class Product:
-    """Writes down the pass of a Group that a product leads."""
+    """Emits the pass of a Group led by a matrix product."""
 
     def __init__(self, emitter: Emitter, stored: Sequence[Symbol], lanes: int) -> None:
         self.emitter = emitter
@@ -63,7 +62,7 @@ class Product:
         self.a = self.operand(a, (self.rows, self.inner))
         self.b = self.operand(b, (self.inner, self.columns))
         self.kind = scalar_type(b.dtype)
-        # With little to add up, it matters more that memory is passed in order: one row, then the next.
+        # With few terms in a sum, sequential access to memory matters more: tiles are one row high.
         rows = 1 if self.inner < FEW_SUMS else self.rows
         self.height, self.width = tile_shape(rows, -(-self.columns // lanes), vector_registers())
         self.block = self.width * lanes  # the columns of a tile
@@ -71,47 +70,47 @@ class Product:
         self.column_blocks = -(-self.columns // self.block)
         scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
         worth_a_copy = scattered or (self.row_blocks >= USES_WORTH_A_COPY and self.column_blocks > 1)
-        # If whole rows of B stay near, row after row of tiles is finished, so that what lies in memory as the result
-        # does is passed in order: above all, the parameters and moments that an optimizer updates.
+        # If whole rows of B stay in the cache, tiles are computed in row-major order, so that arrays in the order of
+        # the result are accessed sequentially: above all, the parameters and moments that an optimizer updates.
         near, piece = NEAR // b.dtype.itemsize, PIECE // b.dtype.itemsize
         whole = self.column_blocks * self.block
         self.rows_first = self.inner * whole <= near or (LONG_STEP * whole <= near and self.row_blocks >= MANY_ROWS)
         columns = whole if self.rows_first else self.block
         steps = -(-self.inner // ((near if self.rows_first else piece) // columns))
-        self.step = -(-self.inner // steps)  # how much of the inner axis at a time
+        self.step = -(-self.inner // steps)  # the length of a block of K
         self.copied = self.space(self.step * columns) if worth_a_copy else None
         apart = self.a.layout.strides[-1] != 1 and self.step > MANY_PAGES
         worth_a_copy = apart and self.rows_first and self.column_blocks >= USES_WORTH_A_COPY
         self.together = self.space(self.step * self.height) if worth_a_copy else None
-        # Which rows stand at each k, if the inner axis is taken by numbers; else it may be the rows of A that are.
+        # The row indices, if a fused gather is along the inner axis; it may also be along the rows of A.
         by_number = self.group.gather is not None and self.a.layout.strides[-1] != 1
         self.numbers = self.space(self.inner, INDEX) if by_number else None
         self.board = Board(self, BOARD // (columns * b.dtype.itemsize), columns) if steps > 1 else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
-        """Return where an operand lies, repeated over the batch."""
+        """Return the Memory of an operand, broadcast over the batch."""
         memory = self.emitter.memory(symbol)
         shape = (*self.batch, *matrix)
         *repeated, _, _ = memory.layout.broadcast(shape).strides
-        # A single row keeps its stride, by which others are reached that stand there by their numbers.
+        # A single row keeps its stride, which a fused gather needs to reach other rows.
         layout = Layout(shape, (*repeated, *memory.layout.strides[-2:]), memory.layout.offset)
         return Memory(memory.pointer, layout, memory.dtype)
 
     @property
     def units(self) -> int:
-        """Into how many parts the pass can be divided: matrices, or blocks of rows or columns."""
+        """The number of parts that threads can share: matrices, or blocks of rows or columns."""
         batches = math.prod(self.batch)
         return batches if batches > 1 else max(self.row_blocks, self.column_blocks)
 
     def emit(self, share: Share) -> None:
-        """Write down the pass, or a share of its units."""
+        """Emit the pass, or a share of its units."""
         if math.prod(self.batch) > 1:
             self.emitter.loop(share.begin, share.end, 1, lambda batch: self.emit_matrix(batch, None))
         else:
             self.emit_matrix(index(0), share if self.units > 1 else None)
 
     def emit_matrix(self, batch: ir.Value, share: Share | None) -> None:
-        """Write down one product of two matrices, or a share of its blocks of rows, or of columns."""
+        """Emit one product of two matrices, or a share of its blocks of rows or columns."""
         a, b = (self.in_batch(operand, batch) for operand in (self.a, self.b))
         by_rows = self.row_blocks >= self.column_blocks
         rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
@@ -132,7 +131,7 @@ class Product:
             compute(a, b, batch, rows, columns)
 
     def parts(self, share: Share, size: int, body: Callable[[Share], None]) -> None:
-        """Run a body over a share in parts of some units."""
+        """Emit a loop over a share, `size` units at a time."""
 
         def part(first: ir.Value) -> None:
             last = self.builder.add(first, index(size))
@@ -141,7 +140,7 @@ class Product:
         self.emitter.loop(share.begin, share.end, size, part)
 
     def by_rows_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
-        """Write down a product row after row of tiles."""
+        """Emit a product with its tiles in row-major order."""
 
         def compute(k: ir.Value, steps: ir.Value) -> None:
             def piece_of(column: ir.Value, count: int) -> Memory:
@@ -175,7 +174,7 @@ class Product:
             self.board.walk(rows, functools.partial(self.column_by_column, columns), index(0), batch, compute)
 
     def by_columns_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
-        """Write down a product column after column of tiles."""
+        """Emit a product with its tiles in column-major order."""
 
         def column_block(column: ir.Value, count: int) -> None:
             def compute(k: ir.Value, steps: ir.Value) -> None:
@@ -196,20 +195,20 @@ class Product:
         self.column_by_column(columns, column_block)
 
     def row_by_row(self, share: Share, body: Callable[[ir.Value, int], None]) -> None:
-        """Run a body over the rows of a share of blocks, as many as a tile has at a time."""
+        """Emit a loop over the rows of a share of blocks, one tile height at a time."""
         self.emitter.chunks(self.rows, self.height, body, share)
 
     def column_by_column(self, share: Share, body: Callable[[ir.Value, int], None]) -> None:
-        """Run a body over the columns of a share of blocks, as many as a tile has at a time."""
+        """Emit a loop over the columns of a share of blocks, one tile width at a time."""
         self.emitter.chunks(self.columns, self.block, body, share)
 
     def widths(self, columns: int) -> list[int]:
-        """Return into which vectors columns are divided."""
+        """Return the lengths of the vectors that some columns are divided into."""
         rest = columns % self.lanes
         return [self.lanes] * (columns // self.lanes) + ([rest] if rest else [])
 
     def in_batch(self, operand: Memory, batch: ir.Value) -> Memory:
-        """Return where one matrix of an operand lies."""
+        """Return the Memory of one matrix of an operand."""
         offset: ir.Value = index(operand.layout.offset)
         rest = batch
         for size, stride in reversed(list(zip(self.batch, operand.layout.strides, strict=False))):
@@ -221,7 +220,7 @@ class Product:
         return Memory(pointer, Layout(operand.layout.shape[-2:], operand.layout.strides[-2:]), operand.dtype)
 
     def part_of(self, matrix: Memory, row: ir.Value, column: ir.Value) -> Memory:
-        """Return the part of a matrix that begins at a place."""
+        """Return the part of a matrix that begins at a row and a column."""
         builder = self.builder
         along_rows, along_columns = (
             builder.mul(place, index(stride))
@@ -231,7 +230,7 @@ class Product:
         return Memory(pointer, matrix.layout, matrix.dtype)
 
     def left(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Column:
-        """Return where the elements of some rows of A lie, from the column `first` on."""
+        """Return the Column of some rows of A, with k counted from the column `first`."""
         builder, gather = self.builder, self.group.gather
         if gather is None:
             part = self.part_of(a, row, first)
@@ -248,20 +247,20 @@ class Product:
         return column
 
     def note_number(self, k: ir.Value) -> None:
-        """Write down which row stands at k, counted from the first."""
+        """Store the row index at k, as a nonnegative number, on the stack."""
         assert self.group.gather is not None
         self.builder.store(self.emitter.row_number(self.group.gather, k).value, self.number_at(k))
 
     def number_at(self, k: ir.Value) -> ir.Value:
-        """Return where it is written down which row stands at k."""
+        """Return the address of the row index at k."""
         return self.builder.gep(self.numbers, [k], source_etype=INDEX)
 
     def apart(self, pointer: ir.Value, stride: int, count: int) -> list[ir.Value]:
-        """Return the addresses of elements that lie some places apart."""
+        """Return the addresses of elements that are `stride` elements apart."""
         return [self.builder.gep(pointer, [index(i * stride)], source_etype=self.kind) for i in range(count)]
 
     def bring_together(self, left: Column, steps: ir.Value, height: int) -> Column:
-        """Copy what a tile needs of A, so that what is used for one k lies side by side."""
+        """Pack the rows of A for a tile, so that the elements of one k are contiguous."""
         builder = self.builder
 
         def place(k: ir.Value) -> list[ir.Value]:
@@ -276,17 +275,17 @@ class Product:
         return place
 
     def space(self, size: int, kind: ir.Type | None = None) -> ir.Value:
-        """Return memory for some numbers on the stack, which each thread has for itself."""
+        """Return a buffer on the stack, so that each thread has its own."""
         builder = self.builder
-        builder.function.attributes.add("noinline")  # so that the spaces of several products are not there at once
+        builder.function.attributes.add("noinline")  # so that buffers of several products are not on the stack at once
         with builder.goto_entry_block():
             space = builder.alloca(ir.ArrayType(kind or self.kind, size))
         space.align = ALIGNMENT
-        space.type = POINTER  # llvmlite would have it point to the whole array
+        space.type = POINTER  # llvmlite types it as a pointer to the whole array
         return space
 
     def copy(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:
-        """Copy some rows to a place, one behind the other; return where they lie."""
+        """Pack some rows, contiguously, at an address; return their Memory."""
         builder = self.builder
         target = Memory(place, contiguous((self.step, width)), source.dtype)
 
@@ -301,7 +300,7 @@ class Product:
         return target
 
     def load(self, pointer: ir.Value, lanes: int, stride: int = 1) -> ir.Value:
-        """Load a vector whose elements lie some places apart."""
+        """Load a vector whose elements are `stride` elements apart."""
         builder, size = self.builder, self.b.dtype.itemsize
         if stride == 1 or lanes == 1:
             return builder.load(pointer, typ=widened(self.kind, lanes), align=size)
@@ -322,7 +321,7 @@ class Product:
         column: ir.Value,
         count: int,
     ) -> None:
-        """Write down a tile of the result, or a step towards it; `left` are its rows, `b` begins at its columns."""
+        """Emit a tile of the result, or its partial sums; `left` are its rows of A, `b` begins at its columns."""
         widths = self.widths(count)
         if self.board is None:
             self.finish(self.sums(left, b, steps, self.zeros(height, widths)), batch, row, column)
@@ -331,11 +330,11 @@ class Product:
             self.board.put(place, self.sums(left, b, steps, self.board.take(place, height, widths)))
 
     def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
-        """Return the sums of a tile before anything is added."""
+        """Return the initial sums of a tile."""
         return [[_zero(widened(self.kind, width)) for width in widths] for _ in range(height)]
 
     def sums(self, left: Column, b: Memory, steps: ir.Value, before: list[list[ir.Value]]) -> list[list[ir.Value]]:
-        """Add the products of some columns of A and rows of B to the sums of a tile, vector by vector."""
+        """Emit the inner loop: add the products of some columns of A and rows of B to the sums of a tile."""
         builder, dtype, size = self.builder, self.b.dtype, self.b.dtype.itemsize
         widths = [_lanes(vector) for vector in before[0]]
         starts = [sum(widths[:i]) for i in range(len(widths))]
@@ -377,7 +376,7 @@ class Product:
                 lanes = _lanes(vector)
                 place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), lanes)
                 place.values[self.result] = Element(builder, vector, self.b.dtype)
-                # All are computed before the first is written, maybe over something that another is made of.
+                # All are computed before the first store, which may overwrite an operand of another.
                 results = [(s, self.emitter.value(s, place)) for s in self.group.levels if s in self.stored]
                 for symbol, element in results:
                     self.emitter.store(symbol, element, place)
@@ -385,11 +384,11 @@ class Product:
 
 
 class Board:
-    """Holds sums of tiles while the inner axis is walked in steps."""
+    """A buffer for the partial sums of tiles, used when the inner axis is split."""
 
     def __init__(self, product: Product, rows: int, columns: int) -> None:
         self.product = product
-        self.tiles = max(min(rows // product.height, product.row_blocks), 1)  # how many rows of tiles have room
+        self.tiles = max(min(rows // product.height, product.row_blocks), 1)  # rows of tiles that fit
         shape = (self.tiles * product.height, columns)
         self.memory = Memory(product.space(math.prod(shape)), contiguous(shape), product.b.dtype)
 
@@ -401,7 +400,7 @@ class Board:
         batch: ir.Value,
         compute: Callable[[ir.Value, ir.Value], None],
     ) -> None:
-        """Let `compute(k, steps)` add up step after step for some rows and columns of tiles, and finish these."""
+        """Emit some rows and columns of tiles: clear them, `compute(k, steps)` for each block of K, finish them."""
         p, builder = self.product, self.product.builder
         self.first = builder.mul(rows.begin, index(p.height)), first_column
 
@@ -423,20 +422,20 @@ class Board:
         everywhere(finish)
 
     def place(self, row: ir.Value, column: ir.Value) -> ir.Value:
-        """Return where the sums of a tile begin."""
+        """Return the address of the sums of a tile."""
         first_row, first_column = self.first
         builder = self.product.builder
         return self.product.part_of(self.memory, builder.sub(row, first_row), builder.sub(column, first_column)).pointer
 
     def take(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
-        """Return the sums of a tile that lie on the board."""
+        """Load the sums of a tile."""
         return [
             [self.product.load(self.at(place, i, sum(widths[:j])), width) for j, width in enumerate(widths)]
             for i in range(height)
         ]
 
     def put(self, place: ir.Value, sums: list[list[ir.Value]]) -> None:
-        """Put the sums of a tile on the board."""
+        """Store the sums of a tile."""
         for i, vectors in enumerate(sums):
             start = 0
             for vector in vectors:
@@ -444,7 +443,7 @@ class Board:
                 start += _lanes(vector)
 
     def at(self, place: ir.Value, row: int, column: int) -> ir.Value:
-        """Return the address of an element of a tile on the board."""
+        """Return the address of an element of a tile."""
         offset = index(row * self.memory.layout.strides[0] + column)
         return self.product.builder.gep(place, [offset], source_etype=self.product.kind)
 
@@ -459,9 +458,9 @@ def _zero(kind: ir.Type) -> ir.Constant:
 
 @functools.cache
 def tile_shape(rows: int, vectors: int, registers: int) -> tuple[int, int]:
-    """Return the height and the width, in vectors, of the tiles that a result is best divided into.
+    """Return the height, and the width in vectors, of the tiles of a result that take the least estimated time.
 
-    A tile needs registers for its sums, for a piece of a row of B, and for a number of A.
+    A tile needs registers for its sums, for its part of a row of B, and for an element of A.
     """
     best, least = (1, 1), math.inf
     for height in range(1, min(rows, LARGEST_TILE) + 1):
@@ -479,9 +478,9 @@ def tile_shape(rows: int, vectors: int, registers: int) -> tuple[int, int]:
 
 
 def tile_cycles(height: int, width: int) -> float:
-    """Return about how long a tile takes for each k.
+    """Return the estimated cycles of a tile for each k.
 
-    Two multiplications with additions begin in a cycle, and a sum is ready for the next one after 4. Measured: a number
-    of A costs half a cycle to load, a vector of B, which comes from the second level of the cache, one and a half.
+    Two fused multiply-adds start per cycle, with a latency of 4 cycles. Measured: an element of A costs half a cycle to
+    load, a vector of B, which comes from the L2 cache, one and a half.
     """
     return max(height * width / 2, 4, height / 2 + 1.5 * width) if height and width else 0

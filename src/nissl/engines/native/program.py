@@ -1,8 +1,7 @@
 """A program: the machine code of a graph, with the memory it works in.
 
-Inputs that the graph gives new values to are written in place, unless someone else holds their array too. Results are
-new arrays on each call; what lies between is one piece of memory, planned once, in which values that are not needed at
-the same time share their places.
+Inputs that the graph updates are updated in place, unless someone else holds a reference to their array. Results are
+new arrays on each call; intermediate values are in the arena, one block of memory that is planned once.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ from nissl.threads import get_num_threads, run_together
 
 Array = npt.NDArray[Any]
 
-# The arguments of the functions in machine code.
+# The argument types of compiled functions.
 STEP = (ctypes.c_void_p,)
 SCAN = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 SHARED_SCAN = (*SCAN, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 RELAY = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
-# A function in machine code, and what it is called with.
+# A compiled function, and its arguments.
 MachineCall = tuple[Any, tuple[Any, ...]]
 
 
-# What is thought to take longer than so many seconds on one core is worth waking the other threads for, which takes
-# 0.1 ms and more.
+# Work whose estimated time on one core exceeds this many seconds runs on several threads; waking them takes 0.1 ms or
+# more.
 WORTH_WAKING = 5e-4
 
 
 def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
-    """Return the plan of a graph, its memory, and its machine code: kept from an earlier run, or made now.
+    """Return the plan of a graph, its memory, and its machine code: from the cache, or compiled now.
 
-    What is kept is found by the graph and the plan, so that nothing is written down in LLVM's language to be looked up.
+    The cache key is made from the graph and the plan, so that no LLVM IR has to be emitted for the look-up.
     """
     left_to_numpy: list[Equation] = []
     while True:
@@ -66,13 +65,13 @@ def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
         left_to_numpy.append(graph.equations[int(answer.removeprefix(UNSUPPORTED))])
 
 
-# Begins an answer, in place of machine code, that gives the number of an equation which has none.
+# The prefix of a cached answer that is, instead of machine code, the index of an equation that has none.
 UNSUPPORTED = b"unsupported equation "
 
 
 def _made(graph: Graph, plan: Plan, memory: MemoryPlan) -> bytes:
     """Return machine code, or which equation has none."""
-    from nissl.engines.native import assembly, emitter  # here, as they are large, and most runs find their code
+    from nissl.engines.native import assembly, emitter  # here, as they are large and most runs find code in the cache
 
     try:
         return object_code(str(assembly.emit(graph, plan, memory)))
@@ -81,13 +80,13 @@ def _made(graph: Graph, plan: Plan, memory: MemoryPlan) -> bytes:
 
 
 def _is_told_by_names(graph: Graph) -> bool:
-    """Whether the names of the ops tell what they compute: the rules of elementwise ops may be someone else's."""
+    """Whether op names identify what is computed: not with a user's own elementwise op, whose rule can change."""
     rules = [equation.op.value for equation in graph.equations if equation.op.kind == "elementwise"]
     return all(rule.__module__.startswith(f"{nissl.__name__}.") for rule in rules)
 
 
 def _description(graph: Graph, plan: Plan, memory: MemoryPlan) -> str:
-    """Return all that machine code depends on."""
+    """Return the cache key: all that machine code depends on."""
     numbers = {equation: i for i, equation in enumerate(graph.equations)}
     labels = label_symbols(graph)
     kernels = [(type(kernel).__name__, *(numbers[e] for e in equations_of(kernel))) for kernel in plan.kernels]
@@ -104,15 +103,15 @@ def _description(graph: Graph, plan: Plan, memory: MemoryPlan) -> str:
 
 @functools.cache
 def _sources() -> str:
-    """Return the state of nissl's own files, by which new sources make new code."""
+    """Return names, sizes and times of nissl's source files, so that a change of them invalidates the cache."""
     files = [(path.name, path.stat()) for path in sorted(Path(nissl.__file__).parent.rglob("*.py"))]
     return " ".join(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in files)
 
 
 class Program:
-    """What runs a graph: called with arrays for its inputs, it returns arrays for its outputs."""
+    """A compiled graph: called with arrays for its inputs, it returns arrays for its outputs."""
 
-    returns_new_arrays = True  # but for state that is changed in place
+    returns_new_arrays = True  # except for state that is updated in place
 
     def __init__(self, graph: Graph) -> None:
         self.original = graph
@@ -127,9 +126,9 @@ class Program:
         self.table = self.memory.new_table(self.arena)
         self.table_address = ctypes.addressof(self.table)
         self.status = self.memory.status(self.arena)
-        self.seconds = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels)  # on one core, thought low
+        self.seconds = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels)  # on one core, at least
         self.results = [self.memory.result(symbol) for symbol in self.graph.outputs]
-        # Whose addresses are in the table already; arrays are looked at once only.
+        # The inputs whose addresses are in the table already, so that each array is examined only once.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
         self.lock = threading.Lock()
 
@@ -139,7 +138,7 @@ class Program:
             held = self.take(arrays)
             self.run(held)
             if self.status[0]:
-                interpret(self.original, arrays)  # raises what is wrong with the labels
+                interpret(self.original, arrays)  # raises the error that names the label
                 raise AssertionError("a label was out of range, but not on the reference engine")
             return [
                 held[slot] if slot is not None else np.array(self.array_of(symbol, held))
@@ -148,14 +147,14 @@ class Program:
 
     @property
     def can_scan(self) -> bool:
-        """Whether step after step can be run without Python: all state is changed in place, and NumPy has no part."""
+        """Whether several steps can run without Python: all state is updated in place, and NumPy computes nothing."""
         state = all(self.results[output] == place for output, place in self.graph.updates.items())
         return state and None not in self.results and [type(s) for s in self.segments] == [str]
 
     def start(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int], before: Sequence[Scan] = ()) -> Scan:
-        """Return `steps` steps, ready to be taken: inputs at the places `stacked`, and results, have an axis of steps.
+        """Return a Scan of `steps` steps, ready to run: inputs at the positions `stacked` and results have a step axis.
 
-        Scans that were started `before`, and will be run in turn with it, share the state that they change.
+        It shares the state that it updates with the scans started `before`, which will be run in turn with it.
         """
         results = [slot for i, slot in enumerate(self.results) if slot is not None and i not in self.graph.updates]
         shared = [array for scan in before for array in scan.held]
@@ -163,32 +162,32 @@ class Program:
         return Scan(self, held, steps, [*stacked, *results])
 
     def explain(self) -> str:
-        """Return what the kernels are, in order."""
-        from nissl.engines.native import report  # here, as it loads what writes code, too
+        """Return a description of the kernels, in order."""
+        from nissl.engines.native import report  # here, as it also loads the modules that emit code
 
         return report.explain(self)
 
     def profile(self, arrays: Sequence[Array]) -> str:
-        """Return how long the kernels take, on copies of the arrays."""
+        """Return the times of the kernels, measured on copies of the arrays."""
         from nissl.engines.native import report
 
         return report.profile(self, arrays)
 
     def forget(self) -> None:
-        """Look at the addresses of all inputs anew in the next call."""
+        """Forget the addresses of all inputs, so that the next call reads them again."""
         self.known = [_nothing] * len(self.known)
 
     def take(
         self, arrays: Sequence[Array], steps: int = 0, results: Iterable[int] = (), shared: Sequence[Array] = ()
     ) -> list[Array]:
-        """Fill the table with the addresses of inputs and of new arrays for results; return all that have a slot.
+        """Fill the table with the addresses of inputs and of new arrays for results; return the array of each slot.
 
-        The arrays of slots in `results` get an axis of steps; what is `shared` is written in place as it is.
+        The arrays of slots in `results` get a step axis; arrays in `shared` are updated in place without a copy.
         """
         self.status[0] = 0
         held = list(arrays)
         for i in self.memory.written:
-            # Held by the Tensor, the caller's list and the one here, and while it is looked at.
+            # HELD counts the references of the Tensor, the caller's list, the one here and getrefcount itself.
             in_use = sys.getrefcount(held[i]) > HELD or not is_private(held[i])
             if in_use and not any(held[i] is array for array in shared):
                 held[i] = private_copy(held[i], i)
@@ -202,14 +201,14 @@ class Program:
         for symbol in self.memory.fresh:
             several = (steps,) if len(held) in results else ()
             array = np.empty((*several, *symbol.shape), symbol.dtype)
-            # In half the time that `address` takes, which also reads what is read-only or empty.
+            # Takes half the time of `address`, which works for read-only and empty arrays too.
             cell = ctypes.c_char.from_buffer(array) if array.size else None  # type: ignore[arg-type]
             self.table[len(held)] = 0 if cell is None else ctypes.addressof(cell)
             held.append(array)
         return held
 
     def run(self, held: Sequence[Array]) -> None:
-        """Run all segments, and NumPy's equations between them."""
+        """Run all segments, and the equations that NumPy computes between them."""
         if self.seconds > WORTH_WAKING and self.can_scan:
             self.status[0] = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
@@ -222,7 +221,7 @@ class Program:
                 return
 
     def call(self, equation: Equation, arrays: Sequence[Array]) -> None:
-        """Compute an equation by NumPy."""
+        """Compute an equation with NumPy."""
         payloads = [self.array_of(x, arrays) if isinstance(x, Symbol) else x for x in equation.inputs]
         with np.errstate(all="ignore"):
             value = evaluate(equation.op, payloads, equation.attributes)
@@ -239,7 +238,7 @@ class Program:
 
 
 class Scan:
-    """Steps of a program, ready to be taken one after the other; what has an axis of steps moves on after each."""
+    """Several steps of a program, ready to run; the addresses of arrays with a step axis advance after each."""
 
     def __init__(self, program: Program, held: Sequence[Array], steps: int, moving: Sequence[int]) -> None:
         self.program = program
@@ -249,37 +248,37 @@ class Scan:
         self.strides = (ctypes.c_int64 * len(moving))(*(held[slot].nbytes // steps for slot in moving))
 
     def call(self, name: str, table: ctypes.Array[ctypes.c_uint64], steps: int) -> MachineCall:
-        """Return the call of a function that takes some of the steps."""
+        """Return the call of a function that runs some of the steps."""
         return self.program.code.functions[name], (table, steps, self.slots, self.strides, len(self.slots))
 
     def new_table(self, status: int) -> ctypes.Array[ctypes.c_uint64]:
-        """Return a table of addresses for one thread, with the flag for labels out of range at an address."""
+        """Return a table of addresses for one thread, with the status flag at an address."""
         table = type(self.program.table).from_buffer_copy(self.program.table)
         table[self.program.memory.status_slot] = status
         return table
 
     def see_how_far(self, table: ctypes.Array[ctypes.c_uint64]) -> None:
-        """Note how many steps were taken, as the addresses in a table tell that moved on after each."""
+        """Set `taken` to the number of steps that ran, as the advanced addresses in a table show."""
         moving = [(slot, stride) for slot, stride in zip(self.slots, self.strides, strict=True) if stride]
         self.taken = next(((table[slot] - self.program.table[slot]) // stride for slot, stride in moving), 0)
 
 
 def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
-    """Take steps without Python between them, the i-th by scans[turns[i]]; on several threads if they are large enough.
+    """Run steps without Python in between, the i-th by scans[turns[i]]; on several threads if they are large enough.
 
-    Return whether all were taken: it ends before the first with a label out of range, and notes how far it came.
+    Return whether all steps ran: it stops before the first with a label out of range, and sets `taken` of each scan.
     """
     ends = [*(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(turns)]
     legs = [(int(turns[first]), last - first) for first, last in zip([0, *ends], ends, strict=False)]
     status = (ctypes.c_int64 * 1)()
-    barrier = (ctypes.c_int64 * 16)()  # as long as two lines of the cache
+    barrier = (ctypes.c_int64 * 16)()  # two cache lines
     can_share = all("shared_scan" in scan.program.code.functions for scan in scans)
     seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
     threads = get_num_threads() if can_share and seconds > WORTH_WAKING else 1
     tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
 
     def calls(name: str, thread: int) -> list[MachineCall]:
-        """Return what a thread calls for each leg."""
+        """Return the calls of a thread, one for each leg: a run of consecutive steps of one scan."""
         return [scans[turn].call(name, tables[thread][turn], steps) for turn, steps in legs]
 
     parts = []
@@ -296,7 +295,7 @@ def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
 
 
 def joined(calls: Sequence[MachineCall]) -> MachineCall:
-    """Return one call that makes several of shared scans without Python between them."""
+    """Return one call that makes several calls of shared scans without Python in between."""
     if len(calls) == 1:
         return calls[0]
     legs = (ctypes.c_int64 * (6 * len(calls)))()
@@ -308,7 +307,7 @@ def joined(calls: Sequence[MachineCall]) -> MachineCall:
 
 @functools.cache
 def relay() -> Code:
-    """Return the code of the function that calls one shared scan after another."""
+    """Return the code of the function that calls several shared scans in turn."""
 
     def make() -> bytes:
         from nissl.engines.native import assembly
@@ -320,7 +319,7 @@ def relay() -> Code:
 
 
 def _nothing() -> None:
-    """Stand for a reference to an array that is gone."""
+    """Stand in for a weak reference to an array that is gone."""
 
 
 def _is_plain(array: Array) -> bool:
@@ -328,7 +327,7 @@ def _is_plain(array: Array) -> bool:
 
 
 def _strided(array: Array, layout: Layout, dtype: np.dtype[Any]) -> Array:
-    """Return a view of the memory of an array."""
+    """Return a view of an array's memory with a Layout."""
     size = dtype.itemsize
     if 0 in layout.shape:
         return np.empty(layout.shape, dtype)
@@ -337,7 +336,7 @@ def _strided(array: Array, layout: Layout, dtype: np.dtype[Any]) -> Array:
 
 
 def _calibrated() -> int:
-    """Return the number of references to an array that a Tensor and the lists of a call hold, on this Python."""
+    """Return the reference count of an array that only a Tensor and the lists of a call hold, on this Python."""
 
     def look(arrays: Sequence[Array]) -> int:
         given = list(arrays)
@@ -355,10 +354,10 @@ PAGE = 4096
 
 
 def private_copy(array: Array, number: int) -> Array:
-    """Return a copy that begins with a line of the cache, so that no vector lies across two.
+    """Return a copy that is aligned to a cache line, so that no vector straddles two.
 
-    Copies of different numbers begin at different places in a page: a core takes a load for one that waits for a store
-    if they agree in the lower 12 bits of their addresses.
+    Copies of different numbers start at different offsets in a page, against 4K aliasing: a core takes a load to depend
+    on an earlier store if the lower 12 bits of their addresses agree.
     """
     memory = np.empty(array.nbytes + PAGE + ALIGNMENT, np.uint8)
     start = aligned(memory) - address(memory) + number * STAGGER % PAGE
@@ -368,7 +367,7 @@ def private_copy(array: Array, number: int) -> Array:
 
 
 def is_private(array: Array) -> bool:
-    """Whether an array is one that `private_copy` made, of whose memory there are no other views."""
+    """Whether an array was made by `private_copy` and no other view of its memory exists."""
     memory = array.base
     return type(memory) is np.ndarray and memory.dtype == np.uint8 and sys.getrefcount(memory) <= HELD_BY_COPY
 
@@ -379,5 +378,5 @@ def _held_by_copy() -> int:
     return sys.getrefcount(memory)
 
 
-# How many references there are to the memory of a private copy, while it is looked at.
+# The reference count of the memory of a private copy, as `is_private` reads it.
 HELD_BY_COPY = _held_by_copy()

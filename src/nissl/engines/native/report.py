@@ -1,4 +1,4 @@
-"""Reports on a program: what its kernels are, and how long they take beside what this machine can do."""
+"""Reports on a program: its kernels, and their times compared with the limits of this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REPETITIONS = 30
 
 
 def title(kernel: Kernel) -> str:
-    """Return what a kernel is in short."""
+    """Return a short description of a kernel."""
     if isinstance(kernel, Call):
         return f"NumPy: {kernel.equation.op.name}"
     if isinstance(kernel, Copies):
@@ -57,13 +57,13 @@ def explain(program: Program) -> str:
 
 
 def profile(program: Program, arrays: Sequence[Any]) -> str:
-    """Return the kernels with their times, on copies of the inputs, beside what one core of this machine can do.
+    """Return the kernels with their times on copies of the inputs, compared with the limits of one core.
 
-    The limit of a kernel is the time of its operations, or of its bytes at the rate of the cache that holds them,
-    whichever is longer.
+    The limit of a kernel is the time of its operations at their peak rate, or of its bytes at the bandwidth of the
+    cache level that holds them, whichever is longer (the roofline model).
     """
     copies = [np.array(array, order="C") for array in arrays]
-    program(copies)  # raises if a label is out of range, which the kernels alone do not look for
+    program(copies)  # raises if a label is out of range, which the kernels alone do not check
     module, units = emit_kernels(program.plan, program.memory)
     arguments = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     code = Code(machine_code(module), dict.fromkeys([*units, "nothing"], arguments))
@@ -72,7 +72,7 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
     with program.lock:
         held = program.take(copies)
         for _ in range(REPETITIONS):
-            for slot in program.memory.written:  # else numbers of rows that are state could leave their range
+            for slot in program.memory.written:  # else row indices that are state could go out of range
                 np.copyto(held[slot], copies[slot])
             for i, kernel in enumerate(program.plan.kernels):
                 start = time.perf_counter()

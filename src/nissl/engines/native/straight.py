@@ -1,8 +1,8 @@
-"""Tiny programs: a graph whose values all fit into registers is one straight line of vector instructions.
+"""Tiny programs: a graph whose values all fit into registers becomes straight-line vector code.
 
 Each value is one vector of all its elements. Movements, broadcasts and the operands of a product are shuffles of such
-vectors, whose patterns NumPy tells: a movement of the numbers 0, 1, 2, ... says where each element comes from. All
-inputs are read before anything is written, so every update can be in place.
+vectors. NumPy computes their masks: a movement applied to the indices 0, 1, 2, ... gives the source of each element.
+All inputs are loaded before anything is stored, so every update can be in place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Pattern = npt.NDArray[np.int64]
 
 
 class StraightLine:
-    """Writes down all equations of a tiny program."""
+    """Emits all equations of a tiny program."""
 
     def __init__(
         self, builder: ir.IRBuilder, kernel: Straight, memory: Callable[[Symbol], Memory], status: ir.Value
@@ -48,7 +48,7 @@ class StraightLine:
         self.values: dict[Symbol, Element] = {}
 
     def emit(self, stored: Sequence[Symbol]) -> None:
-        """Write down the reads, the equations, and the writes of what is stored, if no label was out of range."""
+        """Emit the loads, the equations, and the stores, which run only if no label was out of range."""
         gathered = {e.inputs[0] for e in self.kernel.equations if is_gather(e)}
         for symbol in self.kernel.inputs:
             if symbol not in gathered:
@@ -64,12 +64,12 @@ class StraightLine:
                 self.store(symbol)
 
     def load(self, symbol: Symbol) -> Element:
-        """Read an input."""
+        """Load an input."""
         memory = self.memory(symbol)
         return self.load_from(memory.pointer, symbol.size, symbol.dtype)
 
     def load_from(self, pointer: ir.Value, lanes: int, dtype: np.dtype[Any]) -> Element:
-        """Read elements that lie one behind the other."""
+        """Load contiguous elements."""
         kind = BYTE if dtype == BOOL else scalar_type(dtype)
         value = self.builder.load(pointer, typ=widened(kind, lanes), align=dtype.itemsize)
         if dtype == BOOL:
@@ -77,7 +77,7 @@ class StraightLine:
         return Element(self.builder, value, dtype)
 
     def store(self, symbol: Symbol) -> None:
-        """Write a result."""
+        """Store a result."""
         value = self.values[symbol].value
         if symbol.dtype == BOOL:
             value = self.builder.zext(value, widened(BYTE, symbol.size))
@@ -97,7 +97,7 @@ class StraightLine:
     # Shuffles
 
     def chosen(self, element: Element, pattern: Pattern, fill: float = 0) -> Element:
-        """Return the elements with the numbers in a pattern; a number below 0 stands for `fill`."""
+        """Shuffle: return the elements at the indices in a pattern, with `fill` where the index is negative."""
         pattern = pattern.reshape(-1)
         if pattern.size == element.lanes and (pattern == np.arange(pattern.size)).all():
             return element
@@ -120,12 +120,12 @@ class StraightLine:
         return self.chosen(self.values[symbol], np.broadcast_to(_numbers(symbol.shape), shape))
 
     def joined(self, parts: Sequence[Element]) -> Element:
-        """Return the elements of several values one behind the other."""
+        """Return the concatenated elements of several values."""
         total = sum(part.lanes for part in parts)
         whole, filled = self.chosen(parts[0], _padded(parts[0].lanes, 0, total)), parts[0].lanes
         for part in parts[1:]:
             places = np.arange(total)
-            beyond = places + total - filled  # the first of the part stands behind all places of the whole
+            beyond = places + total - filled  # in the mask, the part's elements follow all `total` of the whole
             mask = np.where((places >= filled) & (places < filled + part.lanes), beyond, places)
             other = self.chosen(part, _padded(part.lanes, 0, total))
             shuffle = ir.Constant(ir.VectorType(INT32, total), mask.tolist())
@@ -133,10 +133,10 @@ class StraightLine:
             filled += part.lanes
         return whole
 
-    # Ops that are no elementwise rule
+    # Ops that are not elementwise
 
     def movement(self, equation: Equation, *operands: Element) -> Element:
-        """Move elements about: what happens to their numbers says where they come from."""
+        """Shuffle the elements as the movement shuffles their indices."""
         if equation.op.name == "concat":
             joined, sizes = self.joined(operands), [x.lanes for x in operands]
             starts = np.cumsum([0, *sizes[:-1]])
@@ -158,20 +158,20 @@ class StraightLine:
         return self.movement(equation, x)
 
     def index_add(self, equation: Equation, x: Element) -> Element:
-        """Put a slice into zeros."""
+        """Put the input into a slice of zeros."""
         (symbol,) = equation.inputs
         assert isinstance(symbol, Symbol)
         return self.chosen(x, equation.op.value(_numbers(symbol.shape) + 1, **equation.attributes) - 1)
 
     def full(self, equation: Equation) -> Element:
-        """Return one number everywhere."""
+        """Return a constant in all lanes."""
         (result,) = equation.outputs
         number = np.asarray(equation.attributes["value"]).astype(result.dtype).item()
         kind = widened(scalar_type(result.dtype), result.size)
         return Element(self.builder, constant(kind, number), result.dtype)
 
     def reduce(self, equation: Equation, x: Element) -> Element:
-        """Combine the elements of some axes, halves with halves."""
+        """Reduce the elements over some axes by combining halves."""
         (symbol,), (result,) = equation.inputs, equation.outputs
         assert isinstance(symbol, Symbol)
         axes = equation.attributes["axes"]
@@ -190,7 +190,7 @@ class StraightLine:
         return value
 
     def matmul(self, equation: Equation, a: Element, b: Element) -> Element:
-        """Add up, for each k, column k of A times row k of B."""
+        """Return the sum over k of column k of A times row k of B."""
         x, y = equation.inputs
         assert isinstance(x, Symbol)
         assert isinstance(y, Symbol)
@@ -210,7 +210,7 @@ class StraightLine:
         return total
 
     def one_hot(self, equation: Equation, labels: Element) -> Element:
-        """Return rows with 1 at the row's label; note a label out of range."""
+        """Return rows with 1 at the row's label, else 0; set the status flag if a label is out of range."""
         (symbol,), classes = equation.inputs, equation.attributes["classes"]
         assert isinstance(symbol, Symbol)
         labels = NativeMaths.astype(labels, INT64)
@@ -220,7 +220,7 @@ class StraightLine:
         return NativeMaths.astype(rows == columns, np.dtype(equation.attributes["dtype"]))
 
     def gather(self, equation: Equation) -> Element:
-        """Read the rows with the numbers given from memory; note a number out of range."""
+        """Load the rows with the given indices from memory; set the status flag if an index is out of range."""
         source, numbers = equation.inputs
         assert isinstance(source, Symbol)
         assert isinstance(numbers, Symbol)
@@ -238,7 +238,7 @@ class StraightLine:
         return self.joined(parts)
 
     def check(self, numbers: Element, low: int, high: int) -> Element:
-        """Note if one of the numbers is not in low, low + 1, ... below high; return which are not."""
+        """Set the status flag if a number is not in [low, high); return which are not."""
         wrong = NativeMaths.logical_or(numbers < low, numbers >= high)
         bits = self.builder.bitcast(wrong.value, ir.IntType(wrong.lanes))
         before = self.builder.load(self.status, typ=INDEX)
@@ -252,11 +252,11 @@ def _constants(kind: ir.Type, numbers: Pattern) -> ir.Constant:
 
 
 def _numbers(shape: Sequence[int]) -> Pattern:
-    """Return an array that holds at each place its number."""
+    """Return the flat index of each element of a shape, as an array of that shape."""
     return np.arange(math.prod(shape)).reshape(shape)
 
 
 def _padded(lanes: int, start: int, total: int) -> Pattern:
-    """Return the pattern of elements from a place on, with zeros elsewhere."""
+    """Return the pattern that places `lanes` elements from `start` on, with zeros elsewhere."""
     places = np.arange(total) - start
     return np.where((places >= 0) & (places < lanes), places, -1)
