@@ -1,6 +1,7 @@
 """The scikit-learn estimators: the same numbers as scikit-learn's own networks, and what these do not have."""
 
 import copy
+import gc
 import inspect
 import pickle
 import pydoc
@@ -527,15 +528,42 @@ def test_partial_fit_traces_again_only_for_rows_of_another_shape(monkeypatch):
     assert len(traced) == 2
 
 
-def test_partial_fit_sees_that_a_loss_means_another_number():
-    factor = ns.nn.Buffer([1.0])
-    fitted = [NeuralNetRegressor(lambda y, t: nn.mse_loss(y, t) * factor, random_state=0) for _ in range(2)]
+@pytest.mark.parametrize("of_what", [float, ns.nn.Buffer], ids=["number", "tensor"])
+@pytest.mark.parametrize("where", ["loss", "layers", "schedule"])
+def test_partial_fit_sees_that_a_function_of_the_users_reads_another_number(where, of_what):
+    factor = [of_what(1.0)]
+
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * factor[0]
+
+    function = {
+        "loss": lambda y, t: nn.mse_loss(y, t) * factor[0],
+        "layers": Scaled,
+        "schedule": lambda step: 1e-3 * factor[0],
+    }[where]
+    fitted = [NeuralNetRegressor(random_state=0, **{where: function}) for _ in range(2)]
     for value in (1.0, 3.0):
-        factor = ns.nn.Buffer([value])
+        factor[0] = of_what(value)
         fitted[0].partial_fit(X, NUMBER)
         vars(fitted[1]).pop("_step_of_parts", None)
         fitted[1].partial_fit(X, NUMBER)
     same_weights(*fitted, atol=0)
+
+
+def test_a_failed_partial_fit_and_a_fit_leave_no_step_behind():
+    fitted = NeuralNetRegressor(random_state=0).partial_fit(X, NUMBER)
+    far = np.full_like(X, 1e200)
+    held = weakref.ref(far)
+    with np.errstate(all="ignore"), pytest.raises(ns.DivergenceError):
+        fitted.partial_fit(far, NUMBER)
+    del far
+    gc.collect()
+    assert held() is None
+    network = weakref.ref(fitted.partial_fit(X, NUMBER).module_)
+    fitted.fit(X, NUMBER)
+    gc.collect()
+    assert network() is None
 
 
 def test_partial_fit_holds_no_data_and_is_pickled_without_its_step():
