@@ -592,6 +592,27 @@ def test_partial_fit_refuses_what_it_cannot_do():
         quick(early_stopping=True).partial_fit(*IRIS, classes=[0, 1, 2])
 
 
+def test_a_warm_start_goes_on_with_labels_of_several_columns():
+    options = {"hidden_layer_sizes": 6, "random_state": 0, "shuffle": False, "max_iter": 3, "warm_start": True}
+    ours, theirs = (kind(**options).fit(X, LABELS).fit(X, LABELS) for kind in (NeuralNetClassifier, MLPClassifier))
+    same_weights(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "y", "y_val", "message"),
+    [
+        (NeuralNetClassifier, LABELS, LABELS[:9] / 2, "neither 0 nor 1"),
+        (NeuralNetClassifier, LABELS, LABELS[:9] + 256, "neither 0 nor 1"),
+        (NeuralNetClassifier, LABELS, CLASSES[:9], "does not have the 3 columns"),
+        (NeuralNetRegressor, NUMBER, NUMBERS[:9], "y has 2 outputs, the network was made for 1"),
+        (NeuralNetRegressor, NUMBERS, NUMBER[:9], "y has 1 outputs, the network was made for 2"),
+    ],
+)
+def test_targets_to_validate_on_must_be_like_those_to_train_on(fitted, y, y_val, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(max_iter=1).fit(X, y, X_val=X[:9], y_val=y_val)
+
+
 def test_a_warm_start_goes_on_from_the_weights_of_before():
     options = {"hidden_layer_sizes": 6, "random_state": 0, "shuffle": False, "max_iter": 3, "warm_start": True}
     ours, theirs = NeuralNetClassifier(**options), MLPClassifier(**options)
