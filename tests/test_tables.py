@@ -121,6 +121,7 @@ BAD_FILES = {
     "short.csv": (b"a,y\n" + 9 * b"1,2\n" + b"1\n", "ragged: line 11 has 1 cells, the first line 2"),
     "quote.csv": (b"a,y\n" + 9 * b"1,2\n" + b'"1,2\n', "begins with a quote and never ends"),
     "numbers.csv": (b"5.1,3.5\n4.9,3.0\n", "begins with numbers .*must name the columns"),
+    "equal-numbers.csv": (b"0,0\n4.9,3.0\n", "begins with numbers .*must name the columns"),
     "binary.csv": (bytes(range(256)) * 20, "not a text file"),
     "image.csv": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not a text file"),
     "book.csv": (b"PK\x03\x04" + bytes(99), "Excel workbook"),
@@ -138,6 +139,11 @@ def test_a_file_that_is_no_table_is_one_clear_line(write, name):
         tables.read(write(content, name), target="y")
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cell_may_be_longer_than_the_csv_module_reads(write):
+    rows = 9 * f"1,a,x\n2,{'b' * 150_000},y\n"
+    assert kinds(tables.read(write("size,note,y\n" + rows), target="y")) == {"size": "number", "note": "category"}
 
 
 def test_paths_that_are_no_files(tmp_path):
@@ -204,6 +210,7 @@ def test_rows_come_in_parts_as_they_are_written(write):
         (["Jan 31, 2024", "Feb 1, 2024"], "date"),
         (list(pd.to_datetime(["2024-01-31", "2024-02-01"])), "date"),
         (["1.2.10", "1.2.11", "1.10.12"], "category"),
+        (["1.5\u00a0", "\u00a02.5"], "number"),
         (["1.02.10", "2.11.03"], "category"),
         (["-1.2.10", "-1.3.11"], "category"),
         (["2020.1.2", "2020.3.1", "2021.2.4"], "category"),
@@ -496,6 +503,9 @@ def test_numbers_that_cannot_be_used_name_their_row():
             prepare.transform(frame[:3].assign(age=cells))
     with pytest.raises(DataError, match="too large to scale"):
         tables.Preprocessor.fit(tables.from_frame(frame.assign(age=1e300 * (1 + frame["fare"])), "survived"))
+    far_apart = frame.assign(age=np.where(frame["survived"] == frame["survived"][0], -1.5e308, 1.5e308))
+    with pytest.raises(DataError, match="too large to scale"):  # and no warning of NumPy's
+        tables.Preprocessor.fit(tables.from_frame(far_apart, "survived"))
 
 
 # Models

@@ -234,7 +234,7 @@ def _parsed(values: Array) -> Array:
     """Return each value as the number that it says, or NaN."""
     import pandas as pd
 
-    texts = pd.Series([value if isinstance(value, str) else str(value) for value in values], dtype=object)
+    texts = pd.Series([str(value).strip() for value in values], dtype=object)
     return np.asarray(pd.to_numeric(texts, errors="coerce"), float)
 
 
@@ -382,7 +382,7 @@ def _number(cells: Series, name: str, missing: int) -> Finding:
     known = numbers[~np.isnan(numbers)]
     low, high = known.min(), known.max()
     whole = bool((known == np.floor(known)).all())
-    if whole and len(known) > MANY_TEXTS and high - low + 1 == len(known) == len(np.unique(known)):
+    if whole and len(known) > MANY_TEXTS and high == low + len(known) - 1 and len(np.unique(known)) == len(known):
         advice = (
             f"'{name}' (identifier: it numbers the rows from {low:g} to {high:g}; if it means something, "
             f"--number {_argument(name)})"
