@@ -252,6 +252,7 @@ def test_kinds_of_columns(cells, kind):
         ([f"{i / 3:.2f} kg" for i in range(30)], "thousands separators or units"),
         ([*map(str, range(0, 58, 2)), "unknown"], "numbers, but also 'unknown'.*--number x"),
         ([{"a": 1}] * 15 + [{"b": 1}] * 15, "holds dict"),
+        (["2024-01-31", pd.Timestamp("2024-02-01")] * 15, "holds Timestamp"),
     ],
 )
 def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
@@ -260,6 +261,14 @@ def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
         tables.from_frame(frame, "y")
     assert "--drop x" in str(caught.value)
     assert kinds(tables.from_frame(frame, "y", drop=["x"])) == {"other": "number"}
+
+
+def test_names_of_several_levels_become_text():
+    names = pd.MultiIndex.from_tuples([("size", 1), ("colour", 2), ("kind", 3)])
+    frame = pd.DataFrame(zip(range(0, 60, 2), "xyz" * 10, "ab" * 15, strict=True)).set_axis(names, axis=1)
+    table = tables.from_frame(frame, target=("kind", 3))
+    assert kinds(table) == {"('size', 1)": "number", "('colour', 2)": "category"}
+    assert model_for(frame, ("kind", 3)).predict(frame).shape == (30,)
 
 
 def test_the_user_overrules_what_was_found():

@@ -323,8 +323,9 @@ def examine(cells: Series, name: str, wanted: str | None = None) -> Finding:
         return Finding(name, Column(name, "yes/no"), "yes/no", ", ".join(sorted(yes_or_no)), missing)
     if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_complex_dtype(cells):
         return _number(cells, name, missing)
-    if not all(isinstance(value, str | int | float | np.number) for value in found[:100]):
-        kind = type(found[0]).__name__
+    strange = [value for value in found[:100] if not isinstance(value, str | int | float | np.number)]
+    if strange:
+        kind = type(strange[0]).__name__
         return Finding(name, None, kind, _quoted(different[:1]), missing, advice=f"'{name}' holds {kind}, not values")
     return _examine_text(cells, name, missing, different, int(present.sum()))
 
@@ -542,7 +543,8 @@ def as_frame(data: Any, where: str) -> DataFrame:
 
     if not isinstance(data, pd.DataFrame):
         raise OptionError(f"{where} is a DataFrame of pandas, got {type(data).__name__}")
-    frame = data if all(isinstance(name, str) for name in data.columns) else data.rename(columns=str)
+    # Not by `rename`, which would name the levels of a MultiIndex, one by one.
+    frame = data if all(isinstance(name, str) for name in data.columns) else data.set_axis([*map(str, data)], axis=1)
     double = sorted(set(frame.columns[frame.columns.duplicated()]))
     if double:
         raise DataError(f"{where} has more than one column named {some(double)}; give each a name of its own")
