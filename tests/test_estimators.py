@@ -580,6 +580,18 @@ def test_partial_fit_holds_no_data_and_is_pickled_without_its_step():
     same_weights(twins[0], fitted.partial_fit(X, CLASSES), atol=0)
 
 
+def test_weights_that_do_not_fit_are_refused_each_time_and_leave_no_network():
+    given = NeuralNetRegressor(hidden_layer_sizes=5, random_state=0)
+    given.coefs_ = [np.ones((4, 5)), np.ones((5, 1))]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"this layer's array has shape \(5, 5\), got one of shape \(4, 5\)"):
+            given.partial_fit(X, NUMBER)
+        with pytest.raises(NotFittedError):
+            given.predict(X)
+    given.coefs_ = [np.ones((5, 5)), np.ones((5, 1))]
+    np.testing.assert_allclose(given.partial_fit(X, NUMBER).coefs_[0], 1, atol=0.01)
+
+
 def test_partial_fit_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         quick().partial_fit(*IRIS)

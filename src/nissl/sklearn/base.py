@@ -256,10 +256,15 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             units, activations, dropout = self._hidden()
             units = [features, *units, self.n_outputs_]
             self.module_ = fitting.network(units, activations, dropout, bool(self.batch_norm), dtype, random)
+        try:
+            for name in ("coefs", "intercepts"):
+                if given.get(name) is not None:
+                    setattr(self, f"{name}_", given[name])
+        except (TypeError, ValueError):
+            del self.module_  # which would pass for a fitted one, without the weights that were given
+            raise
         for name in ("coefs", "intercepts"):
             self.__dict__.pop(f"_given_{name}", None)
-            if given.get(name) is not None:
-                setattr(self, f"{name}_", given[name])
         self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
         self._made_of = self._plan(features)
 
