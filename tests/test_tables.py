@@ -263,6 +263,12 @@ def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
     assert kinds(tables.from_frame(frame, "y", drop=["x"])) == {"other": "number"}
 
 
+def test_words_and_blanks_are_no_numbers_whatever_is_said():
+    frame = pd.DataFrame({"x": ["blue", " ", "red"] * 10, "other": range(0, 60, 2), "y": [0, 1] * 15})
+    with pytest.raises(DataError, match="'x' is no column of numbers: it holds 'blue', 'red'"):
+        tables.from_frame(frame, "y", number=["x"])
+
+
 def test_names_of_several_levels_become_text():
     names = pd.MultiIndex.from_tuples([("size", 1), ("colour", 2), ("kind", 3)])
     frame = pd.DataFrame(zip(range(0, 60, 2), "xyz" * 10, "ab" * 15, strict=True)).set_axis(names, axis=1)

@@ -395,8 +395,9 @@ def _number(cells: Series, name: str, missing: int) -> Finding:
 def _forced_number(cells: Series, name: str, missing: int) -> Finding:
     """Return a column of numbers, whatever it looks like; a few words in it stand for missing numbers."""
     _, found = _different(cells)
-    words = sorted({_text(value) for value in found[np.isnan(_parsed(found))]} - {""})
-    if len(words) > FEW_WORDS or len(words) == len(found):
+    unread = np.isnan(_parsed(found))
+    words = sorted({_text(value) for value in found[unread]} - {""})
+    if len(words) > FEW_WORDS or unread.all():
         advice = f"'{name}' is no column of numbers: it holds {some(words, 3)}"
         return Finding(name, None, "text", _quoted(words[:3]), missing, advice=advice)
     numbers = as_numbers(cells, name, words)
