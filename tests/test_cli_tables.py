@@ -258,6 +258,35 @@ def test_predict_keeps_separator_and_decimal_comma_in_a_file(trained_on_numbers,
     assert len(call("predict", trained_on_numbers, name, "--json").json["predictions"]) == 60
 
 
+@pytest.mark.parametrize(
+    ("content", "read_as", "rows"),
+    [
+        ("kilos\n4.5\n20.1\n", {}, [4.5, 20.1]),
+        ("kilos\n4,5\n20,1\n", {"sep": ";", "decimal": ","}, [4.5, 20.1]),
+        ('kilos\n4.5\n""\n', {}, [4.5, np.nan]),
+    ],
+    ids=["points", "commas", "missing"],
+)
+def test_predict_takes_a_file_of_one_column(no_pictures, content, read_as, rows):
+    pets()[["kilos", "kind"]].to_csv("pets.csv", index=False)
+    call("train", "pets.csv", "--target", "kind", *QUICK, "--out", "run")
+    Path("new.csv").write_text(content)
+    assert call("predict", "run/model.safetensors", "new.csv", "--out", "out.csv").status == 0
+    written = pd.read_csv("out.csv", **read_as)
+    np.testing.assert_array_equal(written["kilos"], rows)
+    expected = tables.load("run/model.safetensors").predict_proba(pd.DataFrame({"kilos": rows}))
+    np.testing.assert_allclose(written["probability of cat"], expected[:, 0], atol=1e-6)
+
+
+def test_predict_reads_rows_that_end_in_a_separator_as_train_does(no_pictures):
+    head, *rows = pets().to_csv(index=False).splitlines()
+    Path("pets.csv").write_text("\n".join([head, *(f"{row}," for row in rows), ""]))
+    assert call("train", "pets.csv", "--target", "kind", *QUICK, "--out", "run").status == 0
+    found = call("predict", "run/model.safetensors", "pets.csv")
+    assert found.status == 0
+    assert list(found.frame.columns[:6]) == [*head.split(","), "prediction"]
+
+
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_a_target_with_decimal_commas_is_read_by_all_commands(no_pictures, task):
     frame = pets().assign(size=np.where(pets()["kind"] == "cat", "1,5", "2,5"), kilos=pets()["kilos"].astype(str))

@@ -1,6 +1,7 @@
 """The scikit-learn estimators: the same numbers as scikit-learn's own networks, and what these do not have."""
 
 import copy
+import gc
 import inspect
 import pickle
 import pydoc
@@ -527,15 +528,42 @@ def test_partial_fit_traces_again_only_for_rows_of_another_shape(monkeypatch):
     assert len(traced) == 2
 
 
-def test_partial_fit_sees_that_a_loss_means_another_number():
-    factor = ns.nn.Buffer([1.0])
-    fitted = [NeuralNetRegressor(lambda y, t: nn.mse_loss(y, t) * factor, random_state=0) for _ in range(2)]
+@pytest.mark.parametrize("of_what", [float, ns.nn.Buffer], ids=["number", "tensor"])
+@pytest.mark.parametrize("where", ["loss", "layers", "schedule"])
+def test_partial_fit_sees_that_a_function_of_the_users_reads_another_number(where, of_what):
+    factor = [of_what(1.0)]
+
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * factor[0]
+
+    function = {
+        "loss": lambda y, t: nn.mse_loss(y, t) * factor[0],
+        "layers": Scaled,
+        "schedule": lambda step: 1e-3 * factor[0],
+    }[where]
+    fitted = [NeuralNetRegressor(random_state=0, **{where: function}) for _ in range(2)]
     for value in (1.0, 3.0):
-        factor = ns.nn.Buffer([value])
+        factor[0] = of_what(value)
         fitted[0].partial_fit(X, NUMBER)
         vars(fitted[1]).pop("_step_of_parts", None)
         fitted[1].partial_fit(X, NUMBER)
     same_weights(*fitted, atol=0)
+
+
+def test_a_failed_partial_fit_and_a_fit_leave_no_step_behind():
+    fitted = NeuralNetRegressor(random_state=0).partial_fit(X, NUMBER)
+    far = np.full_like(X, 1e200)
+    held = weakref.ref(far)
+    with np.errstate(all="ignore"), pytest.raises(ns.DivergenceError):
+        fitted.partial_fit(far, NUMBER)
+    del far
+    gc.collect()
+    assert held() is None
+    network = weakref.ref(fitted.partial_fit(X, NUMBER).module_)
+    fitted.fit(X, NUMBER)
+    gc.collect()
+    assert network() is None
 
 
 def test_partial_fit_holds_no_data_and_is_pickled_without_its_step():
@@ -552,6 +580,18 @@ def test_partial_fit_holds_no_data_and_is_pickled_without_its_step():
     same_weights(twins[0], fitted.partial_fit(X, CLASSES), atol=0)
 
 
+def test_weights_that_do_not_fit_are_refused_each_time_and_leave_no_network():
+    given = NeuralNetRegressor(hidden_layer_sizes=5, random_state=0)
+    given.coefs_ = [np.ones((4, 5)), np.ones((5, 1))]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"this layer's array has shape \(5, 5\), got one of shape \(4, 5\)"):
+            given.partial_fit(X, NUMBER)
+        with pytest.raises(NotFittedError):
+            given.predict(X)
+    given.coefs_ = [np.ones((5, 5)), np.ones((5, 1))]
+    np.testing.assert_allclose(given.partial_fit(X, NUMBER).coefs_[0], 1, atol=0.01)
+
+
 def test_partial_fit_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         quick().partial_fit(*IRIS)
@@ -562,6 +602,27 @@ def test_partial_fit_refuses_what_it_cannot_do():
         fitted.partial_fit(IRIS[0], IRIS[1] + 5)
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
         quick(early_stopping=True).partial_fit(*IRIS, classes=[0, 1, 2])
+
+
+def test_a_warm_start_goes_on_with_labels_of_several_columns():
+    options = {"hidden_layer_sizes": 6, "random_state": 0, "shuffle": False, "max_iter": 3, "warm_start": True}
+    ours, theirs = (kind(**options).fit(X, LABELS).fit(X, LABELS) for kind in (NeuralNetClassifier, MLPClassifier))
+    same_weights(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "y", "y_val", "message"),
+    [
+        (NeuralNetClassifier, LABELS, LABELS[:9] / 2, "neither 0 nor 1"),
+        (NeuralNetClassifier, LABELS, LABELS[:9] + 256, "neither 0 nor 1"),
+        (NeuralNetClassifier, LABELS, CLASSES[:9], "does not have the 3 columns"),
+        (NeuralNetRegressor, NUMBER, NUMBERS[:9], "y has 2 outputs, the network was made for 1"),
+        (NeuralNetRegressor, NUMBERS, NUMBER[:9], "y has 1 outputs, the network was made for 2"),
+    ],
+)
+def test_targets_to_validate_on_must_be_like_those_to_train_on(fitted, y, y_val, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(max_iter=1).fit(X, y, X_val=X[:9], y_val=y_val)
 
 
 def test_a_warm_start_goes_on_from_the_weights_of_before():

@@ -383,7 +383,7 @@ def test_every_opset_from_ours_on_is_written_and_valid(tmp_path):
     for opset in range(OPSET, onnx.defs.onnx_opset_version() + 1):
         ns.export_onnx(model, tmp_path / "m.onnx", opset=opset)  # which checks it
         assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
-    for opset in (OPSET - 1, onnx.defs.onnx_opset_version() + 1, "18"):
+    for opset in (OPSET - 1, onnx.defs.onnx_opset_version() + 1, "18", float(OPSET)):
         with pytest.raises(OptionError, match=f"opset {OPSET} to "):
             make_onnx(model, opset=opset)
 
@@ -415,6 +415,8 @@ def test_names_that_would_clash_are_refused():
     x = rows(3, (2,))
     (found,) = session(make_onnx(Named(), input_shape=(2,), input_name="rows")).run(None, {"rows": x})
     np.testing.assert_allclose(found, ns.predict(Named(), x))
+    with pytest.raises(OptionError, match="is named by text, got 3"):
+        make_onnx(nn.Linear(3, 2), input_name=3)
 
 
 @pytest.mark.parametrize("model", [nn.Identity(), nn.Sequential(nn.Identity(), nn.Dropout())])

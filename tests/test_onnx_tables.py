@@ -109,6 +109,14 @@ def test_rare_categories_and_those_of_numbers():
     check(model, frame.assign(town=[*frame["town"][1:], "elsewhere"]))
 
 
+def test_whole_numbers_that_are_categories_may_be_written_as_floats():
+    frame = pd.DataFrame({"code": [3.0, 14.0, None, -1.0, 0.5] * 12, "y": np.arange(60) ** 2 % 7 / 3})
+    model = model_for(frame, "y", category=["code"])
+    assert model.preprocessor.levels == (("", "-1", "0.5", "14", "3"),)
+    assert set(inputs_for(model, frame)["code"].ravel()) == {"", "-1.0", "0.5", "14.0", "3.0"}
+    check(model, frame)
+
+
 def test_codes_that_could_say_yes_and_no_are_categories_there_too():
     frame = pd.DataFrame({"code": ["T", "Y", "N", "F", None] * 12, "y": np.arange(60) ** 2 % 7 / 3})
     model = model_for(frame, "y")

@@ -121,6 +121,7 @@ BAD_FILES = {
     "short.csv": (b"a,y\n" + 9 * b"1,2\n" + b"1\n", "ragged: line 11 has 1 cells, the first line 2"),
     "quote.csv": (b"a,y\n" + 9 * b"1,2\n" + b'"1,2\n', "begins with a quote and never ends"),
     "numbers.csv": (b"5.1,3.5\n4.9,3.0\n", "begins with numbers .*must name the columns"),
+    "equal-numbers.csv": (b"0,0\n4.9,3.0\n", "begins with numbers .*must name the columns"),
     "binary.csv": (bytes(range(256)) * 20, "not a text file"),
     "image.csv": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "not a text file"),
     "book.csv": (b"PK\x03\x04" + bytes(99), "Excel workbook"),
@@ -138,6 +139,11 @@ def test_a_file_that_is_no_table_is_one_clear_line(write, name):
         tables.read(write(content, name), target="y")
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cell_may_be_longer_than_the_csv_module_reads(write):
+    rows = 9 * f"1,a,x\n2,{'b' * 150_000},y\n"
+    assert kinds(tables.read(write("size,note,y\n" + rows), target="y")) == {"size": "number", "note": "category"}
 
 
 def test_paths_that_are_no_files(tmp_path):
@@ -204,6 +210,7 @@ def test_rows_come_in_parts_as_they_are_written(write):
         (["Jan 31, 2024", "Feb 1, 2024"], "date"),
         (list(pd.to_datetime(["2024-01-31", "2024-02-01"])), "date"),
         (["1.2.10", "1.2.11", "1.10.12"], "category"),
+        (["1.5\u00a0", "\u00a02.5"], "number"),
         (["1.02.10", "2.11.03"], "category"),
         (["-1.2.10", "-1.3.11"], "category"),
         (["2020.1.2", "2020.3.1", "2021.2.4"], "category"),
@@ -245,6 +252,7 @@ def test_kinds_of_columns(cells, kind):
         ([f"{i / 3:.2f} kg" for i in range(30)], "thousands separators or units"),
         ([*map(str, range(0, 58, 2)), "unknown"], "numbers, but also 'unknown'.*--number x"),
         ([{"a": 1}] * 15 + [{"b": 1}] * 15, "holds dict"),
+        (["2024-01-31", pd.Timestamp("2024-02-01")] * 15, "holds Timestamp"),
     ],
 )
 def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
@@ -253,6 +261,20 @@ def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
         tables.from_frame(frame, "y")
     assert "--drop x" in str(caught.value)
     assert kinds(tables.from_frame(frame, "y", drop=["x"])) == {"other": "number"}
+
+
+def test_words_and_blanks_are_no_numbers_whatever_is_said():
+    frame = pd.DataFrame({"x": ["blue", " ", "red"] * 10, "other": range(0, 60, 2), "y": [0, 1] * 15})
+    with pytest.raises(DataError, match="'x' is no column of numbers: it holds 'blue', 'red'"):
+        tables.from_frame(frame, "y", number=["x"])
+
+
+def test_names_of_several_levels_become_text():
+    names = pd.MultiIndex.from_tuples([("size", 1), ("colour", 2), ("kind", 3)])
+    frame = pd.DataFrame(zip(range(0, 60, 2), "xyz" * 10, "ab" * 15, strict=True)).set_axis(names, axis=1)
+    table = tables.from_frame(frame, target=("kind", 3))
+    assert kinds(table) == {"('size', 1)": "number", "('colour', 2)": "category"}
+    assert model_for(frame, ("kind", 3)).predict(frame).shape == (30,)
 
 
 def test_the_user_overrules_what_was_found():
@@ -496,6 +518,9 @@ def test_numbers_that_cannot_be_used_name_their_row():
             prepare.transform(frame[:3].assign(age=cells))
     with pytest.raises(DataError, match="too large to scale"):
         tables.Preprocessor.fit(tables.from_frame(frame.assign(age=1e300 * (1 + frame["fare"])), "survived"))
+    far_apart = frame.assign(age=np.where(frame["survived"] == frame["survived"][0], -1.5e308, 1.5e308))
+    with pytest.raises(DataError, match="too large to scale"):  # and no warning of NumPy's
+        tables.Preprocessor.fit(tables.from_frame(far_apart, "survived"))
 
 
 # Models

@@ -35,7 +35,7 @@ PROBABILITY = "probability of "
 
 def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
     """Write the rows of a file with predictions to `out`, or to standard output; or the predictions alone, as JSON."""
-    layout = find_layout(file)
+    layout = find_layout(file, fewest_columns=1)
     check_there([column.name for column in model.preprocessor.columns], layout.names, str(file))
     unlike = Unlike()
     if as_json:

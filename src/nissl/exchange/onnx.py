@@ -135,7 +135,7 @@ def make_onnx(
     from nissl.exchange.onnx_nodes import BATCH, Nodes
 
     newest = onnx.defs.onnx_opset_version()
-    if opset not in range(OPSET, newest + 1):
+    if not isinstance(opset, int) or opset not in range(OPSET, newest + 1):
         raise OptionError(f"export_onnx writes opset {OPSET} to {newest}, got {opset!r}")
     properties = _properties(notes)
     paths: dict[Tensor, str] = {tensor: path for path, tensor in model._state().items()}

@@ -72,6 +72,8 @@ class Nodes:
 
     def take(self, name: str) -> None:
         """Keep a name of the user's for an input or output."""
+        if not isinstance(name, str):
+            raise OptionError(f"an input or output of the ONNX model is named by text, got {name!r}")
         if not name or name in self.taken:
             raise OptionError(
                 f"an input or output of the ONNX model cannot be named {name!r}: this is "

@@ -7,6 +7,7 @@ as numbers of days since 1970.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -24,6 +25,7 @@ from nissl.tables.reading import MISSING
 from nissl.tensor import Tensor
 from nissl.text import some
 
+WHOLE = re.compile(r"[+-]?\d+")
 DAYS_FROM_YEAR_0 = 719468  # from 1 March of year 0 to 1 January 1970
 
 
@@ -123,7 +125,8 @@ def _code_of_text(nodes: Nodes, text: str, column: Column, levels: tuple[str, ..
             for word in words:
                 cases = map("".join, product(*zip(word, word.upper(), strict=True)))  # "no", "nO", "No", "NO"
                 known |= dict.fromkeys(cases, places.get(meant, unknown))
-    known |= places
+    # A whole number may stand there as a float, as it does in a column of pandas with missing cells.
+    known |= {f"{level}.0": place for level, place in places.items() if WHOLE.fullmatch(level)} | places
     return nodes.add(
         "LabelEncoder",
         text,

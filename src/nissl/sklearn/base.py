@@ -256,10 +256,15 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             units, activations, dropout = self._hidden()
             units = [features, *units, self.n_outputs_]
             self.module_ = fitting.network(units, activations, dropout, bool(self.batch_norm), dtype, random)
+        try:
+            for name in ("coefs", "intercepts"):
+                if given.get(name) is not None:
+                    setattr(self, f"{name}_", given[name])
+        except (TypeError, ValueError):
+            del self.module_  # which would pass for a fitted one, without the weights that were given
+            raise
         for name in ("coefs", "intercepts"):
             self.__dict__.pop(f"_given_{name}", None)
-            if given.get(name) is not None:
-                setattr(self, f"{name}_", given[name])
         self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
         self._made_of = self._plan(features)
 
@@ -391,6 +396,8 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         factors = self._class_factors(targets, weights)
         weights = weighted(weights, factors, targets)
         has_batch_norm = any(isinstance(part, nn.BatchNorm) for part in self.module_.named_modules().values())
+        earlier = self.__dict__.pop("_step_of_parts", None)  # which is kept again if this training ends well
+        goes_on = task is None and self._runs_only_our_code()
         options: dict[str, Any] = {}
         if validation is not None:
             held, held_targets, held_weights = validation
@@ -416,7 +423,7 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 shuffle=bool(self.shuffle),
                 drop_last=has_batch_norm and rows > batch and rows % batch == 1,  # one row has no variance
                 sample_weight=weights,
-                earlier=None if task is not None else vars(self).get("_step_of_parts"),
+                earlier=earlier if goes_on else None,
                 **options,
             )
             if validation is not None and self.validation_scores_ is None:
@@ -426,9 +433,17 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 self._run_lbfgs(training, task)
                 return
             self._run(training, rows, task)
-            if task is None:  # the next `partial_fit` need not trace and compile the step again
+            if goes_on:  # the next `partial_fit` need not trace and compile the step again
                 training.step.let_go()
                 self._step_of_parts = training.step
+
+    def _runs_only_our_code(self) -> bool:
+        """Whether a step calls no function or Module of the user's own: a trace would freeze the numbers they read."""
+        schedule: Any = self.optimizer_.schedule
+        while hasattr(schedule, "schedule"):  # one that is scaled or delayed
+            schedule = schedule.schedule
+        called = [self._loss(), *self.module_.named_modules().values(), *([] if schedule is None else [schedule])]
+        return all(str(getattr(part, "__module__", "")).partition(".")[0] == "nissl" for part in called)
 
     def _run(self, training: fitting.PenalizedTraining, rows: int, task: FitTask | None) -> None:
         """Train epoch by epoch, until one is the last."""

@@ -210,7 +210,11 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
             if len(self.classes_) < 2 and not self._is_multilabel:
                 raise ValueError(f"y has one class only, '{self.classes_[0]}': there is nothing to tell apart")
             self._choose_outputs()
-        elif self.warm_start and not incremental and len(np.setdiff1d(self.classes_, np.unique(y))):
+        elif (
+            self.warm_start
+            and not (incremental or self._is_multilabel)
+            and len(np.setdiff1d(self.classes_, np.unique(y)))
+        ):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {self.classes_}, `y` has {np.unique(y)}"
@@ -250,6 +254,8 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         if self._is_multilabel:
             if y.ndim != 2 or y.shape[1] != len(self.classes_):
                 raise ValueError(f"y of shape {y.shape} does not have the {len(self.classes_)} columns of labels")
+            if not np.isin(y, (0, 1)).all():
+                raise ValueError("y has labels that are neither 0 nor 1, though the network was made for these two")
             return np.asarray(y, np.int8)
         if y.ndim != 1:
             raise ValueError(f"y of shape {y.shape} is not one column of classes")
@@ -418,10 +424,8 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
         return self._partial_fit(X, y, sample_weight)
 
     def _encode(self, y: Any, fresh: bool, classes: Any, incremental: bool) -> Array:
-        outputs = 1 if y.ndim == 1 else y.shape[1]
-        if not fresh and hasattr(self, "n_outputs_") and outputs != self.n_outputs_:
-            raise ValueError(f"y has {outputs} outputs, the network was made for {self.n_outputs_}")
-        self.n_outputs_ = outputs
+        if fresh or not hasattr(self, "n_outputs_"):
+            self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         return self._encode_more(y)
 
@@ -433,7 +437,10 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
             )
 
     def _encode_more(self, y: Any) -> Array:
-        targets = np.asarray(y, np.float64).reshape(len(y), self.n_outputs_)
+        outputs = 1 if y.ndim == 1 else y.shape[1]
+        if outputs != self.n_outputs_:
+            raise ValueError(f"y has {outputs} outputs, the network was made for {self.n_outputs_}")
+        targets = np.asarray(y, np.float64).reshape(len(y), outputs)
         if self.loss == "poisson" and (targets < 0).any():
             raise ValueError(f"loss='poisson' is for counts of 0 or more; y contains {targets.min():g}")
         return targets

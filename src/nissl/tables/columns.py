@@ -234,7 +234,7 @@ def _parsed(values: Array) -> Array:
     """Return each value as the number that it says, or NaN."""
     import pandas as pd
 
-    texts = pd.Series([value if isinstance(value, str) else str(value) for value in values], dtype=object)
+    texts = pd.Series([str(value).strip() for value in values], dtype=object)
     return np.asarray(pd.to_numeric(texts, errors="coerce"), float)
 
 
@@ -323,8 +323,9 @@ def examine(cells: Series, name: str, wanted: str | None = None) -> Finding:
         return Finding(name, Column(name, "yes/no"), "yes/no", ", ".join(sorted(yes_or_no)), missing)
     if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_complex_dtype(cells):
         return _number(cells, name, missing)
-    if not all(isinstance(value, str | int | float | np.number) for value in found[:100]):
-        kind = type(found[0]).__name__
+    strange = [value for value in found[:100] if not isinstance(value, str | int | float | np.number)]
+    if strange:
+        kind = type(strange[0]).__name__
         return Finding(name, None, kind, _quoted(different[:1]), missing, advice=f"'{name}' holds {kind}, not values")
     return _examine_text(cells, name, missing, different, int(present.sum()))
 
@@ -382,7 +383,7 @@ def _number(cells: Series, name: str, missing: int) -> Finding:
     known = numbers[~np.isnan(numbers)]
     low, high = known.min(), known.max()
     whole = bool((known == np.floor(known)).all())
-    if whole and len(known) > MANY_TEXTS and high - low + 1 == len(known) == len(np.unique(known)):
+    if whole and len(known) > MANY_TEXTS and high == low + len(known) - 1 and len(np.unique(known)) == len(known):
         advice = (
             f"'{name}' (identifier: it numbers the rows from {low:g} to {high:g}; if it means something, "
             f"--number {_argument(name)})"
@@ -394,8 +395,9 @@ def _number(cells: Series, name: str, missing: int) -> Finding:
 def _forced_number(cells: Series, name: str, missing: int) -> Finding:
     """Return a column of numbers, whatever it looks like; a few words in it stand for missing numbers."""
     _, found = _different(cells)
-    words = sorted({_text(value) for value in found[np.isnan(_parsed(found))]} - {""})
-    if len(words) > FEW_WORDS or len(words) == len(found):
+    unread = np.isnan(_parsed(found))
+    words = sorted({_text(value) for value in found[unread]} - {""})
+    if len(words) > FEW_WORDS or unread.all():
         advice = f"'{name}' is no column of numbers: it holds {some(words, 3)}"
         return Finding(name, None, "text", _quoted(words[:3]), missing, advice=advice)
     numbers = as_numbers(cells, name, words)
@@ -542,7 +544,8 @@ def as_frame(data: Any, where: str) -> DataFrame:
 
     if not isinstance(data, pd.DataFrame):
         raise OptionError(f"{where} is a DataFrame of pandas, got {type(data).__name__}")
-    frame = data if all(isinstance(name, str) for name in data.columns) else data.rename(columns=str)
+    # Not by `rename`, which would name the levels of a MultiIndex, one by one.
+    frame = data if all(isinstance(name, str) for name in data.columns) else data.set_axis([*map(str, data)], axis=1)
     double = sorted(set(frame.columns[frame.columns.duplicated()]))
     if double:
         raise DataError(f"{where} has more than one column named {some(double)}; give each a name of its own")

@@ -77,8 +77,8 @@ class Preprocessor:
         numbers, texts = _numbers_and_texts(table.columns, table.frame)
         medians, means, scales = np.zeros((3, numbers.shape[1]))
         if numbers.shape[1]:
-            imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"):  # of numbers too large, which are told below
+                imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
                 scaler = StandardScaler().fit(imputer.transform(numbers))
             medians, means, scales = imputer.statistics_, scaler.mean_, scaler.scale_
             _check_scales(table, means, scales)

@@ -80,11 +80,11 @@ class Layout:
         return ", ".join(unusual)
 
 
-def find_layout(path: PathLike) -> Layout:
+def find_layout(path: PathLike, fewest_columns: int = 2) -> Layout:
     """Return how a file of rows is written.
 
-    Raises DataError if it is none: missing, empty, not text, without a line of different names or without a second
-    column.
+    Raises DataError if it is none: missing, empty, not text, without a line of different names or with too few columns:
+    two are one to predict and one to predict it from.
     """
     path = Path(path)
     if not path.is_file():
@@ -98,23 +98,23 @@ def find_layout(path: PathLike) -> Layout:
             raise DataError(f"{path} is empty")
         separator, records = _separator(path, head, whole)
     names = tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(records[0]))
-    _check_names(path, names)
+    _check_names(path, names, fewest_columns)
     cells = [cell for record in records[1:] for cell in record] if separator != "," else []
     commas, points = (sum(bool(kind.fullmatch(cell)) for cell in cells) for kind in (COMMA_DECIMAL, POINT_DECIMAL))
     return Layout(path, encoding, separator, "," if commas > points else ".", names)
 
 
-def _check_names(path: Path, names: tuple[str, ...]) -> None:
-    if len(names) < 2:
+def _check_names(path: Path, names: tuple[str, ...], fewest: int) -> None:
+    if len(names) < fewest:
         raise DataError(
             f"{path} has one column, {names[0][:40]!r}, as far as can be seen; columns are separated by comma, "
             "semicolon, tab or |, and there must be one to predict and one to predict it from"
         )
+    if all(_is_number(name) for name in names):
+        raise DataError(f"{path} begins with numbers ({some(names, 3)}); its first line must name the columns")
     double = [name for name, count in Counter(names).items() if count > 1]
     if double:
         raise DataError(f"{path} has more than one column named {some(double)}; give each a name of its own")
-    if all(_is_number(name) for name in names):
-        raise DataError(f"{path} begins with numbers ({some(names, 3)}); its first line must name the columns")
 
 
 def _is_number(text: str) -> bool:
@@ -171,16 +171,16 @@ def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]
             else:
                 if not whole and len(records) > 1:
                     records.pop()  # cut off
-        except csv.Error:  # a cell of more than 100,000 letters: another separator may do
-            continue
+        except csv.Error:  # a cell of more than 100,000 letters: the records before it may tell, or another separator
+            pass
         if not records:
             continue
         width = len(records[0])
-        share = sum(len(record) == width for record in records) / len(records) if width > 1 else 0.0
-        found.append((share, width, separator, records))
+        share = sum(len(record) == width for record in records) / len(records)
+        found.append((width > 1 and share, width, share, separator, records))
     if not found:
         raise DataError(f"{path} does not begin with a line of names of columns")
-    _, _, separator, records = max(found, key=lambda one: one[:2])
+    *_, separator, records = max(found, key=lambda one: one[:3])
     return separator, records
 
 
@@ -215,7 +215,8 @@ def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
     checked = False
     count = 0
     with _said_plainly(layout.path):
-        with pd.read_csv(layout.path, dtype=str, na_filter=False, chunksize=rows, **_options(layout)) as parts:
+        # Of objects, pandas lets go of an empty cell after the last column, as it does in `read_frame`; not of str.
+        with pd.read_csv(layout.path, dtype=object, na_filter=False, chunksize=rows, **_options(layout)) as parts:
             for part in parts:
                 if not checked and (part.iloc[:, -1] == "").any():
                     _check_widths(layout)
