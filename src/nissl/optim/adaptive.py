@@ -1,11 +1,11 @@
 """Optimizers that give each number a step of its own, from the history of its gradients."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nissl.errors import OptionError
 from nissl.optim.optimizer import (
     Optimizer,
+    Params,
     Schedule,
     State,
     at_least,
@@ -16,7 +16,6 @@ from nissl.optim.optimizer import (
 )
 from nissl.tensor import Tensor, apply_all, assign_results
 
-Params = Iterable[Tensor] | Mapping[str, Tensor]
 Element = Any  # a number of a Tensor, in an engine's terms
 Elements = tuple[Element, ...]
 

@@ -23,18 +23,20 @@ from nissl.tensor import Op, Tensor, TensorLike, as_tensor
 
 Schedule = Callable[[Tensor], TensorLike]
 State = dict[str, Tensor]
+Params = Iterable[Tensor] | Mapping[str, Tensor]  # `params`, by PyTorch's name: what an optimizer is made of
 
 
 class Optimizer:
     """Moves parameters against their gradients.
 
-    `parameters` is what `module.parameters()` or `module.named_parameters()` returns, or any list of Tensors with
-    `requires_grad`. `lr` is a number, or a schedule: a function from the number of steps taken so far, a float64
-    Tensor, to the learning rate (see `optim.schedules`). `optimizer.lr = 0.01` changes it, in compiled steps too.
+    `params` is what `module.parameters()` or `module.named_parameters()` returns, or any list of Tensors with
+    `requires_grad`; `optimizer.parameters` has them by path. `lr` is a number, or a schedule: a function from the
+    number of steps taken so far, a float64 Tensor, to the learning rate (see `optim.schedules`). `optimizer.lr = 0.01`
+    changes it, in compiled steps too.
     """
 
-    def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float | Schedule) -> None:
-        self.parameters = _by_path(parameters, type(self).__name__)
+    def __init__(self, params: Params, lr: float | Schedule) -> None:
+        self.parameters = _by_path(params, type(self).__name__)
         self.steps = Tensor(np.zeros(()))
         self.lr = lr
         self.state: dict[str, State] = {path: self.slots(p) for path, p in self.parameters.items()}
@@ -150,14 +152,14 @@ def describe_schedule(schedule: Schedule) -> str:
     return repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
 
 
-def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
-    if isinstance(parameters, Tensor):
+def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
+    if isinstance(params, Tensor):
         raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [parameter]")
-    if isinstance(parameters, Mapping):
-        named = dict(parameters)
+    if isinstance(params, Mapping):
+        named = dict(params)
     else:
-        listed = list(parameters)
-        paths = getattr(parameters, "paths", None) or [str(i) for i in range(len(listed))]
+        listed = list(params)
+        paths = getattr(params, "paths", None) or [str(i) for i in range(len(listed))]
         named = dict(zip(paths, listed, strict=True))
     if not named:
         raise OptionError(f"{owner} got no parameters; does the model have any?")

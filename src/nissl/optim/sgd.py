@@ -1,11 +1,11 @@
 """Stochastic gradient descent."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nissl.errors import OptionError
 from nissl.optim.optimizer import (
     Optimizer,
+    Params,
     Schedule,
     State,
     at_least,
@@ -55,7 +55,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Mapping[str, Tensor],
+        params: Params,
         lr: float | Schedule = 1e-3,
         momentum: float = 0.0,
         nesterov: bool = False,
