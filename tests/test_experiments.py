@@ -91,7 +91,7 @@ def test_results_come_as_json_too(capsys, tmp_path):
     document = json.loads(out)
     assert status == 0
     assert document["options"] == {"lr": 0.2, "steps": 100}
-    assert [row["holds"] for row in document["rows"]] == [True, True, True]
+    assert [row["holds"] for row in document["results"]] == [True, True, True]
     assert document["pictures"] == [str(tmp_path / "descent.png")]
 
 
@@ -99,7 +99,7 @@ def test_all_are_run_in_order(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("nissl.cli.run_command.catalog", lambda: {name: find(name) for name in ("losses", "descent")})
     status, out, _ = run(capsys, "run", "all", "--json", "--out", str(tmp_path))
     assert status == 0
-    assert [document["experiment"] for document in json.loads(out)["experiments"]] == ["losses", "descent"]
+    assert [document["name"] for document in json.loads(out)["experiments"]] == ["losses", "descent"]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_what_came_out_before_a_failure_is_one_json_document(capsys, tmp_path, m
     monkeypatch.setattr(find("losses").module, "run", fail)
     status, out, err = run(capsys, "run", "all", "--json", "--out", str(tmp_path / "out"))
     assert (status, err) == (1, "Error: no such luck\n")
-    assert [document["experiment"] for document in json.loads(out)["experiments"]] == ["descent"]
+    assert [document["name"] for document in json.loads(out)["experiments"]] == ["descent"]
     assert (tmp_path / "out" / "descent.png").exists()
 
 
