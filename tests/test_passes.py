@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from samples import every_op_with_samples
 
 import nissl as ns
 from nissl import nn, optim
@@ -88,6 +89,16 @@ def test_constants_are_worked_out_ahead_unless_they_are_large():
 def test_movements_that_move_nothing_go():
     graph = traced(lambda x: x.reshape(3, 2).broadcast_to(3, 2) + x.reshape(2, 3).reshape(3, 2), ns.ones((3, 2)))
     assert names(passes.without_idle_equations(graph)).count("broadcast_to") == 0
+
+
+@pytest.mark.parametrize("sample", every_op_with_samples(lambda sample: "mask" not in sample.name))
+def test_what_is_left_out_as_idle_is_no_part_of_any_result(sample):
+    graph = traced(sample, *sample.tensors("float32"))
+    left = passes.without_idle_equations(graph)
+    inputs = sample.arrays("float32")
+    inputs += [np.ones(state.shape, state.dtype) for state in graph.inputs[len(inputs) :]]
+    for before, after in zip(interpret(graph, inputs), interpret(left, inputs), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_log_softmax_is_spelled_out():

@@ -197,6 +197,7 @@ _compiled_result = Op(
     dtype=lambda dtype: dtype,
     gradients=(_no_gradient,),
     promoted_from=0,
+    passes_through=True,
     doc="x, as a compiled function returned it: no gradient flows through it.",
 )
 
