@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.compiler import Compiled, Traced, interleaved, joined, out_of_range, scan_in_turn
+from nissl.compiler import Compiled, Traced, out_of_range, scan_in_turn
 from nissl.engines.base import current, recording, watching
 from nissl.errors import OptionError
+from nissl.graph.pytree import interleaved, joined
 from nissl.graph.trace import Trace
 from nissl.nn import Module
 from nissl.nn.activations import Sigmoid, Softmax, Tanh
