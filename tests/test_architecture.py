@@ -21,7 +21,7 @@ LAYERS = [
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
     ["evaluation"],
-    ["divergence", "checkpoint", "training", "inspect"],
+    ["divergence", "checkpoint", "step", "training", "inspect"],
     ["tables", "sklearn"],
     ["exchange"],
     ["experiments"],
