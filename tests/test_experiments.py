@@ -106,8 +106,8 @@ def test_all_are_run_in_order(capsys, tmp_path, monkeypatch):
     ("arguments", "status", "message"),
     [
         (["run", "desent"], 2, "unknown experiment 'desent'; did you mean 'descent'?"),
-        (["run", "descent", "--lr", "0"], 1, "lr is 0; it has to be above 0 and at most 100"),
-        (["run", "descent", "--lr", "nan"], 1, "lr is nan; it has to be above 0 and at most 100"),
+        (["run", "descent", "--lr", "0"], 1, "lr must be above 0 and at most 100, got 0"),
+        (["run", "descent", "--lr", "nan"], 1, "lr must be above 0 and at most 100, got nan"),
         (["run", "descent", "--lr", "x"], 2, "'x' is not a valid float"),
         (["run", "descent", "--rate", "1"], 2, "No such option"),
         (["run", "descent", "more"], 2, "unexpected extra argument"),
@@ -180,9 +180,9 @@ def test_an_option_knows_its_range():
     assert Option("", least=1, most=5).range == "at least 1 and at most 5"
     assert Option("", above=0).range == "above 0"
     for value in (0, 6, float("nan"), float("inf")):
-        with pytest.raises(OptionError, match=r"steps is .*; it has to be at least 1 and at most 5"):
+        with pytest.raises(OptionError, match="steps must be at least 1 and at most 5, got"):
             Option("", least=1, most=5).check("steps", value)
-    with pytest.raises(OptionError, match="it has to be above 0"):
+    with pytest.raises(OptionError, match="lr must be above 0, got 0"):
         Option("", above=0).check("lr", 0)
 
 
@@ -190,7 +190,7 @@ def test_options_are_those_of_the_experiment():
     with pytest.raises(OptionError, match="descent: unknown option 'rate'"):
         find("descent").run({"rate": 1})
     for steps in (2.5, float("nan")):
-        with pytest.raises(OptionError, match=r"steps is .*; it has to be a whole number"):
+        with pytest.raises(OptionError, match="steps must be a whole number, got"):
             find("descent").run({"steps": steps})
     with pytest.raises(OptionError, match="unknown experiment 'sofmax'; did you mean 'softmax'"):
         find("sofmax")

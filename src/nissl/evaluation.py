@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import nn, notebook
+from nissl.arguments import whole_number
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.engines.base import recording
@@ -226,7 +226,7 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     if rows.dtype.kind not in "biuf":
         raise DataError(f"predict needs numbers, got {rows.dtype}")
     inputs = Inputs(rows, model_dtype(model))
-    size = positive_integer("batch_size", batch_size)
+    size = whole_number("batch_size", batch_size)
     with evaluating(model):
         outputs = [forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
     return np.concatenate(outputs)
@@ -311,7 +311,7 @@ def evaluate(
     objective = choose(loss, model, example.shape, dataset.y)
     targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
-    size = positive_integer("batch_size", batch_size)
+    size = whole_number("batch_size", batch_size)
     values, outputs = score(model, objective, inputs, targets, weights, size)
     extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
     if not objective.classifies:
@@ -333,14 +333,3 @@ def checked_model(caller: str, model: Any) -> Module:
     if not isinstance(model, Module):
         raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
     return model
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """Return a number that a user gives as an int, or raise OptionError if it is no integer of 1 or more."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise OptionError(f"{name} must be an integer of 1 or more, got {value!r}")
-    return number

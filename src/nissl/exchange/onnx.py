@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nissl import nn
+from nissl.arguments import whole_number
 from nissl.engines.base import recording, using, watching
 from nissl.errors import OptionError, ShapeError, TracingError, missing_package
 from nissl.evaluation import in_mode, model_dtype
@@ -135,8 +136,7 @@ def make_onnx(
     from nissl.exchange.onnx_nodes import BATCH, Nodes
 
     newest = onnx.defs.onnx_opset_version()
-    if opset not in range(OPSET, newest + 1):
-        raise OptionError(f"export_onnx writes opset {OPSET} to {newest}, got {opset!r}")
+    whole_number("opset", opset, OPSET, newest)
     properties = _properties(notes)
     paths: dict[Tensor, str] = {tensor: path for path, tensor in model._state().items()}
     shape, dtype = row_shape(model, input_shape), model_dtype(model)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nissl.arguments import number
 from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
 from nissl.ops.elementwise import elementwise
@@ -55,7 +56,7 @@ class Optimizer:
             value = 0.0
         else:
             self.schedule = None
-            value = value if isinstance(value, Tensor) else at_least("lr", value, 0.0)
+            value = value if isinstance(value, Tensor) else number("lr", value, least=0)
         new = as_tensor(value, np.float64)
         if hasattr(self, "_rate"):
             self._rate.assign(new)  # the same handle, so that compiled steps see it
@@ -167,20 +168,6 @@ def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
         if not isinstance(p, Tensor) or p.dtype.kind != "f":
             raise OptionError(f"{owner} trains Tensors of floats; parameter {path} is {type(p).__name__}")
     return named
-
-
-def at_least(name: str, value: float, low: float) -> float:
-    """Return `value` as a Python float if it is a number of `low` or more, else raise OptionError."""
-    if not isinstance(value, int | float | np.number) or not low <= value < np.inf:
-        raise OptionError(f"{name} must be a number of {low:g} or more, got {value!r}")
-    return float(value)
-
-
-def fraction(name: str, value: float) -> float:
-    """Return `value` as a Python float if 0 <= value < 1, else raise OptionError."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value < 1:
-        raise OptionError(f"{name} must be a number with 0 <= {name} < 1, got {value!r}")
-    return float(value)
 
 
 def zeros_for(p: Tensor, *names: str) -> State:
