@@ -145,7 +145,7 @@ def test_statistics_are_those_of_numpy():
 
 def test_mistakes_are_told():
     model = network()
-    with pytest.raises(OptionError, match="needs a Module, got str"):
+    with pytest.raises(OptionError, match="watch takes a Module first, got str"):
         watch("model")
     with pytest.raises(OptionError, match="every must be a whole number from 1, got 0"):
         watch(model, every=0)

@@ -18,7 +18,7 @@ from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.engines.base import recording
 from nissl.errors import DataError, OptionError, ShapeError
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
 from nissl.text import table
@@ -326,10 +326,3 @@ def evaluate(
     names = tuple(dataset.class_names or ())
     names = names if matrix is not None and len(names) == len(matrix) else ()
     return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)
-
-
-def checked_model(caller: str, model: Any) -> Module:
-    """Return what a user gives as a model, or raise OptionError if it is no Module."""
-    if not isinstance(model, Module):
-        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
-    return model

@@ -23,6 +23,7 @@ from nissl.graph.pytree import interleaved, joined
 from nissl.graph.trace import Trace
 from nissl.nn import Module
 from nissl.nn.activations import Sigmoid, Softmax, Tanh
+from nissl.nn.module import checked_model
 from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
 from nissl.ops.movement import concat, stack
 from nissl.tensor import Tensor, TensorLike, wrap
@@ -503,8 +504,7 @@ def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:
     >>> seen.steps, list(seen.activations), len(seen.gradients["0.weight"])
     ([0, 1, 2], ['0', '1', '2'], 3)
     """
-    if not isinstance(model, Module):
-        raise OptionError(f"watch needs a Module, got {type(model).__name__}")
+    checked_model("watch", model)
     whole_number("every", every)
     whole_number("bins", bins)
     return Watch(model, every, bins)

@@ -34,7 +34,6 @@ from nissl.evaluation import (
     Inputs,
     Metric,
     WeightedData,
-    checked_model,
     checked_weights,
     evaluating,
     forward,
@@ -43,7 +42,7 @@ from nissl.evaluation import (
     score,
 )
 from nissl.files import PathLike, remove_leftovers
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets
 from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.progress import reporter

@@ -22,7 +22,7 @@ from nissl.files import PathLike, write_atomically
 from nissl.graph.graph import Equation, Graph, Operand, Symbol
 from nissl.graph.passes import without_dead_code
 from nissl.graph.trace import Trace
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.objective import layers_in_order
 from nissl.storage import checked_notes, to_json
 from nissl.tables import TableModel
@@ -128,8 +128,7 @@ def make_onnx(
     the inputs that there are instead of `input_name`, and returns the name of the rows, of shape (batch, *input_shape),
     that the model takes.
     """
-    if not isinstance(model, Module):
-        raise OptionError(f"export_onnx takes a Module first, got {type(model).__name__}")
+    checked_model("export_onnx", model)
     _require_onnx()
     import onnx
 
