@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,6 +102,15 @@ class ClassScore:
     recall: float
 
 
+def class_scores(confusion_matrix: npt.NDArray[np.int64], names: Iterable[Any]) -> tuple[ClassScore, ...]:
+    """Return precision and recall of each class, from a confusion matrix as `Evaluation` has it."""
+    right, examples = confusion_matrix.diagonal(), confusion_matrix.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0/0 is NaN
+        precision, recall = right / confusion_matrix.sum(axis=0), right / examples
+    rows = zip(map(str, names), examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
+    return tuple(ClassScore(*row) for row in rows)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """How well a model does on data: the mean loss, and the accuracy with the confusion matrix, or R².
@@ -126,12 +135,7 @@ class Evaluation:
         """
         if self.confusion_matrix is None:
             return ()
-        right, examples = self.confusion_matrix.diagonal(), self.confusion_matrix.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # 0/0 is NaN
-            precision, recall = right / self.confusion_matrix.sum(axis=0), right / examples
-        names = map(str, self.class_names or range(len(examples)))
-        rows = zip(names, examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
-        return tuple(ClassScore(*row) for row in rows)
+        return class_scores(self.confusion_matrix, self.class_names or range(len(self.confusion_matrix)))
 
     def __str__(self) -> str:
         lines = [f"loss {self.loss:.4f}"]
