@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nissl"
 
 # From the bottom up. A module may import from its own layer and from those before it.
 LAYERS = [
-    ["version", "errors", "text", "notebook", "shapes", "files", "threads"],
+    ["version", "errors", "arguments", "text", "notebook", "shapes", "files", "threads"],
     ["engines.base"],
     ["tensor"],
     ["ops"],
@@ -21,7 +21,7 @@ LAYERS = [
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
     ["evaluation"],
-    ["divergence", "checkpoint", "training", "inspect"],
+    ["divergence", "checkpoint", "step", "training", "inspect"],
     ["tables", "sklearn"],
     ["exchange"],
     ["experiments"],

@@ -289,8 +289,8 @@ def test_a_non_contiguous_input_is_changed_in_place():
     [
         (lambda x: x.sum(), np.array([1, 2]), 1e-4, "needs floats.*int64"),
         (lambda x: x, np.array([1.0, 2.0]), 1e-4, r"returns one number, got shape \(2,\)"),
-        (lambda x: x.sum(), np.array([1.0]), 0, "a step h above 0, got 0"),
-        (lambda x: x.sum(), np.array([1.0]), -1e-4, "a step h above 0"),
+        (lambda x: x.sum(), np.array([1.0]), 0, "step h of numerical_gradient must be above 0, got 0"),
+        (lambda x: x.sum(), np.array([1.0]), -1e-4, "step h of numerical_gradient must be above 0"),
     ],
 )
 def test_a_mistake_with_numerical_gradient_is_explained(f, x, h, message):

@@ -1,4 +1,4 @@
-"""What `explain()` says of three programs, kept in tests/golden, and the passes alone on the same programs.
+"""What `explain()` says of three programs, kept in tests/golden.
 
 `python tests/test_explain.py` writes the texts anew; read in the diff what has changed. Lines of this file are counted
 from the function that is compiled. The texts hold for vectors of every width.
@@ -14,9 +14,6 @@ from samples import numbers
 import nissl as ns
 from nissl import nn, optim
 from nissl.engines.native import kernels, program
-from nissl.graph import passes
-from nissl.graph.graph import verify
-from nissl.graph.interpret import interpret
 
 GOLDEN = Path(__file__).parent / "golden"
 X, LABELS = numbers((100, 12)).astype("float32"), np.arange(100) % 10
@@ -89,42 +86,6 @@ def test_the_texts_are_those_of_the_programs():
         text = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
         assert "NumPy" not in text, "everything has machine code"
         assert " line " in text
-
-
-# ---- passes ----
-
-
-def arrays_for(graph):
-    """Return inputs for a graph: floats between 0.1 and 1, all integers 1."""
-    return [
-        numbers(s.shape, 0.1, 1, seed=i).astype(s.dtype) if s.dtype.kind == "f" else np.ones(s.shape, s.dtype)
-        for i, s in enumerate(graph.inputs)
-    ]
-
-
-@pytest.mark.parametrize("each", [*dict.fromkeys(passes.PASSES), passes.simplified], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_pass_leaves_what_the_interpreter_finds(name, each):
-    _, graph = traced(name)
-    changed = each(graph)
-    verify(changed)
-    inputs = arrays_for(graph)
-    for before, after in zip(interpret(graph, inputs), interpret(changed, inputs), strict=True):
-        np.testing.assert_array_equal(before, after)
-
-
-def test_passes_alone_find_nothing_more_after_all_of_them():
-    for name in PROGRAMS:
-        once = passes.simplified(traced(name)[1])
-        assert str(passes.simplified(once)) == str(once)
-
-
-def test_a_tensor_of_one_value_becomes_one_number_that_is_repeated():
-    compiled = ns.compile(lambda x: x + ns.full((100, 100), 2.5), engine="numpy")
-    compiled(ns.ones((100, 100)))
-    changed = passes.with_fills_as_broadcasts(compiled.graph)
-    assert [e.op.name for e in changed.equations] == ["full", "broadcast_to", "add"]
-    assert [e.outputs[0].shape for e in changed.equations] == [(), (100, 100), (100, 100)]
 
 
 if __name__ == "__main__":

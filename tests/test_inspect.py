@@ -145,14 +145,14 @@ def test_statistics_are_those_of_numpy():
 
 def test_mistakes_are_told():
     model = network()
-    with pytest.raises(OptionError, match="needs a Module, got str"):
+    with pytest.raises(OptionError, match="watch takes a Module first, got str"):
         watch("model")
-    with pytest.raises(OptionError, match="every is a whole number of 1 or more, got 0"):
+    with pytest.raises(OptionError, match="every must be a whole number from 1, got 0"):
         watch(model, every=0)
     for wrong in ({"every": "a"}, {"every": 2.5}, {"every": float("nan")}, {"bins": 2.5}, {"bins": None}):
-        with pytest.raises(OptionError, match="is a whole number of 1 or more, got"):
+        with pytest.raises(OptionError, match="must be a whole number from 1, got"):
             watch(model, **wrong)
-    with pytest.raises(OptionError, match="bins is a whole number of 1 or more, got 0"):
+    with pytest.raises(OptionError, match="bins must be a whole number from 1, got 0"):
         statistics([1.0], bins=0)
     for what in (["a"], None, [[1.0], [1.0, 2.0]], [1j]):
         with pytest.raises((ns.ShapeError, ns.DTypeError)):

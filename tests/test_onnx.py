@@ -324,7 +324,7 @@ REFUSED = {
     "new constants": (lambda s, x: x + np.random.default_rng().normal(size=4), OptionError, "makes numbers up"),
     "a root of the size": (lambda s, x: x / len(x) ** 0.5, OptionError, r"not a·batch \+ c .*\(1 for 1, 1.41421 for 2"),
     "other than in small batches": (lambda s, x: x if len(x) < 32 else -x, OptionError, "1 rows than with 257"),
-    "bools to a power": (lambda s, x: (x > 0) ** (x < 1), OptionError, r"(?s)ONNX does not accept .*Pow"),
+    "the negative of bytes": (lambda s, x: -x.astype("uint8"), OptionError, r"(?s)ONNX does not accept .*Neg"),
     "a wrong shape": (lambda s, x: x @ ns.ones((3, 2)), ShapeError, r"batch of shape \(1, 4\): matmul got"),
 }
 
@@ -384,7 +384,7 @@ def test_every_opset_from_ours_on_is_written_and_valid(tmp_path):
         ns.export_onnx(model, tmp_path / "m.onnx", opset=opset)  # which checks it
         assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
     for opset in (OPSET - 1, onnx.defs.onnx_opset_version() + 1, "18", float(OPSET)):
-        with pytest.raises(OptionError, match=f"opset {OPSET} to "):
+        with pytest.raises(OptionError, match=f"opset must be a whole number from {OPSET} to "):
             make_onnx(model, opset=opset)
 
 
@@ -601,7 +601,7 @@ def test_the_mistakes_of_a_user_are_one_line_each(tmp_path):
     assert call("export", path, "--to", "onix") == (2, "", Line("did you mean 'onnx'"))
     assert call("export", path, "--out", path) == (2, "", Line("--out is MODEL itself"))
     assert call("export", path, "--out", tmp_path) == (1, "", Line("is not a file"))
-    assert call("export", path, "--opset", 5) == (1, "", Line(f"opset {OPSET} to .*got 5"))
+    assert call("export", path, "--opset", 5) == (1, "", Line(f"opset must be a whole number from {OPSET} to .*got 5"))
     assert call("export", path, "--input-shape", "28x28") == (2, "", Line("'28x28': the shape of one row"))
     assert call("export", path, "--input-shape", "7,7") == (
         1,

@@ -541,7 +541,7 @@ MISTAKES = {
     "one_hot": (lambda: ns.one_hot([0, 3], 3), DataError, "label 3 is outside the classes 0 to 2"),
     "one_hot negative": (lambda: ns.one_hot([-1], 3), DataError, "label -1"),
     "one_hot floats": (lambda: ns.one_hot([0.5], 3), DTypeError, "class numbers"),
-    "one_hot classes": (lambda: ns.one_hot([0], -1), OptionError, "≥ 0"),
+    "one_hot classes": (lambda: ns.one_hot([0], -1), OptionError, "classes must be a whole number from 0"),
     "astype": (lambda: X.astype("complex64"), DTypeError, "float32, float64, integers or bools, not complex64"),
     "astype nonsense": (lambda: X.astype("nonsense"), DTypeError, "not a dtype: 'nonsense'"),
     "negative size": (lambda: ns.zeros((2, -1)), OptionError, r"sizes of 0 or more, got \(2, -1\)"),

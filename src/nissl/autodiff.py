@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nissl.arguments import number
 from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
 from nissl.ops.elementwise import identity
@@ -279,8 +280,7 @@ def numerical_gradient(
     >>> numerical_gradient(lambda x: (x**2).sum(), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
     """
-    if not h > 0:
-        raise OptionError(f"numerical_gradient needs a step h above 0, got {h}")
+    number("the step h of numerical_gradient", h, above=0)
     if isinstance(x, Tensor):
         return _tensor_differences(f, x, h)
     values = x if isinstance(x, np.ndarray) else np.asarray(x, dtype=np.float64)

@@ -19,16 +19,16 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from nissl.engines.base import Gradient, Same, current, using
+from nissl.engines.base import Gradient, current, using
 from nissl.errors import DataError, GradientError, OptionError, TracingError, unknown_name
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.graph.interpret import interpreter
+from nissl.graph.pytree import Leaf, flatten, joined, objects_in, unflatten
 from nissl.graph.snapshot import Snapshot, has_settings, state_in
 from nissl.graph.trace import Trace
 from nissl.shapes import describe
@@ -97,49 +97,6 @@ def compile(f: Callable[..., Any] | None = None, *, engine: str = "native", keep
     return Compiled(f, choose_engine(engine), keep_gradients)
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """The place of a Tensor in arguments or results."""
-
-    position: int
-
-
-def flatten(value: Any, leaves: list[Any]) -> Any:
-    """Return the structure of nested tuples, lists and dicts, hashable; collect the Tensors and numbers in it."""
-    if isinstance(value, Tensor):
-        leaves.append(value)
-    elif isinstance(value, np.ndarray | np.generic):
-        leaves.append(Tensor(value))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        number = Tensor(np.array(value))
-        number.weak = True
-        leaves.append(number)
-    elif isinstance(value, tuple | list):
-        return (type(value), tuple(flatten(part, leaves) for part in value))
-    elif isinstance(value, dict):
-        return (dict, tuple((key, flatten(part, leaves)) for key, part in value.items()))
-    elif value is None or isinstance(value, bool | str | bytes):
-        return value
-    else:
-        return Same(value)
-    return Leaf(len(leaves) - 1)
-
-
-def unflatten(structure: Any, leaves: Sequence[Any]) -> Any:
-    """Return the value of which `flatten` made `structure` and `leaves`."""
-    if isinstance(structure, Leaf):
-        return leaves[structure.position]
-    if isinstance(structure, Same):
-        return structure.thing
-    if isinstance(structure, tuple):
-        kind, parts = structure
-        if kind is dict:
-            return {key: unflatten(part, leaves) for key, part in parts}
-        values = [unflatten(part, leaves) for part in parts]
-        return kind(*values) if hasattr(kind, "_fields") else kind(values)
-    return structure
-
-
 class Names:
     """The names in a function that come from outside of it, and in the functions beside it that it calls."""
 
@@ -197,19 +154,13 @@ _compiled_result = Op(
     dtype=lambda dtype: dtype,
     gradients=(_no_gradient,),
     promoted_from=0,
+    passes_through=True,
     doc="x, as a compiled function returned it: no gradient flows through it.",
 )
 
 
 # Held by a call that reads state and writes it back, so that no update of another thread is lost between.
 _writing = threading.RLock()
-
-
-def _objects_in(structure: Any) -> list[Any]:
-    """Return the objects in a structure that are no Tensors, numbers, containers or plain values."""
-    if isinstance(structure, Same):
-        return [structure.thing]
-    return [thing for part in structure for thing in _objects_in(part)] if isinstance(structure, tuple) else []
 
 
 class Traced:
@@ -220,7 +171,7 @@ class Traced:
         for position, argument in enumerate(arguments):
             trace.lift(argument, getattr(argument, "path", "") or f"argument {position}")
         self.names = Names(compiled.told_by)
-        self.objects = _objects_in(structure)
+        self.objects = objects_in(structure)
         self.steering = self._steering_now()
         for thing in self.steering:
             if has_settings(thing):
@@ -230,7 +181,7 @@ class Traced:
             returned = compiled.function(*positional, **keywords)
             results: list[Tensor] = []
             self.results_structure = flatten(returned, results)
-            for thing in _objects_in(self.results_structure):
+            for thing in objects_in(self.results_structure):
                 raise OptionError(
                     f"{compiled.__name__} returns a {type(thing).__name__}; a compiled function returns Tensors and "
                     "numbers, alone or in tuples, lists and dicts"
@@ -426,31 +377,6 @@ def scan_in_turn(
 def out_of_range() -> DataError:
     """Return the error for a scan that has ended before its last step."""
     return DataError("a label or a row's number is out of range in one of the steps; those before it were taken")
-
-
-def joined(results: Sequence[Any], join: Callable[[list[Array]], Array] = np.stack) -> Any:
-    """Return results of one structure as one, with their Tensors stacked, or joined otherwise."""
-    leaves: list[list[Any]] = []
-    for result in results:
-        leaves.append([])
-        structure = flatten(result, leaves[-1])
-    whole = [wrap(join([leaf._array() for leaf in column])) for column in zip(*leaves, strict=True)]
-    return unflatten(structure, whole)
-
-
-def interleaved(results: Sequence[Any], turns: npt.NDArray[np.int64]) -> Any:
-    """Return results of several scans as those of one, whose step i was taken by the scan turns[i]."""
-    leaves: list[list[Any]] = []
-    for result in results:
-        leaves.append([])
-        structure = flatten(result, leaves[-1])
-    whole = []
-    for column in zip(*leaves, strict=True):
-        first = column[0]._array()
-        whole.append(np.empty((len(turns), *first.shape[1:]), first.dtype))
-        for turn, leaf in enumerate(column):
-            whole[-1][turns == turn] = leaf._array()
-    return unflatten(structure, [wrap(array) for array in whole])
 
 
 def _is_waiting(tensor: Tensor) -> bool:

@@ -4,8 +4,9 @@ Each also subclasses the built-in exception that a NumPy user would expect, so `
 A message says what was called, what came, what was expected, and what to try.
 """
 
-import difflib
 from collections.abc import Iterable
+
+from nissl.text import nearest
 
 
 class NisslError(Exception):
@@ -66,6 +67,4 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> OptionError:
     "unknown optimizer 'adm'; did you mean 'adam'? Known: adam, sgd"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
-    return OptionError(f"unknown {kind} '{name}'{hint} Known: {', '.join(names)}")
+    return OptionError(f"unknown {kind} '{name}'{nearest(str(name), names) or '.'} Known: {', '.join(names)}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import nn, notebook
+from nissl.arguments import whole_number
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.engines.base import recording
 from nissl.errors import DataError, OptionError, ShapeError
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
 from nissl.text import table
@@ -103,6 +103,15 @@ class ClassScore:
     recall: float
 
 
+def class_scores(confusion_matrix: npt.NDArray[np.int64], names: Iterable[Any]) -> tuple[ClassScore, ...]:
+    """Return precision and recall of each class, from a confusion matrix as `Evaluation` has it."""
+    right, examples = confusion_matrix.diagonal(), confusion_matrix.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0/0 is NaN
+        precision, recall = right / confusion_matrix.sum(axis=0), right / examples
+    rows = zip(map(str, names), examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
+    return tuple(ClassScore(*row) for row in rows)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The evaluation of a model on data: the mean loss, and the accuracy with the confusion matrix, or R².
@@ -127,12 +136,7 @@ class Evaluation:
         """
         if self.confusion_matrix is None:
             return ()
-        right, examples = self.confusion_matrix.diagonal(), self.confusion_matrix.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # 0/0 is NaN
-            precision, recall = right / self.confusion_matrix.sum(axis=0), right / examples
-        names = map(str, self.class_names or range(len(examples)))
-        rows = zip(names, examples.tolist(), precision.tolist(), recall.tolist(), strict=True)
-        return tuple(ClassScore(*row) for row in rows)
+        return class_scores(self.confusion_matrix, self.class_names or range(len(self.confusion_matrix)))
 
     def __str__(self) -> str:
         lines = [f"loss {self.loss:.4f}"]
@@ -227,7 +231,7 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     if rows.dtype.kind not in "biuf":
         raise DataError(f"predict needs numbers, got {rows.dtype}")
     inputs = Inputs(rows, model_dtype(model))
-    size = positive_integer("batch_size", batch_size)
+    size = whole_number("batch_size", batch_size)
     with evaluating(model):
         outputs = [forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
     return np.concatenate(outputs)
@@ -312,7 +316,7 @@ def evaluate(
     objective = choose(loss, model, example.shape, dataset.y)
     targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
-    size = positive_integer("batch_size", batch_size)
+    size = whole_number("batch_size", batch_size)
     values, outputs = score(model, objective, inputs, targets, weights, size)
     extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
     if not objective.classifies:
@@ -327,21 +331,3 @@ def evaluate(
     names = tuple(dataset.class_names or ())
     names = names if matrix is not None and len(names) == len(matrix) else ()
     return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)
-
-
-def checked_model(caller: str, model: Any) -> Module:
-    """Return a model passed by a user, or raise OptionError if it is no Module."""
-    if not isinstance(model, Module):
-        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
-    return model
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """Return a number passed by a user as an int, or raise OptionError if it is no integer of 1 or more."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise OptionError(f"{name} must be an integer of 1 or more, got {value!r}")
-    return number

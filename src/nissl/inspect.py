@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.compiler import Compiled, Traced, interleaved, joined, out_of_range, scan_in_turn
+from nissl.arguments import whole_number
+from nissl.compiler import Compiled, Traced, out_of_range, scan_in_turn
 from nissl.engines.base import current, recording, watching
 from nissl.errors import OptionError
+from nissl.graph.pytree import interleaved, joined
 from nissl.graph.trace import Trace
 from nissl.nn import Module
 from nissl.nn.activations import Sigmoid, Softmax, Tanh
+from nissl.nn.module import checked_model
 from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
 from nissl.ops.movement import concat, stack
 from nissl.tensor import Tensor, TensorLike, wrap
@@ -79,7 +82,7 @@ def statistics(values: TensorLike, bins: int = 30, unsaturated: Bounds = None) -
     numbers = Tensor(values)
     if not numbers.size:
         raise OptionError("statistics needs at least one number")
-    _check_count("bins", bins)
+    whole_number("bins", bins)
     with recording(False), np.errstate(all="ignore"):
         moments, places = _measure(_as_rows([numbers]), [unsaturated], bins)
     return _as_statistics(moments._array()[None], places._array().reshape(1, -1), bins)[0][0]
@@ -501,16 +504,10 @@ def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:
     >>> seen.steps, list(seen.activations), len(seen.gradients["0.weight"])
     ([0, 1, 2], ['0', '1', '2'], 3)
     """
-    if not isinstance(model, Module):
-        raise OptionError(f"watch needs a Module, got {type(model).__name__}")
-    _check_count("every", every)
-    _check_count("bins", bins)
+    checked_model("watch", model)
+    whole_number("every", every)
+    whole_number("bins", bins)
     return Watch(model, every, bins)
-
-
-def _check_count(name: str, value: Any) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name} is a whole number of 1 or more, got {value!r}")
 
 
 __all__ = ["Statistics", "Watch", "statistics", "watch"]

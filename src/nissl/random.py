@@ -22,7 +22,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DTypeError, OptionError
+from nissl.arguments import number, whole_number
+from nissl.errors import DTypeError
 from nissl.ops import random as ops
 from nissl.ops.elementwise import cos, log, sqrt
 from nissl.ops.source import _shape
@@ -69,8 +70,8 @@ class Generator:
         self, shape: int | Sequence[int] = (), probability: TensorLike = 0.5, dtype: DTypeLike = "float32"
     ) -> Tensor:
         """Return 1 with the given probability, else 0."""
-        if isinstance(probability, (int, float)) and not 0 <= probability <= 1:
-            raise OptionError(f"a probability is between 0 and 1, got {probability}")
+        if isinstance(probability, int | float):
+            number("a probability", probability, least=0, most=1)
         return (self._unit(self._next_draw(), shape, "float32", half=0) < probability).astype(dtype)
 
     def permutation(self, size: int) -> Tensor:
@@ -92,9 +93,7 @@ class Generator:
 
 
 def _key(seed: int) -> npt.NDArray[np.uint32]:
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise OptionError(f"a seed is an integer from 0 to 2⁶⁴ - 1, got {seed!r}")
-    seed = int(seed)
+    seed = whole_number("a seed", seed, least=0, most=2**64 - 1)
     return np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
 
 

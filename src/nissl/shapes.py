@@ -16,21 +16,6 @@ Shape = tuple[int, ...]
 Axes = int | Sequence[int] | None
 
 
-def size(name: str, value: Any) -> int:
-    """Return a size given by a user as a Python integer.
-
-    >>> size("features", 3)
-    3
-    """
-    try:
-        found = operator.index(value)
-    except TypeError:
-        found = -1
-    if found < 0 or isinstance(value, bool):
-        raise OptionError(f"{name} must be an integer of 0 or more, got {value!r}")
-    return found
-
-
 def broadcast(*shapes: Shape) -> Shape:
     """Return the shape that NumPy's broadcasting gives.
 

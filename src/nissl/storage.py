@@ -23,7 +23,7 @@ from nissl.engines.base import using
 from nissl.errors import DTypeError, ModelFileError, NisslError, OptionError
 from nissl.files import PathLike, write_atomically
 from nissl.graph.trace import Trace
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.optim.optimizer import Optimizer
 from nissl.version import __version__
 
@@ -259,8 +259,7 @@ def save(
     Raises OptionError for a module that is not nissl's own, or notes that JSON cannot hold; DTypeError for extras that
     are no numbers.
     """
-    if not isinstance(model, Module):
-        raise OptionError(f"save takes a Module first, got {type(model).__name__}")
+    checked_model("save", model)
     arrays = {f"model/{name}": array for name, array in model.state_dict().items()}
     places = [id(part) for part in _parts(model)]
     if len(set(places)) < len(places):

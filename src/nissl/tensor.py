@@ -351,6 +351,8 @@ class Op:
     lowest_kind: str = "b"  # inputs of a kind before it in _KINDS are brought to it first: bools "b", integers, floats
     # An engine may round by a few units in the last place otherwise than the formula says, and give NaN for x/0.
     rough: bool = False
+    # Where the result has the shape and dtype of the first input, it is that input: nothing is computed or moved.
+    passes_through: bool = False
     doc: str = ""
 
     def __post_init__(self) -> None:

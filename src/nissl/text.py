@@ -57,5 +57,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     "; did you mean 'Price'?"
     """
     lower = {other.lower(): other for other in known}
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
     return f"; did you mean '{printable(lower[near[0]])}'?" if near else ""

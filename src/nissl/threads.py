@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from nissl.errors import OptionError
+from nissl.arguments import whole_number
 
 Work = Callable[[], object]
 
@@ -121,9 +121,8 @@ def get_num_threads() -> int:
     """Return the number of threads of compiled code: what was set, or NISSL_NUM_THREADS, or the number of cores."""
     if _state.chosen is None:
         text = os.environ.get("NISSL_NUM_THREADS", "")
-        if text and not (text.isdecimal() and int(text) > 0):
-            raise OptionError(f"NISSL_NUM_THREADS must be a whole number from 1, got {text!r}")
-        _state.chosen = int(text) if text else available_cores()
+        given = int(text) if text.isdecimal() else text
+        _state.chosen = whole_number("NISSL_NUM_THREADS", given) if text else available_cores()
     return min(_state.chosen, getattr(_here, "most", _state.chosen))
 
 
@@ -138,8 +137,7 @@ def set_num_threads(threads: int) -> None:
     >>> ns.get_num_threads()
     1
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise OptionError(f"the number of threads is a whole number from 1, got {threads!r}")
+    threads = whole_number("the number of threads", threads)
     import threadpoolctl
 
     _state.chosen = threads

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nissl import optim
+from nissl.arguments import number, whole_number
 from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
 from nissl.compiler import choose_engine
 from nissl.data import as_dataset
@@ -33,19 +34,17 @@ from nissl.evaluation import (
     Inputs,
     Metric,
     WeightedData,
-    checked_model,
     checked_weights,
     evaluating,
     forward,
     in_mode,
     model_dtype,
-    positive_integer,
     score,
 )
 from nissl.files import PathLike, remove_leftovers
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets
-from nissl.optim.optimizer import Optimizer, Schedule, at_least
+from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.progress import reporter
 from nissl.random import permutation_indices, streams
 from nissl.step import TrainingStep
@@ -115,13 +114,13 @@ class Training:
     ) -> None:
         """Put together what `fit` describes; go on with the step of an earlier training if it does the same."""
         self.model = checked_model("fit", model)
-        self.epochs = positive_integer("epochs", epochs)
-        self.batch_size = positive_integer("batch_size", batch_size)
+        self.epochs = whole_number("epochs", epochs)
+        self.batch_size = whole_number("batch_size", batch_size)
         self.engine = choose_engine(engine)
         self.shuffle = shuffle
         self.metrics = dict(metrics or {})
-        self.patience = None if patience is None else positive_integer("patience", patience)
-        self.clip_norm = None if clip_norm is None else at_least("clip_norm", clip_norm, 0.0)
+        self.patience = None if patience is None else whole_number("patience", patience)
+        self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, least=0)
         if not {"loss", "accuracy", "r2"}.isdisjoint(self.metrics):
             raise OptionError("a metric of yours cannot be named loss, accuracy or r2: those are there already")
         if validation is None and (patience is not None or metrics):

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from nissl.errors import unknown_name
+from nissl.evaluation import class_scores
 from nissl.tables.reading import is_table_path
 from nissl.text import table
 
@@ -102,14 +103,21 @@ def _plain(value: Any) -> Any:
 
 
 def class_table(matrix: Any, names: list[str]) -> str:
-    """Return a table of precision and recall of each class, from a confusion matrix."""
+    """Return a table of precision and recall of each class, from a confusion matrix.
+
+    >>> print(class_table(np.array([[8, 2], [0, 0]]), ["cat", "dog"]))
+    class  examples  recall  precision  most often taken for
+    cat          10   80.0%     100.0%  dog (2)
+    dog           0       -       0.0%
+    """
     rows: list[tuple[str, ...]] = [("class", "examples", "recall", "precision", "most often taken for")]
-    for i, name in enumerate(names):
-        count, claimed, right = matrix[i].sum(), matrix[:, i].sum(), matrix[i, i]
+    for i, score in enumerate(class_scores(matrix, names)):
         wrong = matrix[i].copy()
         wrong[i] = 0
         confused = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        recall = f"{right / count:.1%}" if count else "-"
-        precision = f"{right / claimed:.1%}" if claimed else "-"
-        rows.append((name, str(count), recall, precision, confused))
+        rows.append((score.name, str(score.examples), _share(score.recall), _share(score.precision), confused))
     return table(rows, right="lrrrl")
+
+
+def _share(part: float) -> str:
+    return "-" if math.isnan(part) else f"{part:.1%}"

@@ -142,10 +142,10 @@ def _run(
         for path in paths:
             click.echo(f"picture: {path}")
     return {
-        "experiment": experiment.name,
+        "name": experiment.name,
         "options": options,
         "seconds": round(seconds, 3),
-        "rows": [{"what": r.what, "found": r.found, "expected": r.expected, "holds": r.holds} for r in report.rows],
+        "results": [{"what": r.what, "found": r.found, "expected": r.expected, "holds": r.holds} for r in report.rows],
         "pictures": [str(path) for path in paths],
     }
 

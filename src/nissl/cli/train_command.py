@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from nissl import evaluation, nn, optim, plots, random, storage
+from nissl import evaluation, functional, nn, optim, plots, random, storage
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
 from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
@@ -18,6 +17,7 @@ from nissl.data import Dataset, datasets, split
 from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
 from nissl.tables.columns import TASKS
+from nissl.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,6 @@ def report(
 def draw_mistakes(model: nn.Module, test: Dataset, names: list[str]) -> Any:
     """Return the picture of the wrong answers that the model was surest of."""
     logits = evaluation.predict(model, test.x)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities = functional.softmax(Tensor(logits)).numpy()
     predicted = [names[i] for i in probabilities.argmax(axis=1)]
     return plots.mistakes(test.x, [names[i] for i in test.y], predicted, probabilities.max(axis=1))

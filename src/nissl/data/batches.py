@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nissl.arguments import whole_number
 from nissl.data.dataset import as_dataset
-from nissl.errors import OptionError
 from nissl.random import permutation_indices
 
 
@@ -32,9 +31,7 @@ class batches:  # noqa: N801  (a function to its users)
         self, data: Any, batch_size: int, *, shuffle: bool = True, seed: int = 0, drop_last: bool = False
     ) -> None:
         self.data = as_dataset(data, "data")
-        self.batch_size = operator.index(batch_size)
-        if self.batch_size < 1:
-            raise OptionError(f"batch_size must be 1 or more, got {batch_size}")
+        self.batch_size = whole_number("batch_size", batch_size)
         self.shuffle = shuffle
         self.seed = seed
         self.drop_last = drop_last

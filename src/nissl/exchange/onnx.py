@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nissl import nn
+from nissl.arguments import whole_number
 from nissl.engines.base import recording, using, watching
 from nissl.errors import OptionError, ShapeError, TracingError, missing_package
 from nissl.evaluation import in_mode, model_dtype
@@ -21,7 +22,7 @@ from nissl.files import PathLike, write_atomically
 from nissl.graph.graph import Equation, Graph, Operand, Symbol
 from nissl.graph.passes import without_dead_code
 from nissl.graph.trace import Trace
-from nissl.nn.module import Module
+from nissl.nn.module import Module, checked_model
 from nissl.objective import layers_in_order
 from nissl.storage import checked_notes, to_json
 from nissl.tables import TableModel
@@ -127,16 +128,14 @@ def make_onnx(
     the inputs that there are instead of `input_name`, and returns the name of the rows, of shape (batch, *input_shape),
     that the model takes.
     """
-    if not isinstance(model, Module):
-        raise OptionError(f"export_onnx takes a Module first, got {type(model).__name__}")
+    checked_model("export_onnx", model)
     _require_onnx()
     import onnx
 
     from nissl.exchange.onnx_nodes import BATCH, Nodes
 
     newest = onnx.defs.onnx_opset_version()
-    if not isinstance(opset, int) or opset not in range(OPSET, newest + 1):
-        raise OptionError(f"export_onnx writes opset {OPSET} to {newest}, got {opset!r}")
+    whole_number("opset", opset, OPSET, newest)
     properties = _properties(notes)
     paths: dict[Tensor, str] = {tensor: path for path, tensor in model._state().items()}
     shape, dtype = row_shape(model, input_shape), model_dtype(model)

@@ -91,7 +91,7 @@ class Experiment:
                 raise OptionError(f"{self.name}: {unknown_name('option', name, self.arguments)}")
             argument = self.arguments[name]
             if argument.kind is int and value % 1 != 0:
-                raise OptionError(f"{name} is {value}; it has to be a whole number")
+                raise OptionError(f"{name} must be a whole number, got {value}")
             argument.option.check(name, value)
         report = Report()
         random.manual_seed(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nissl import plots
-from nissl.errors import OptionError
+from nissl.arguments import number, range_in_words
 from nissl.plots.style import DPI
 
 if TYPE_CHECKING:
@@ -37,19 +37,11 @@ class Option:
         >>> Option("steps", least=1, most=1e6).range
         'at least 1 and at most 1,000,000'
         """
-        low = f"above {_number(self.above)}" if self.above > -math.inf else f"at least {_number(self.least)}"
-        parts = [low] if max(self.above, self.least) > -math.inf else []
-        parts += [f"at most {_number(self.most)}"] if self.most < math.inf else []
-        return " and ".join(parts) or "any number"
+        return range_in_words(self.least, self.most, self.above) or "any number"
 
     def check(self, name: str, value: float) -> None:
         """Raise OptionError unless a value is in the range."""
-        if not (math.isfinite(value) and self.least <= value <= self.most and value > self.above):
-            raise OptionError(f"{name} is {value:g}; it has to be {self.range}")
-
-
-def _number(x: float) -> str:
-    return f"{int(x):,}" if x == int(x) and abs(x) < 1e15 else f"{x:g}"
+        number(name, value, least=self.least, most=self.most, above=self.above)
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,8 @@ def without_idle_equations(graph: Graph) -> Graph:
     return replace(graph, equations=tuple(kept), outputs=_substituted(graph.outputs, same))
 
 
-IDLE = ("identity", "copy", "compiled_result", "reshape", "broadcast_to")
-
-
 def _is_idle(equation: Equation, inputs: tuple[Operand, ...]) -> bool:
-    if equation.op.name not in IDLE or not isinstance(inputs[0], Symbol):
+    if not equation.op.passes_through or not isinstance(inputs[0], Symbol):
         return False
     return inputs[0].shape == equation.outputs[0].shape and inputs[0].dtype == equation.outputs[0].dtype
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from nissl.arguments import whole_number
 from nissl.errors import ShapeError
 from nissl.nn import init
 from nissl.nn.module import Module, Parameter
-from nissl.shapes import size
 from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor, check_dtype
 
 
@@ -33,8 +33,8 @@ class Linear(Module):
         weight_init: str = "he_normal",
         dtype: DTypeLike = "float32",
     ) -> None:
-        self.in_features = size("in_features", in_features)
-        self.out_features = size("out_features", out_features)
+        self.in_features = whole_number("in_features", in_features, least=0)
+        self.out_features = whole_number("out_features", out_features, least=0)
         self.weight_init = weight_init
         self.dtype = check_dtype(dtype).name
         shape = (self.in_features, self.out_features)

@@ -238,6 +238,13 @@ class Module:
         return f"{type(self).__name__}({', '.join(_told(settings, inspect.signature(type(self)).parameters))})"
 
 
+def checked_model(caller: str, model: Any) -> Module:
+    """Return what a user gives as a model, or raise OptionError if it is no Module."""
+    if not isinstance(model, Module):
+        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
+    return model
+
+
 def _told(settings: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]) -> Iterator[str]:
     """Yield the arguments of a constructor that are required, and those that differ from what is the default."""
     for name, value in settings.items():

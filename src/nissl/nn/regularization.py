@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from nissl.errors import OptionError, ShapeError
+from nissl.arguments import number, whole_number
+from nissl.errors import ShapeError
 from nissl.functional import mean
 from nissl.nn.module import Buffer, Module, Parameter
 from nissl.ops.elementwise import sqrt, square
 from nissl.ops.source import ones, zeros
 from nissl.random import streams
-from nissl.shapes import size
 from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor, check_dtype
 
 
@@ -25,9 +23,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not isinstance(p, int | float | np.number) or not 0 <= p < 1:
-            raise OptionError(f"Dropout needs a probability p with 0 <= p < 1, got {p!r}")
-        self.p = p
+        self.p = number("p of Dropout", p, least=0, below=1)
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x with some numbers dropped."""
@@ -54,11 +50,9 @@ class BatchNorm(Module):
     """
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: DTypeLike = "float32") -> None:
-        if not eps > 0 or not 0 <= momentum <= 1:
-            raise OptionError(f"BatchNorm needs eps > 0 and 0 <= momentum <= 1, got {eps} and {momentum}")
-        self.features = size("features", features)
-        self.eps = eps
-        self.momentum = momentum
+        self.features = whole_number("features", features, least=0)
+        self.eps = number("eps of BatchNorm", eps, above=0)
+        self.momentum = number("momentum of BatchNorm", momentum, least=0, most=1)
         self.dtype = check_dtype(dtype).name
         self.weight = Parameter(ones(self.features, self.dtype))
         self.bias = Parameter(zeros(self.features, self.dtype))
@@ -102,10 +96,8 @@ class LayerNorm(Module):
     """
 
     def __init__(self, features: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
-        if not eps > 0:
-            raise OptionError(f"LayerNorm needs eps > 0, got {eps}")
-        self.features = size("features", features)
-        self.eps = eps
+        self.features = whole_number("features", features, least=0)
+        self.eps = number("eps of LayerNorm", eps, above=0)
         self.dtype = check_dtype(dtype).name
         self.weight = Parameter(ones(self.features, self.dtype))
         self.bias = Parameter(zeros(self.features, self.dtype))

@@ -30,6 +30,7 @@ def elementwise(
     promoted_from: int = 0,
     outputs: int = 1,
     rough: bool = False,
+    passes_through: bool = False,
 ) -> Op:
     """Make an elementwise op; its name becomes a method of Tensor too if it has one input."""
 
@@ -47,6 +48,7 @@ def elementwise(
         promoted_from=promoted_from,
         lowest_kind=lowest_kind,
         rough=rough,
+        passes_through=passes_through,
         doc=doc,
     )
     rule = inspect.signature(value)
@@ -61,8 +63,10 @@ def elementwise(
     return op
 
 
-identity = elementwise("identity", lambda m, x: x, lambda g, y, x: g, doc="x itself.")
-copy = elementwise("copy", lambda m, x: m.copy(x), lambda g, y, x: g, doc="x in memory of its own.")
+identity = elementwise("identity", lambda m, x: x, lambda g, y, x: g, passes_through=True, doc="x itself.")
+copy = elementwise(
+    "copy", lambda m, x: m.copy(x), lambda g, y, x: g, passes_through=True, doc="x in memory of its own."
+)
 
 neg = elementwise("neg", lambda m, x: -x, lambda g, y, x: -g, doc="-x.")
 add = elementwise("add", lambda m, a, b: a + b, lambda g, y, a, b: g, lambda g, y, a, b: g, doc="a + b.")

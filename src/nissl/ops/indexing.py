@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nissl.arguments import whole_number
 from nissl.engines.base import current
 from nissl.errors import DataError, DTypeError, OptionError, ShapeError
 from nissl.shapes import HOLE, Hole, Index, Shape, expanded, indexed, normalize_axis
@@ -221,6 +222,5 @@ def one_hot(labels: TensorLike, classes: int, dtype: DTypeLike = "float32") -> T
     labels = as_tensor(labels)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"one_hot needs class numbers, which are integers; got {labels.dtype}")
-    if operator.index(classes) < 0:
-        raise OptionError(f"one_hot needs a number of classes ≥ 0, got {classes}")
-    return apply(_one_hot, labels, classes=operator.index(classes), dtype=check_dtype(dtype))
+    classes = whole_number("classes", classes, least=0)
+    return apply(_one_hot, labels, classes=classes, dtype=check_dtype(dtype))

@@ -18,6 +18,7 @@ _reshape: Op = Op(
     shape=lambda old, shape: reshaped(old, shape),
     dtype=lambda dtype, shape: dtype,
     gradients=(lambda g, y, x, shape: apply(_reshape, g, shape=x.shape),),
+    passes_through=True,
     doc="The same elements, in the same order, under another shape.",
 )
 _permute_dims: Op = Op(
@@ -36,6 +37,7 @@ _broadcast_to = Op(
     shape=lambda old, shape: expanded(old, shape),
     dtype=lambda dtype, shape: dtype,
     gradients=(lambda g, y, x, shape: g,),  # the backward walk adds up over what was broadcast
+    passes_through=True,
     doc="x repeated along new axes and axes of size 1.",
 )
 _flip: Op = Op(

@@ -1,22 +1,20 @@
 """Optimizers that give each number a step of its own, from the history of its gradients."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nissl.arguments import number
 from nissl.errors import OptionError
 from nissl.optim.optimizer import (
     Optimizer,
+    Params,
     Schedule,
     State,
-    at_least,
     decayed,
-    fraction,
     update_rule,
     zeros_for,
 )
 from nissl.tensor import Tensor, apply_all, assign_results
 
-Params = Iterable[Tensor] | Mapping[str, Tensor]
 Element = Any  # a number of a Tensor, in an engine's terms
 Elements = tuple[Element, ...]
 
@@ -41,8 +39,8 @@ class AdaGrad(Optimizer):
     def __init__(
         self, params: Params, lr: float | Schedule = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0
     ) -> None:
-        self.eps = at_least("eps", eps, 0.0)
-        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
+        self.eps = number("eps", eps, least=0)
+        self.weight_decay = number("weight_decay", weight_decay, least=0)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -95,10 +93,10 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
     ) -> None:
-        self.alpha = fraction("alpha", alpha)
-        self.eps = at_least("eps", eps, 0.0)
-        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
-        self.momentum = fraction("momentum", momentum)
+        self.alpha = number("alpha", alpha, least=0, below=1)
+        self.eps = number("eps", eps, least=0)
+        self.weight_decay = number("weight_decay", weight_decay, least=0)
+        self.momentum = number("momentum", momentum, least=0, below=1)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -165,9 +163,9 @@ class Adam(Optimizer):
             beta1, beta2 = betas
         except (TypeError, ValueError):
             raise OptionError(f"betas are two numbers, got {betas!r}") from None
-        self.betas = (fraction("beta1", beta1), fraction("beta2", beta2))
-        self.eps = at_least("eps", eps, 0.0)
-        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
+        self.betas = (number("beta1", beta1, least=0, below=1), number("beta2", beta2, least=0, below=1))
+        self.eps = number("eps", eps, least=0)
+        self.weight_decay = number("weight_decay", weight_decay, least=0)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
+from nissl.arguments import number
 from nissl.engines.base import current, recording
 from nissl.errors import GradientError
 from nissl.ops.elementwise import minimum, sqrt, square
 from nissl.ops.reduce import sum
-from nissl.optim.optimizer import at_least
 from nissl.tensor import Tensor
 
 
@@ -22,7 +22,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     >>> optim.clip_grad_norm([w], 1.0)
     tensor(10.)
     """
-    at_least("max_norm", max_norm, 0.0)
+    number("max_norm", max_norm, least=0)
     waiting = [(p, current.engine.gradient(p)) for p in parameters]
     found = [(p, g.value) for p, g in waiting if g is not None and g.value is not None and not g.used]
     if not found:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nissl.arguments import number
 from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
 from nissl.ops.elementwise import elementwise
@@ -23,18 +24,20 @@ from nissl.tensor import Op, Tensor, TensorLike, as_tensor
 
 Schedule = Callable[[Tensor], TensorLike]
 State = dict[str, Tensor]
+Params = Iterable[Tensor] | Mapping[str, Tensor]  # `params`, by PyTorch's name: what an optimizer is made of
 
 
 class Optimizer:
     """Moves parameters against their gradients.
 
-    `parameters` is what `module.parameters()` or `module.named_parameters()` returns, or any list of Tensors with
-    `requires_grad`. `lr` is a number, or a schedule: a function from the number of steps taken so far, a float64
-    Tensor, to the learning rate (see `optim.schedules`). `optimizer.lr = 0.01` changes it, in compiled steps too.
+    `params` is what `module.parameters()` or `module.named_parameters()` returns, or any list of Tensors with
+    `requires_grad`; `optimizer.parameters` has them by path. `lr` is a number, or a schedule: a function from the
+    number of steps taken so far, a float64 Tensor, to the learning rate (see `optim.schedules`). `optimizer.lr = 0.01`
+    changes it, in compiled steps too.
     """
 
-    def __init__(self, parameters: Iterable[Tensor] | Mapping[str, Tensor], lr: float | Schedule) -> None:
-        self.parameters = _by_path(parameters, type(self).__name__)
+    def __init__(self, params: Params, lr: float | Schedule) -> None:
+        self.parameters = _by_path(params, type(self).__name__)
         self.steps = Tensor(np.zeros(()))
         self.lr = lr
         self.state: dict[str, State] = {path: self.slots(p) for path, p in self.parameters.items()}
@@ -53,7 +56,7 @@ class Optimizer:
             value = 0.0
         else:
             self.schedule = None
-            value = value if isinstance(value, Tensor) else at_least("lr", value, 0.0)
+            value = value if isinstance(value, Tensor) else number("lr", value, least=0)
         new = as_tensor(value, np.float64)
         if hasattr(self, "_rate"):
             self._rate.assign(new)  # the same handle, so that compiled steps see it
@@ -150,14 +153,14 @@ def describe_schedule(schedule: Schedule) -> str:
     return repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
 
 
-def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
-    if isinstance(parameters, Tensor):
+def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
+    if isinstance(params, Tensor):
         raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [parameter]")
-    if isinstance(parameters, Mapping):
-        named = dict(parameters)
+    if isinstance(params, Mapping):
+        named = dict(params)
     else:
-        listed = list(parameters)
-        paths = getattr(parameters, "paths", None) or [str(i) for i in range(len(listed))]
+        listed = list(params)
+        paths = getattr(params, "paths", None) or [str(i) for i in range(len(listed))]
         named = dict(zip(paths, listed, strict=True))
     if not named:
         raise OptionError(f"{owner} got no parameters; does the model have any?")
@@ -165,20 +168,6 @@ def _by_path(parameters: Iterable[Tensor] | Mapping[str, Tensor], owner: str) ->
         if not isinstance(p, Tensor) or p.dtype.kind != "f":
             raise OptionError(f"{owner} trains Tensors of floats; parameter {path} is {type(p).__name__}")
     return named
-
-
-def at_least(name: str, value: float, low: float) -> float:
-    """Return `value` as a Python float if it is a number of `low` or more, else raise OptionError."""
-    if not isinstance(value, int | float | np.number) or not low <= value < np.inf:
-        raise OptionError(f"{name} must be a number of {low:g} or more, got {value!r}")
-    return float(value)
-
-
-def fraction(name: str, value: float) -> float:
-    """Return `value` as a Python float if 0 <= value < 1, else raise OptionError."""
-    if not isinstance(value, int | float | np.number) or not 0 <= value < 1:
-        raise OptionError(f"{name} must be a number with 0 <= {name} < 1, got {value!r}")
-    return float(value)
 
 
 def zeros_for(p: Tensor, *names: str) -> State:

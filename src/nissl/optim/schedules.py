@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nissl.arguments import number
 from nissl.errors import OptionError, unknown_name
 from nissl.functional import clip
 from nissl.ops.elementwise import cos, minimum, where
-from nissl.optim.optimizer import Schedule, at_least
+from nissl.optim.optimizer import Schedule
 from nissl.tensor import Tensor, TensorLike
 
 
@@ -116,5 +117,5 @@ def named(name: str, lr: float, steps: int) -> Schedule:
         raise OptionError(f"a schedule is given by name or as a function of the step, got {name!r}")
     if name not in NAMED:
         raise unknown_name("schedule", name, NAMED)
-    at_least("lr", lr, 0.0)
+    number("lr", lr, least=0)
     return NAMED[name](lr, steps)

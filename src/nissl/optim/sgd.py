@@ -1,16 +1,15 @@
 """Stochastic gradient descent."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nissl.arguments import number
 from nissl.errors import OptionError
 from nissl.optim.optimizer import (
     Optimizer,
+    Params,
     Schedule,
     State,
-    at_least,
     decayed,
-    fraction,
     update_rule,
     zeros_for,
 )
@@ -55,7 +54,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Mapping[str, Tensor],
+        params: Params,
         lr: float | Schedule = 1e-3,
         momentum: float = 0.0,
         nesterov: bool = False,
@@ -63,9 +62,9 @@ class SGD(Optimizer):
     ) -> None:
         if nesterov and momentum == 0:
             raise OptionError("nesterov needs a momentum above 0")
-        self.momentum = fraction("momentum", momentum)
+        self.momentum = number("momentum", momentum, least=0, below=1)
         self.nesterov = nesterov
-        self.weight_decay = at_least("weight_decay", weight_decay, 0.0)
+        self.weight_decay = number("weight_decay", weight_decay, least=0)
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
