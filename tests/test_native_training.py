@@ -67,7 +67,7 @@ def test_near_can_tell():
 @pytest.fixture(autouse=True)
 def _threads_are_woken(monkeypatch):
     """Let scans be shared however short they are."""
-    monkeypatch.setattr("nissl.engines.native.program.WORTH_WAKING", 0.0)
+    monkeypatch.setattr("nissl.engines.native.program.SECONDS_WORTH_THREADS", 0.0)
 
 
 def classifier(*hidden):

@@ -15,14 +15,14 @@ from samples import numbers
 import nissl as ns
 from nissl import nn, optim
 from nissl import threads as team
-from nissl.engines.native.program import WORTH_WAKING
+from nissl.engines.native.program import SECONDS_WORTH_THREADS
 from nissl.errors import DataError, OptionError
 
 
 @pytest.fixture(autouse=True)
 def _threads_are_woken(monkeypatch):
     """Let scans be shared however short they are."""
-    monkeypatch.setattr("nissl.engines.native.program.WORTH_WAKING", 0.0)
+    monkeypatch.setattr("nissl.engines.native.program.SECONDS_WORTH_THREADS", 0.0)
 
 
 def training(seed=0):
@@ -207,7 +207,7 @@ def test_a_wrong_label_in_one_large_call_is_an_error(threads):
     step = watched_step(model)
     x, labels = numbers((4000, 300)).astype("float32"), np.zeros(4000, int)
     step(x, labels)
-    assert step.latest.program.seconds > WORTH_WAKING
+    assert step.latest.program.seconds > SECONDS_WORTH_THREADS
     before = model.weight.numpy().copy()
     labels[77] = 500
     with pytest.raises(DataError, match="label 500"):

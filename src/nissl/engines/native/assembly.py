@@ -18,15 +18,15 @@ from nissl.engines.native import cost
 from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Share, emit_loop, index
 from nissl.engines.native.kernels import (
     Call,
+    CompiledKernel,
     Copies,
     Group,
     Kernel,
     Straight,
-    Written,
     computes_labels,
     equations_of,
+    indices_of,
     lanes_of,
-    numbers_of,
 )
 from nissl.engines.native.loops import Loops
 from nissl.engines.native.maths import Element, scalar_type
@@ -42,8 +42,8 @@ def emit(graph: Graph, plan: Plan, memory: MemoryPlan) -> ir.Module:
     """Return the LLVM module of a graph; raise UnsupportedEquation for an equation that NumPy has to compute."""
     module = ir.Module("program")
     kernels = Kernels(module, plan, memory)
-    functions: dict[Written, ir.Function] = {}
-    units: dict[Written, int] = {}
+    functions: dict[CompiledKernel, ir.Function] = {}
+    units: dict[CompiledKernel, int] = {}
     labels_are_checked = False
     for number, segment in enumerate(plan.segments):
         if isinstance(segment, Call):
@@ -132,13 +132,13 @@ def emit_scan(
 
 # A kernel whose estimated time on one core (an underestimate) exceeds this many seconds is shared among the threads: a
 # barrier takes about as long.
-WORTH_SHARING = 3e-7
+SECONDS_WORTH_SHARING = 3e-7
 LEAST_SECONDS = 2e-7  # that a small kernel takes
 
 
 def is_shared(kernel: Kernel, units: int, plan: Plan) -> bool:
     """Whether a kernel is divided among the threads."""
-    return units > 1 and cost.seconds(kernel, plan) >= WORTH_SHARING
+    return units > 1 and cost.seconds(kernel, plan) >= SECONDS_WORTH_SHARING
 
 
 def emit_shared_scan(
@@ -146,8 +146,8 @@ def emit_shared_scan(
     graph: Graph,
     plan: Plan,
     memory: MemoryPlan,
-    functions: Mapping[Written, ir.Function],
-    units: Mapping[Written, int],
+    functions: Mapping[CompiledKernel, ir.Function],
+    units: Mapping[CompiledKernel, int],
 ) -> None:
     """Emit `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
 
@@ -158,19 +158,21 @@ def emit_shared_scan(
     barrier = emit_barrier(module)
 
     def begin(builder: ir.IRBuilder) -> None:
-        *_, threads, meeting = builder.function.args
+        *_, threads, barrier_memory = builder.function.args
         wrong = is_wrong(builder, memory)
-        builder.call(barrier, [meeting, threads])  # no thread may set the flag again before all have read it
+        builder.call(barrier, [barrier_memory, threads])  # no thread may set the flag again before all have read it
         return_if(builder, wrong)
 
     def step(
-        builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, meeting: ir.Value
+        builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, barrier_memory: ir.Value
     ) -> ir.Value:
-        alone: dict[int, list[Written]] = {0: [], 1: []}  # kernels that the first and the second thread run next
+        alone: dict[int, list[CompiledKernel]] = {0: [], 1: []}  # kernels that the first and the second thread run next
         seconds = dict.fromkeys(alone, 0.0)  # estimated, that each has run alone since the last barrier
-        since: list[tuple[Written, int | None]] = []  # kernels since then, and which thread runs each; None if all do
+        since: list[
+            tuple[CompiledKernel, int | None]
+        ] = []  # kernels since then, and which thread runs each; None if all do
 
-        def finish_alone() -> None:
+        def run_alone() -> None:
             for who, kernels in alone.items():
                 if kernels:
                     with builder.if_then(builder.icmp_signed("==", thread, index(who))):
@@ -178,29 +180,29 @@ def emit_shared_scan(
                             builder.call(functions[kernel], [table, index(0), index(units[kernel])])
                     kernels.clear()
 
-        def meet() -> None:
-            finish_alone()
-            builder.call(barrier, [meeting, threads])
+        def wait() -> None:
+            run_alone()
+            builder.call(barrier, [barrier_memory, threads])
             since.clear()
             seconds.update(dict.fromkeys(alone, 0.0))
 
-        def end_if_wrong() -> None:
-            meet()
+        def return_if_wrong() -> None:
+            wait()
             wrong = is_wrong(builder, memory)
-            meet()  # no thread may set the flag again before all have read it
+            wait()  # no thread may set the flag again before all have read it
             return_if(builder, wrong)
 
         checked = check_labels(builder, graph, plan, memory)  # by each thread, which saves a barrier
         if not checked.isdisjoint(plan.in_place.values()):
-            meet()  # this step updates them in place, but not before all threads have checked them
+            wait()  # this step updates them in place, but not before all threads have checked them
         for kernel, function in functions.items():
             shared = is_shared(kernel, units[kernel], plan)
             in_the_way = {who for other, who in since if memory.collide(other, kernel)}
             if in_the_way and (shared or None in in_the_way or len(in_the_way) > 1):
-                meet()
+                wait()
                 in_the_way = set()
             if shared:
-                finish_alone()
+                run_alone()
                 first_unit = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
                 last_unit = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
                 builder.call(function, [table, first_unit, last_unit])
@@ -212,8 +214,8 @@ def emit_shared_scan(
                 seconds[who] += LEAST_SECONDS + cost.seconds(kernel, plan)
                 since.append((kernel, who))
             if computes_labels(kernel, plan.places, graph):
-                end_if_wrong()
-        meet()
+                return_if_wrong()
+        wait()
         return ir.Constant(ir.IntType(1), 0)
 
     emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], begin, step)
@@ -314,7 +316,7 @@ def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: Memory
     table = builder.function.args[0]
     found: list[tuple[Symbol, int, int]] = []
     for equation in graph.equations:
-        numbers = numbers_of(equation)
+        numbers = indices_of(equation)
         if numbers is None or plan.places[numbers][0] not in graph.inputs or not numbers.size:
             continue
         if equation.op.name == "one_hot":
@@ -366,12 +368,12 @@ class Kernels:
         self.module, self.plan, self.memory = module, plan, memory
         self.codes: dict[Hashable, KernelCode] = {}  # by the keys of kernels
 
-    def emit(self, name: str, kernel: Written) -> tuple[ir.Function, int]:
+    def emit(self, name: str, kernel: CompiledKernel) -> tuple[ir.Function, int]:
         """Emit a kernel; return its function and its number of units."""
-        said, arrays = self.said(kernel)
-        if said not in self.codes:
-            self.codes[said] = self.code(f"{name}_code", kernel, arrays)
-        code = self.codes[said]
+        key, arrays = self.key(kernel)
+        if key not in self.codes:
+            self.codes[key] = self.code(f"{name}_code", kernel, arrays)
+        code = self.codes[key]
         bases = list(arrays)
         slots = [self.memory.status_slot, *(self.memory.slots[bases[number]] for number in code.arrays)]
         function = ir.Function(self.module, KERNEL, name)
@@ -385,7 +387,7 @@ class Kernels:
         builder.ret_void()
         return function, code.units
 
-    def said(self, kernel: Written) -> tuple[Hashable, dict[Symbol, int]]:
+    def key(self, kernel: CompiledKernel) -> tuple[Hashable, dict[Symbol, int]]:
         """Return the key of a kernel, which is all that its code depends on, and the numbers of its arrays."""
         equations = equations_of(kernel)
         symbols = dict.fromkeys(x for e in equations for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol))
@@ -403,7 +405,7 @@ class Kernels:
         shape = (kernel.shape, kernel.leader is None) if isinstance(kernel, Group) else None
         return (type(kernel), shape, tuple(calls), tuple(kinds)), arrays
 
-    def code(self, name: str, kernel: Written, arrays: Mapping[Symbol, int]) -> KernelCode:
+    def code(self, name: str, kernel: CompiledKernel, arrays: Mapping[Symbol, int]) -> KernelCode:
         """Emit the code of a kernel."""
         function = ir.Function(self.module, KERNEL, name)
         function.linkage = "internal"

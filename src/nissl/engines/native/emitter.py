@@ -342,7 +342,7 @@ class Emitter:
 
         def row_of(place: ir.Value) -> ir.Value:
             """Return the offset of the row whose index is at a place among the row indices."""
-            number = self.row_number(equation, place)
+            number = self.row_index(equation, place)
             safe = select(self.check(number, 0, symbol.shape[0]), number.coerce(0), number)
             return builder.mul(safe.value, index(first))
 
@@ -368,7 +368,7 @@ class Emitter:
             value = builder.trunc(value, widened(ir.IntType(1), place.lanes))
         return Element(builder, value, source.dtype)
 
-    def row_number(self, gather: Equation, place: ir.Value) -> Element:
+    def row_index(self, gather: Equation, place: ir.Value) -> Element:
         """Return the row index at a place among those of a gather, with negative ones counted from the first row."""
         source, numbers = gather.inputs
         assert isinstance(source, Symbol)

@@ -119,8 +119,8 @@ class Straight:
         return [x for x in used if x not in made]
 
 
-Written = Group | Copies | Straight  # the kernels with machine code
-Kernel = Written | Call
+CompiledKernel = Group | Copies | Straight  # the kernels with machine code
+Kernel = CompiledKernel | Call
 
 
 def equations_of(kernel: Kernel) -> list[Equation]:
@@ -142,7 +142,7 @@ def is_gather(equation: Equation) -> bool:
     return first is HOLE and all(part == slice(None) for part in rest) and len(numbers.shape) == 1
 
 
-def numbers_of(equation: Equation) -> Symbol | None:
+def indices_of(equation: Equation) -> Symbol | None:
     """Return the labels or row indices of an equation that looks something up by them, else None."""
     if equation.op.name != "one_hot" and not is_gather(equation):
         return None
@@ -153,7 +153,7 @@ def numbers_of(equation: Equation) -> Symbol | None:
 
 def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
     """Whether a kernel uses labels or row indices that are no inputs, so that only the kernel can check their range."""
-    numbers = [numbers_of(equation) for equation in equations_of(kernel)]
+    numbers = [indices_of(equation) for equation in equations_of(kernel)]
     return any(x is not None and places[x][0] not in graph.inputs for x in numbers)
 
 

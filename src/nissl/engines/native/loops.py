@@ -161,14 +161,14 @@ class Loops:
 
         work: list[Callable[[Place], None]] = [compute] if stored or added else []
         work.extend(functools.partial(self.store, symbol) for symbol in stored)
-        work.extend(functools.partial(self.add_up, equation) for equation in added)
+        work.extend(functools.partial(self.accumulate, equation) for equation in added)
         return work
 
     def store(self, symbol: Symbol, place: Place) -> None:
         """Compute and store a result."""
         self.emitter.store(symbol, self.emitter.value(symbol, place), place)
 
-    def add_up(self, equation: Equation, place: Place) -> None:
+    def accumulate(self, equation: Equation, place: Place) -> None:
         """Accumulate the elements at a Place into a reduction."""
         source, result = equation.inputs[0], equation.outputs[0]
         assert isinstance(source, Symbol)
@@ -266,7 +266,7 @@ class Accumulator:
         if element.lanes == self.lanes:
             kind, target = widened(scalar_type(self.dtype), self.lanes), self.vector
         else:
-            kind, target, element = scalar_type(self.dtype), self.rest, self.horizontal(element)
+            kind, target, element = scalar_type(self.dtype), self.rest, self.reduce_lanes(element)
         before = element.like(self.builder.load(target, typ=kind))
         self.builder.store(self.combine(before, element).value, target)
 
@@ -275,9 +275,9 @@ class Accumulator:
         kind = scalar_type(self.dtype)
         vector = Element(self.builder, self.builder.load(self.vector, typ=widened(kind, self.lanes)), self.dtype)
         rest = vector.like(self.builder.load(self.rest, typ=kind))
-        return self.combine(self.horizontal(vector), rest)
+        return self.combine(self.reduce_lanes(vector), rest)
 
-    def horizontal(self, element: Element) -> Element:
+    def reduce_lanes(self, element: Element) -> Element:
         """Reduce the lanes of a vector by combining halves."""
         while element.lanes > 1:
             lanes = element.lanes
@@ -307,7 +307,7 @@ def _with_first(element: Element, first: Element) -> Element:
     return element.like(element.builder.insert_element(element.value, first.value, ir.Constant(ir.IntType(32), 0)))
 
 
-class Position(Accumulator):
+class ArgReduction(Accumulator):
     """Finds the index of the first largest or smallest element; a NaN counts as both, as in NumPy."""
 
     def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
@@ -346,5 +346,5 @@ class Position(Accumulator):
 
 def accumulator(equation: Equation, builder: ir.IRBuilder, lanes: int) -> Accumulator:
     """Return the accumulator of a reduction."""
-    kind = Position if equation.op.name.startswith("arg") else Accumulator
+    kind = ArgReduction if equation.op.name.startswith("arg") else Accumulator
     return kind(equation, builder, lanes)

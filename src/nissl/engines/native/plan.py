@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from nissl.engines.native.kernels import (
     COSTLY,
     Call,
+    CompiledKernel,
     Copies,
     Group,
     Kernel,
     Level,
     Stages,
     Straight,
-    Written,
     computes_labels,
     equations_of,
     is_gather,
@@ -51,9 +51,9 @@ class Plan:
     left_to_numpy: Sequence[Equation]  # equations that were found to have no machine code
 
     @property
-    def segments(self) -> list[list[Written] | Call]:
+    def segments(self) -> list[list[CompiledKernel] | Call]:
         """What runs, in order: lists of kernels with machine code, and the equations that NumPy computes between."""
-        found: list[list[Written] | Call] = []
+        found: list[list[CompiledKernel] | Call] = []
         for kernel in self.kernels:
             if isinstance(kernel, Call):
                 found.append(kernel)
@@ -137,8 +137,8 @@ class _Planner:
     def plan(self) -> Plan:
         for equation in self.graph.equations:
             self.place(equation)
-        self.read_rows_in_products()
-        self.compute_where_used()
+        self.fuse_gathers()
+        self.fuse_into_readers()
         stored = self.find_stored()
         self.checking = [k for k in self.kernels if computes_labels(k, self.places, self.graph)]
         in_place: dict[Symbol, Symbol] = {}
@@ -146,7 +146,7 @@ class _Planner:
             new, old = self.graph.outputs[output], self.graph.inputs[place]
             if new not in in_place and self.can_be_in_place(new, old):
                 in_place[new] = old
-        kernels = self.in_order()
+        kernels = self.topological_order()
         for kernel in kernels:
             if isinstance(kernel, Group) and kernel.leader is None:
                 stored.extend(s for s in spilled(kernel) if s not in stored)
@@ -327,7 +327,7 @@ class _Planner:
         self.add(group, equation)
         group.levels[equation.outputs[0]] = Level.ELEMENT
 
-    def read_rows_in_products(self) -> None:
+    def fuse_gathers(self) -> None:
         """Fuse gathers of long rows that only products use into these, which then read the rows in place."""
         for kernel in list(self.kernels):
             if not isinstance(kernel, Group) or kernel.leader or not all(map(is_gather, kernel.equations)):
@@ -335,7 +335,7 @@ class _Planner:
             (gather,) = kernel.equations
             (rows,) = gather.outputs
             readers = [k for k in self.kernels if any(self.places[x][0] is rows for x in k.inputs)]
-            views = [self.rows_in_product(k, gather) for k in readers if isinstance(k, Group)]
+            views = [self.gathered_in_product(k, gather) for k in readers if isinstance(k, Group)]
             returned = any(self.places[x][0] is rows for x in self.graph.outputs)
             if returned or not views or None in views or len(views) < len(readers):
                 continue
@@ -349,7 +349,7 @@ class _Planner:
             self.forced.discard(rows)
             del self.homes[rows], self.needs[kernel]
 
-    def rows_in_product(self, reader: Group, gather: Equation) -> dict[Symbol, tuple[Symbol, Layout]] | None:
+    def gathered_in_product(self, reader: Group, gather: Equation) -> dict[Symbol, tuple[Symbol, Layout]] | None:
         """Return the Layout of a product's left operand in the source of a gather, or None if they cannot be fused.
 
         It is the Layout for row indices 0, 1, 2, ...; the product replaces these by those of the gather.
@@ -379,7 +379,7 @@ class _Planner:
         strides = tuple(layout.strides[0] if stride == width else 1 for stride in view.strides)
         return {read[0]: (base, Layout(view.shape, strides, layout.offset))}
 
-    def compute_where_used(self) -> None:
+    def fuse_into_readers(self) -> None:
         """Fuse elementwise kernels into the later pass over the same shape that is the only user of their results."""
         for kernel in reversed(list(self.kernels)):
             reader = self.only_reader(kernel)
@@ -441,7 +441,7 @@ class _Planner:
         self.needs[home] |= set(others)
         return True
 
-    def in_order(self) -> list[Kernel]:
+    def topological_order(self) -> list[Kernel]:
         """Return the kernels in topological order, otherwise in the order of the equations."""
         done: dict[Kernel, None] = {}
         for kernel in self.kernels:

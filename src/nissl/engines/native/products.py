@@ -7,7 +7,7 @@ equations of the Group are the epilogue: they are applied to each finished tile,
 Cache blocking: a piece of B, packed if its rows are not adjacent, stays in the L2 cache, a panel of A in L3 (Goto and
 van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow, all its columns stay there,
 and tiles are computed in row-major order, with the rows of a transposed A packed. If the inner axis is too long for
-either, it is split (K blocking), and a buffer, the Board, holds the partial sums.
+either, it is split (K blocking), and a buffer, PartialSums, holds what is added up so far.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from nissl.graph.graph import Symbol
 # The most vectors in a tile: more would only make the code longer.
 LARGEST_TILE = 16
 # Bytes of a piece of B, of a panel of A, and of the buffer of partial sums.
-PIECE, PANEL, BOARD = 1 << 16, 1 << 22, 1 << 18
+B_PIECE_BYTES, A_PANEL_BYTES, PARTIAL_SUMS_BYTES = 1 << 16, 1 << 22, 1 << 18
 # Whole rows of B are used if NEAR bytes hold them all, or at least LONG_STEP of them, as a block of K; the latter pays
 # for loading and storing partial sums from MANY_ROWS rows of tiles on.
-NEAR, LONG_STEP, MANY_ROWS = 1 << 18, 192, 16
+B_ROWS_BYTES, SMALLEST_K_BLOCK, MANY_ROWS = 1 << 18, 192, 16
 FEW_SUMS = 4
 # How often something must be used to be worth packing: pieces of B, and elements of A that are on more pages than the
 # TLB has entries.
-USES_WORTH_A_COPY, MANY_PAGES = 4, 64
+USES_WORTH_PACKING, TLB_ENTRIES = 4, 64
 ALIGNMENT = 64
 
 
@@ -69,23 +69,27 @@ class Product:
         self.row_blocks = -(-self.rows // self.height)
         self.column_blocks = -(-self.columns // self.block)
         scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
-        worth_a_copy = scattered or (self.row_blocks >= USES_WORTH_A_COPY and self.column_blocks > 1)
+        worth_packing = scattered or (self.row_blocks >= USES_WORTH_PACKING and self.column_blocks > 1)
         # If whole rows of B stay in the cache, tiles are computed in row-major order, so that arrays in the order of
         # the result are accessed sequentially: above all, the parameters and moments that an optimizer updates.
-        near, piece = NEAR // b.dtype.itemsize, PIECE // b.dtype.itemsize
+        near, piece = B_ROWS_BYTES // b.dtype.itemsize, B_PIECE_BYTES // b.dtype.itemsize
         whole = self.column_blocks * self.block
-        self.rows_first = self.inner * whole <= near or (LONG_STEP * whole <= near and self.row_blocks >= MANY_ROWS)
+        self.rows_first = self.inner * whole <= near or (
+            SMALLEST_K_BLOCK * whole <= near and self.row_blocks >= MANY_ROWS
+        )
         columns = whole if self.rows_first else self.block
         steps = -(-self.inner // ((near if self.rows_first else piece) // columns))
-        self.step = -(-self.inner // steps)  # the length of a block of K
-        self.copied = self.space(self.step * columns) if worth_a_copy else None
-        apart = self.a.layout.strides[-1] != 1 and self.step > MANY_PAGES
-        worth_a_copy = apart and self.rows_first and self.column_blocks >= USES_WORTH_A_COPY
-        self.together = self.space(self.step * self.height) if worth_a_copy else None
+        self.k_block = -(-self.inner // steps)  # the length of a block of K
+        self.packed_b = self.stack_buffer(self.k_block * columns) if worth_packing else None
+        apart = self.a.layout.strides[-1] != 1 and self.k_block > TLB_ENTRIES
+        worth_packing = apart and self.rows_first and self.column_blocks >= USES_WORTH_PACKING
+        self.packed_a = self.stack_buffer(self.k_block * self.height) if worth_packing else None
         # The row indices, if a fused gather is along the inner axis; it may also be along the rows of A.
         by_number = self.group.gather is not None and self.a.layout.strides[-1] != 1
-        self.numbers = self.space(self.inner, INDEX) if by_number else None
-        self.board = Board(self, BOARD // (columns * b.dtype.itemsize), columns) if steps > 1 else None
+        self.row_indices = self.stack_buffer(self.inner, INDEX) if by_number else None
+        self.partial_sums = (
+            PartialSums(self, PARTIAL_SUMS_BYTES // (columns * b.dtype.itemsize), columns) if steps > 1 else None
+        )
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return the Memory of an operand, broadcast over the batch."""
@@ -116,16 +120,16 @@ class Product:
         rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
         if share is not None:
             rows, columns = (share, columns) if by_rows else (rows, share)
-        if self.numbers is not None:
-            self.emitter.loop(index(0), index(self.inner), 1, self.note_number)
+        if self.row_indices is not None:
+            self.emitter.loop(index(0), index(self.inner), 1, self.store_row_index)
         if self.rows_first:
             panel, compute = self.row_blocks, self.by_rows_of_tiles
         else:
-            panel = max(PANEL // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_A_COPY)
+            panel = max(A_PANEL_BYTES // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_PACKING)
             compute = self.by_columns_of_tiles
-        if self.board is not None:
-            panel = min(panel, self.board.tiles)
-        if panel < self.row_blocks and (self.column_blocks > 1 or self.board is not None):
+        if self.partial_sums is not None:
+            panel = min(panel, self.partial_sums.tiles)
+        if panel < self.row_blocks and (self.column_blocks > 1 or self.partial_sums is not None):
             self.parts(rows, panel, lambda rows: compute(a, b, batch, rows, columns))
         else:
             compute(a, b, batch, rows, columns)
@@ -144,19 +148,19 @@ class Product:
 
         def compute(k: ir.Value, steps: ir.Value) -> None:
             def piece_of(column: ir.Value, count: int) -> Memory:
-                if self.copied is None:
+                if self.packed_b is None:
                     return self.part_of(b, k, column)
-                offset = self.builder.mul(column, index(self.step))
-                first = self.builder.gep(self.copied, [offset], source_etype=self.kind)
-                return Memory(first, contiguous((self.step, count)), b.dtype)
+                offset = self.builder.mul(column, index(self.k_block))
+                first = self.builder.gep(self.packed_b, [offset], source_etype=self.kind)
+                return Memory(first, contiguous((self.k_block, count)), b.dtype)
 
-            def copy(column: ir.Value, count: int) -> None:
-                self.copy(self.part_of(b, k, column), piece_of(column, count).pointer, steps, count)
+            def pack(column: ir.Value, count: int) -> None:
+                self.pack(self.part_of(b, k, column), piece_of(column, count).pointer, steps, count)
 
             def row_block(row: ir.Value, height: int) -> None:
                 left = self.left(a, row, k, height)
-                if self.together is not None:
-                    left = self.bring_together(left, steps, height)
+                if self.packed_a is not None:
+                    left = self.pack_rows(left, steps, height)
                 self.column_by_column(
                     columns,
                     lambda column, count: self.tile(
@@ -164,14 +168,16 @@ class Product:
                     ),
                 )
 
-            if self.copied is not None:
-                self.column_by_column(columns, copy)
+            if self.packed_b is not None:
+                self.column_by_column(columns, pack)
             self.row_by_row(rows, row_block)
 
-        if self.board is None:
+        if self.partial_sums is None:
             compute(index(0), index(self.inner))
         else:
-            self.board.walk(rows, functools.partial(self.column_by_column, columns), index(0), batch, compute)
+            self.partial_sums.over_k_blocks(
+                rows, functools.partial(self.column_by_column, columns), index(0), batch, compute
+            )
 
     def by_columns_of_tiles(self, a: Memory, b: Memory, batch: ir.Value, rows: Share, columns: Share) -> None:
         """Emit a product with its tiles in column-major order."""
@@ -179,18 +185,18 @@ class Product:
         def column_block(column: ir.Value, count: int) -> None:
             def compute(k: ir.Value, steps: ir.Value) -> None:
                 piece = self.part_of(b, k, column)
-                if self.copied is not None:
-                    piece = self.copy(piece, self.copied, steps, count)
+                if self.packed_b is not None:
+                    piece = self.pack(piece, self.packed_b, steps, count)
 
                 def row_block(row: ir.Value, height: int) -> None:
                     self.tile(self.left(a, row, k, height), piece, steps, batch, row, height, column, count)
 
                 self.row_by_row(rows, row_block)
 
-            if self.board is None:
+            if self.partial_sums is None:
                 compute(index(0), index(self.inner))
             else:
-                self.board.walk(rows, lambda body: body(column, count), column, batch, compute)
+                self.partial_sums.over_k_blocks(rows, lambda body: body(column, count), column, batch, compute)
 
         self.column_by_column(columns, column_block)
 
@@ -235,59 +241,59 @@ class Product:
         if gather is None:
             part = self.part_of(a, row, first)
             return lambda k: self.apart(self.part_of(part, index(0), k).pointer, a.layout.strides[0], height)
-        if self.numbers is None:
-            numbers = [self.emitter.row_number(gather, builder.add(row, index(i))) for i in range(height)]
-            starts = [self.part_of(a, number.value, first) for number in numbers]
+        if self.row_indices is None:
+            row_indices = [self.emitter.row_index(gather, builder.add(row, index(i))) for i in range(height)]
+            starts = [self.part_of(a, number.value, first) for number in row_indices]
             return lambda k: [self.part_of(start, index(0), k).pointer for start in starts]
 
         def column(k: ir.Value) -> list[ir.Value]:
-            number = builder.load(self.number_at(builder.add(first, k)), typ=INDEX)
+            number = builder.load(self.row_index_address(builder.add(first, k)), typ=INDEX)
             return self.apart(self.part_of(a, row, number).pointer, 1, height)
 
         return column
 
-    def note_number(self, k: ir.Value) -> None:
+    def store_row_index(self, k: ir.Value) -> None:
         """Store the row index at k, as a nonnegative number, on the stack."""
         assert self.group.gather is not None
-        self.builder.store(self.emitter.row_number(self.group.gather, k).value, self.number_at(k))
+        self.builder.store(self.emitter.row_index(self.group.gather, k).value, self.row_index_address(k))
 
-    def number_at(self, k: ir.Value) -> ir.Value:
+    def row_index_address(self, k: ir.Value) -> ir.Value:
         """Return the address of the row index at k."""
-        return self.builder.gep(self.numbers, [k], source_etype=INDEX)
+        return self.builder.gep(self.row_indices, [k], source_etype=INDEX)
 
     def apart(self, pointer: ir.Value, stride: int, count: int) -> list[ir.Value]:
         """Return the addresses of elements that are `stride` elements apart."""
         return [self.builder.gep(pointer, [index(i * stride)], source_etype=self.kind) for i in range(count)]
 
-    def bring_together(self, left: Column, steps: ir.Value, height: int) -> Column:
+    def pack_rows(self, left: Column, steps: ir.Value, height: int) -> Column:
         """Pack the rows of A for a tile, so that the elements of one k are contiguous."""
         builder = self.builder
 
         def place(k: ir.Value) -> list[ir.Value]:
-            start = builder.gep(self.together, [builder.mul(k, index(height))], source_etype=self.kind)
+            start = builder.gep(self.packed_a, [builder.mul(k, index(height))], source_etype=self.kind)
             return self.apart(start, 1, height)
 
-        def copy(k: ir.Value) -> None:
+        def pack(k: ir.Value) -> None:
             vector = self.load(left(k)[0], height, self.a.layout.strides[-2])
             builder.store(vector, place(k)[0], align=self.b.dtype.itemsize)
 
-        self.emitter.loop(index(0), steps, 1, copy)
+        self.emitter.loop(index(0), steps, 1, pack)
         return place
 
-    def space(self, size: int, kind: ir.Type | None = None) -> ir.Value:
+    def stack_buffer(self, size: int, kind: ir.Type | None = None) -> ir.Value:
         """Return a buffer on the stack, so that each thread has its own."""
         builder = self.builder
         builder.function.attributes.add("noinline")  # so that buffers of several products are not on the stack at once
         with builder.goto_entry_block():
-            space = builder.alloca(ir.ArrayType(kind or self.kind, size))
-        space.align = ALIGNMENT
-        space.type = POINTER  # llvmlite types it as a pointer to the whole array
-        return space
+            buffer = builder.alloca(ir.ArrayType(kind or self.kind, size))
+        buffer.align = ALIGNMENT
+        buffer.type = POINTER  # llvmlite types it as a pointer to the whole array
+        return buffer
 
-    def copy(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:
+    def pack(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:
         """Pack some rows, contiguously, at an address; return their Memory."""
         builder = self.builder
-        target = Memory(place, contiguous((self.step, width)), source.dtype)
+        target = Memory(place, contiguous((self.k_block, width)), source.dtype)
 
         def copy_row(k: ir.Value) -> None:
             def chunk(column: ir.Value, lanes: int) -> None:
@@ -323,11 +329,13 @@ class Product:
     ) -> None:
         """Emit a tile of the result, or its partial sums; `left` are its rows of A, `b` begins at its columns."""
         widths = self.widths(count)
-        if self.board is None:
+        if self.partial_sums is None:
             self.finish(self.sums(left, b, steps, self.zeros(height, widths)), batch, row, column)
         else:
-            place = self.board.place(row, column)
-            self.board.put(place, self.sums(left, b, steps, self.board.take(place, height, widths)))
+            place = self.partial_sums.place(row, column)
+            self.partial_sums.store_tile(
+                place, self.sums(left, b, steps, self.partial_sums.load_tile(place, height, widths))
+            )
 
     def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Return the initial sums of a tile."""
@@ -383,16 +391,16 @@ class Product:
                 start += lanes
 
 
-class Board:
+class PartialSums:
     """A buffer for the partial sums of tiles, used when the inner axis is split."""
 
     def __init__(self, product: Product, rows: int, columns: int) -> None:
         self.product = product
         self.tiles = max(min(rows // product.height, product.row_blocks), 1)  # rows of tiles that fit
         shape = (self.tiles * product.height, columns)
-        self.memory = Memory(product.space(math.prod(shape)), contiguous(shape), product.b.dtype)
+        self.memory = Memory(product.stack_buffer(math.prod(shape)), contiguous(shape), product.b.dtype)
 
-    def walk(
+    def over_k_blocks(
         self,
         rows: Share,
         over_columns: Callable[[Callable[[ir.Value, int], None]], None],
@@ -408,17 +416,17 @@ class Board:
             p.row_by_row(rows, lambda row, height: over_columns(lambda column, count: body(row, height, column, count)))
 
         def begin(row: ir.Value, height: int, column: ir.Value, count: int) -> None:
-            self.put(self.place(row, column), p.zeros(height, p.widths(count)))
+            self.store_tile(self.place(row, column), p.zeros(height, p.widths(count)))
 
-        def step(k: ir.Value) -> None:
+        def block(k: ir.Value) -> None:
             left = builder.sub(index(p.inner), k)
-            compute(k, builder.select(builder.icmp_signed("<", left, index(p.step)), left, index(p.step)))
+            compute(k, builder.select(builder.icmp_signed("<", left, index(p.k_block)), left, index(p.k_block)))
 
         def finish(row: ir.Value, height: int, column: ir.Value, count: int) -> None:
-            p.finish(self.take(self.place(row, column), height, p.widths(count)), batch, row, column)
+            p.finish(self.load_tile(self.place(row, column), height, p.widths(count)), batch, row, column)
 
         everywhere(begin)
-        p.emitter.loop(index(0), index(p.inner), p.step, step)
+        p.emitter.loop(index(0), index(p.inner), p.k_block, block)
         everywhere(finish)
 
     def place(self, row: ir.Value, column: ir.Value) -> ir.Value:
@@ -427,14 +435,14 @@ class Board:
         builder = self.product.builder
         return self.product.part_of(self.memory, builder.sub(row, first_row), builder.sub(column, first_column)).pointer
 
-    def take(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
+    def load_tile(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Load the sums of a tile."""
         return [
             [self.product.load(self.at(place, i, sum(widths[:j])), width) for j, width in enumerate(widths)]
             for i in range(height)
         ]
 
-    def put(self, place: ir.Value, sums: list[list[ir.Value]]) -> None:
+    def store_tile(self, place: ir.Value, sums: list[list[ir.Value]]) -> None:
         """Store the sums of a tile."""
         for i, vectors in enumerate(sums):
             start = 0

@@ -46,7 +46,7 @@ MachineCall = tuple[Any, tuple[Any, ...]]
 
 # Work whose estimated time on one core exceeds this many seconds runs on several threads; waking them takes 0.1 ms or
 # more.
-WORTH_WAKING = 5e-4
+SECONDS_WORTH_THREADS = 5e-4
 
 
 def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
@@ -209,7 +209,7 @@ class Program:
 
     def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and the equations that NumPy computes between them."""
-        if self.seconds > WORTH_WAKING and self.can_scan:
+        if self.seconds > SECONDS_WORTH_THREADS and self.can_scan:
             self.status[0] = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
         for segment in self.segments:
@@ -274,7 +274,7 @@ def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
     barrier = (ctypes.c_int64 * 16)()  # two cache lines
     can_share = all("shared_scan" in scan.program.code.functions for scan in scans)
     seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
-    threads = get_num_threads() if can_share and seconds > WORTH_WAKING else 1
+    threads = get_num_threads() if can_share and seconds > SECONDS_WORTH_THREADS else 1
     tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
 
     def calls(name: str, thread: int) -> list[MachineCall]:
