@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nissl as ns
-from nissl.data import Dataset, as_dataset, batches, datasets, load, split
+from nissl.data import Dataset, as_dataset, batches, datasets, load
 from nissl.data.idx import ELEMENT_TYPES, read_idx
 from nissl.errors import DataError, OptionError
 
@@ -275,11 +275,18 @@ def test_a_dataset_can_be_sliced_and_shown():
 
 def test_split_keeps_every_row_once():
     data = Dataset(np.arange(10), np.arange(10))
-    kept, held = split(data, 0.3, seed=1)
+    kept, held = data.split(0.3, seed=1)
     assert len(held) == 3
     assert sorted([*kept.y, *held.y]) == list(range(10))
+    assert (kept.x == kept.y).all()
+    assert sorted(kept.y) == list(kept.y)
+    again, other = data.split(0.3, seed=1)[1], data.split(0.3, seed=2)[1]
+    assert again.y.tolist() == held.y.tolist() != other.y.tolist()
     with pytest.raises(DataError, match="leaves nothing"):
-        split(data[:1], 0.5, seed=1)
+        data[:1].split(0.5, seed=1)
+    for fraction in (0, 1, 2.5):
+        with pytest.raises(OptionError, match="between 0 and 1"):
+            data.split(fraction)
 
 
 def test_batches_hold_every_row_once_in_another_order_each_epoch():

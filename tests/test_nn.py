@@ -507,3 +507,20 @@ def test_a_slice_of_a_sequential_is_one():
     assert list(first) == list(model)[:2]
     x = ns.ones((5, 3))
     np.testing.assert_array_equal(model[2:](first(x)).numpy(), model(x).numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("fit", r"ns.fit\(model"), ("predict", r"ns.predict\(model, x\)"), ("zero_grad", r"optimizer.zero_grad\(\)")],
+)
+def test_methods_that_models_have_elsewhere_are_told(name, told):
+    model = nn.Linear(2, 3)
+    with pytest.raises(AttributeError, match=f"'Linear' object has no attribute '{name}'; write {told}"):
+        getattr(model, name)
+    with pytest.raises(AttributeError, match=r"'Linear' object has no attribute 'weights'$"):
+        getattr(model, "weights")  # noqa: B009  (whose message is looked at)
+
+
+def test_what_is_said_of_other_libraries_names_nothing_that_a_module_has():
+    for name in nn.module.ELSEWHERE:
+        assert not hasattr(nn.Module, name)

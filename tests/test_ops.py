@@ -544,6 +544,12 @@ MISTAKES = {
     "one_hot classes": (lambda: ns.one_hot([0], -1), OptionError, "classes must be a whole number from 0"),
     "astype": (lambda: X.astype("complex64"), DTypeError, "float32, float64, integers or bools, not complex64"),
     "astype nonsense": (lambda: X.astype("nonsense"), DTypeError, "not a dtype: 'nonsense'"),
+    "sizes apart": (lambda: ns.zeros(3, 4), DTypeError, r"not a dtype: 4; .* zeros\(\(3, 4\)\)"),
+    "nothing": (lambda: ns.exp(), TypeError, r"exp\(\) needs a Tensor or a number, got no arguments"),
+    "text": (lambda: X + "1", DTypeError, "not text"),
+    "None": (lambda: X + None, DTypeError, "not Python objects such as None"),
+    "gradient of integers": (lambda: ns.tensor([1], requires_grad=True), DTypeError, "got int64; write 1.0"),
+    "truth": (lambda: bool(X), ShapeError, r"as with .min\(\) or .max\(\)"),
     "negative size": (lambda: ns.zeros((2, -1)), OptionError, r"sizes of 0 or more, got \(2, -1\)"),
 }
 

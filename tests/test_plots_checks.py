@@ -216,6 +216,15 @@ def test_a_line_without_finite_points_among_others_is_named():
     assert not second.texts
 
 
+@pytest.mark.parametrize(("ends", "place"), [([0, 1], "bottom"), ([1, 0], "top")])
+def test_a_remark_stands_where_the_lines_do_not_end(ends, place):
+    (axes,) = plots.lines({"p": {"a": ends, "b": [NAN, NAN]}}).axes
+    (said,) = axes.texts
+    assert (said.get_text(), said.get_verticalalignment()) == ("not finite: b", place)
+    box, line = said.get_window_extent(), axes.transData.transform(axes.get_lines()[0].get_xydata())
+    assert not (box.y0 <= line[-1, 1] <= box.y1)
+
+
 def test_an_infinite_arrow_is_left_out_and_the_others_stay():
     figure = field(lambda x, y: (np.where(x == 0, INF, 1.0), 0 * y), arrows=3)
     (drawn,) = (artist for artist in figure.axes[0].collections if isinstance(artist, Quiver))

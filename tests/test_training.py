@@ -248,8 +248,15 @@ def test_history_has_the_curves_as_arrays_a_table_and_csv():
     assert lines[0].split() == list(rows[0])
     assert lines[3].split()[:2] == ["3", f"{history.loss[2]:.4f}"]
     assert repr(history) == history.table()
-    with pytest.raises(AttributeError, match="no curve 'lost'; it has loss, accuracy"):
-        _ = history.lost
+    np.testing.assert_array_equal(history["loss"], history.loss)
+    for mistake, error in ((lambda: history.lost, AttributeError), (lambda: history["lost"], KeyError)):
+        with pytest.raises(error, match="no curve 'lost'; it has loss, accuracy"):
+            mistake()
+
+
+def test_class_numbers_as_floats_are_told_to_be_integers():
+    with pytest.raises(ShapeError, match=r"If the targets are class numbers, .* y.astype\('int64'\)"):
+        ns.fit(classifier(), (X, LABELS.astype(float)), epochs=1)
 
 
 def test_the_validation_curve_is_what_evaluate_says_and_does_not_train():

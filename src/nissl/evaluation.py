@@ -59,6 +59,11 @@ class History:
             raise AttributeError(f"this History has no curve {name!r}; it has {', '.join(curves) or 'no epochs'}")
         return curves[name]
 
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.curves:
+            raise KeyError(f"this History has no curve {name!r}; it has {', '.join(self.curves) or 'no epochs'}")
+        return self.curves[name]
+
     def __len__(self) -> int:
         return len(self.rows)
 

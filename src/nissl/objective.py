@@ -193,7 +193,8 @@ def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, 
         if targets[:1].size != int(np.prod(outputs[1:])):
             raise ShapeError(
                 f"the model gives outputs of shape {('batch', *outputs[1:])}, the targets have shape {targets.shape}; "
-                f"{objective.name} needs one target for each output"
+                f"{objective.name} needs one target for each output. If the targets are class numbers, make them "
+                "integers: y.astype('int64')"
             )
         targets = targets.reshape(len(targets), *outputs[1:])
     binary = objective.loss in (nn.binary_cross_entropy, nn.binary_cross_entropy_with_logits)

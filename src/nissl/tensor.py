@@ -65,7 +65,10 @@ class Tensor:
         else:
             self.payload = current.engine.constant(as_array(data, dtype))
         if requires_grad and self.payload.dtype.kind != "f":
-            raise DTypeError(f"only Tensors of floats can require a gradient, got {self.payload.dtype}")
+            raise DTypeError(
+                f"only Tensors of floats can require a gradient, got {self.payload.dtype}; "
+                "write 1.0 in place of 1, or say dtype='float32'"
+            )
         self.requires_grad = requires_grad
 
     @property
@@ -183,7 +186,10 @@ class Tensor:
     def __bool__(self) -> bool:
         current.engine.require_values("a truth value (if, while, and, or, not)")
         if self.size != 1:
-            raise ShapeError(f"the truth value of a Tensor of shape {self.shape} is unclear; reduce it to one element")
+            raise ShapeError(
+                f"the truth value of a Tensor of shape {self.shape} is unclear; "
+                "reduce it to one element, as with .min() or .max()"
+            )
         return bool(self.item())
 
     def __len__(self) -> int:
@@ -446,6 +452,8 @@ def _promote_mixed(op: Op, inputs: Sequence[TensorLike]) -> tuple[TensorLike, ..
     numbers = (bool, int, float)
     converted = [x if type(x) in numbers else as_tensor(x) for x in inputs]
     start = op.promoted_from or 0
+    if len(converted) <= start:
+        raise TypeError(f"{op.name}() needs a Tensor or a number, got {len(converted) or 'no'} arguments")
     if not any(isinstance(x, Tensor) for x in converted[start:]):
         converted[start] = as_tensor(converted[start])
     dtype = common_dtype(converted[start:], op.lowest_kind)
@@ -498,12 +506,15 @@ def as_tensor(value: TensorLike, dtype: DTypeLike = None) -> Tensor:
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """Return `dtype` as NumPy's object if Tensors can have it: float32, float64, integers or bool."""
+    if isinstance(dtype, int):
+        raise DTypeError(f"not a dtype: {dtype!r}; the sizes of a shape go together, as in zeros((3, 4))")
     try:
         found = np.dtype(dtype)
     except TypeError as error:
         raise DTypeError(f"not a dtype: {dtype!r} ({error})") from None
     if found.kind not in "biuf" or found.itemsize > 8 or (found.kind == "f" and found.itemsize < 4):
-        raise DTypeError(f"Tensors hold float32, float64, integers or bools, not {found}")
+        kinds = {"U": "text", "S": "bytes", "O": "Python objects such as None"}
+        raise DTypeError(f"Tensors hold float32, float64, integers or bools, not {kinds.get(found.kind, found)}")
     return found if found.isnative else found.newbyteorder("=")
 
 

@@ -13,7 +13,7 @@ from nissl.cli import INTERRUPTED
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
 from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
 from nissl.compiler import ENGINES
-from nissl.data import Dataset, datasets, split
+from nissl.data import Dataset, datasets
 from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
 from nissl.tables.columns import TASKS
@@ -144,7 +144,7 @@ def train_dataset(dataset: str, options: dict[str, Any]) -> int:
     random.manual_seed(settings.seed)
     validation = None
     if settings.validation_fraction:
-        train, validation = split(train, settings.validation_fraction, settings.seed)
+        train, validation = train.split(settings.validation_fraction, settings.seed)
     model = perceptron(
         train.x.shape[1:],
         settings.hidden,

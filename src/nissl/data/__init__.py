@@ -1,7 +1,7 @@
 """Data: the data sets by name, a Dataset of rows and targets, minibatches."""
 
 from nissl.data.batches import batches
-from nissl.data.dataset import Dataset, as_dataset, split
+from nissl.data.dataset import Dataset, as_dataset
 from nissl.data.datasets import load, names
 
-__all__ = ["Dataset", "as_dataset", "batches", "load", "names", "split"]
+__all__ = ["Dataset", "as_dataset", "batches", "load", "names"]

@@ -32,6 +32,23 @@ class Dataset:
             raise DataError(f"a Dataset is taken apart by rows, as in data[:10]; for one example use .x[{rows}]")
         return Dataset(self.x[rows], self.y[rows], self.class_names, self.name)
 
+    def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """Return two parts, drawn at random: what remains, and `fraction` of the rows, both in their order here.
+
+        Raises OptionError if the fraction is not between 0 and 1, DataError if nothing would remain.
+
+        >>> train, validation = Dataset(np.eye(10), np.arange(10)).split(0.2)
+        >>> len(train), len(validation)
+        (8, 2)
+        """
+        if not 0 < fraction < 1:
+            raise OptionError(f"split takes a fraction between 0 and 1, got {fraction}")
+        order = np.random.default_rng(seed).permutation(len(self))
+        count = max(1, round(fraction * len(self)))
+        if count >= len(self):
+            raise DataError(f"a fraction of {fraction} of {len(self)} rows leaves nothing to train on")
+        return self[np.sort(order[count:])], self[np.sort(order[:count])]
+
     def __repr__(self) -> str:
         classes = f", {len(self.class_names)} classes" if self.class_names else ""
         return f"Dataset({self.name or 'unnamed'}: {len(self)} rows of shape {self.x.shape[1:]}{classes})"
@@ -112,14 +129,3 @@ def to_dtype(array: npt.NDArray[Any], dtype: np.dtype[Any], name: str) -> npt.ND
     except FloatingPointError:
         largest = np.abs(array).max()
         raise DataError(f"{name} holds {largest:g}, which {dtype} cannot hold; scale it, or use float64") from None
-
-
-def split(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Return two parts of `data`, drawn at random: what remains, and `fraction` of the rows."""
-    if not isinstance(data, Dataset) or not 0 < fraction < 1:
-        raise OptionError(f"split takes a Dataset and a fraction between 0 and 1, got {data!r} and {fraction}")
-    order = np.random.default_rng(seed).permutation(len(data))
-    count = max(1, round(fraction * len(data)))
-    if count >= len(data):
-        raise DataError(f"a fraction of {fraction} of {len(data)} rows leaves nothing to train on")
-    return data[np.sort(order[count:])], data[np.sort(order[:count])]

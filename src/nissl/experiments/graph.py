@@ -11,7 +11,7 @@ is the chain rule, one operation at a time. For f = wx + b, in the steps g = wx 
 A value that is used twice gets a part from each use, and the parts add up. No operation needs to know the whole
 formula, so the same walk back gives the gradient of any network.
 
-See: Above each edge is the value that goes forward, below it in red the derivative of the result that comes back. One
+See: Above each edge is the value that goes forward, below it in orange the derivative of the result coming back. One
 more apple costs 110, as the price of 100 is taxed; one more unit of tax, 100 %, would cost another 650. The smaller
 pictures show f = wx + b, a value that is used twice, and the loss of a layer: the same rules, with arrays, of
 which shape and norm are shown.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,18 @@ class Parameters(list[Parameter]):
         self.paths = list(named)
 
 
+# What other libraries have as methods of a model, and how it is said here.
+ELSEWHERE = {
+    "fit": "write ns.fit(model, (x, y), epochs=5)",
+    "compile": "write ns.fit(model, (x, y), loss=..., optimizer=...), which compiles by itself",
+    "predict": "write ns.predict(model, x)",
+    "evaluate": "write ns.evaluate(model, (x, y))",
+    "save": "write ns.save(model, 'model.safetensors')",
+    "zero_grad": "write optimizer.zero_grad()",
+    "to": "all is computed on the CPU, there is nowhere to move it",
+}
+
+
 class Module:
     """A part of a network: holds Parameters, Buffers and Modules, and computes in `forward`.
 
@@ -68,6 +80,12 @@ class Module:
 
     training: bool = True
     transposed_in_pytorch: tuple[str, ...] = ()  # the names of Parameters that PyTorch keeps transposed
+
+    if not TYPE_CHECKING:  # a type checker knows which attributes there are
+
+        def __getattr__(self, name: str) -> Any:
+            told = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{told}", name=name, obj=self)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for `inputs`; a subclass says how."""

@@ -189,14 +189,19 @@ def _marked(y: Array, marker: str, *, everywhere: bool) -> dict[str, Any]:
 
 
 def _say_in_corner(axes: Axes, text: str) -> None:
+    """Write a remark into the upper right corner, or into the lower one where lines end in the upper half."""
+    to_height = axes.transScale + axes.transLimits  # of the axes: 0 is the bottom, 1 the top
+    lines = (line.get_xydata() for line in axes.get_lines())
+    ends = [points[np.isfinite(points).all(axis=1)][-1:] for points in map(np.asarray, lines)]
+    up = any(to_height.transform(end)[0, 1] > 0.5 for end in ends if len(end))
     axes.text(
         0.98,
-        0.97,
+        0.03 if up else 0.97,
         wrapped(text, SMALL, PANEL_WIDTH),
         transform=axes.transAxes,
         fontsize=SMALL,
         horizontalalignment="right",
-        verticalalignment="top",
+        verticalalignment="bottom" if up else "top",
     )
 
 
