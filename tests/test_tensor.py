@@ -50,7 +50,7 @@ def test_a_tensor_has_a_copy_of_its_data():
     ("data", "kind", "message"),
     [
         ([[1, 2], [3]], ShapeError, "could not read this as an array of numbers"),
-        ("words", DTypeError, "float32, float64, integers or bools, not <U5"),
+        ("words", DTypeError, "float32, float64, integers or bools, not text"),
         ([None], DTypeError, "not object"),
         (1 + 2j, DTypeError, "not complex128"),
         (np.zeros(2, "float16"), DTypeError, "not float16"),

@@ -513,7 +513,7 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     except TypeError as error:
         raise DTypeError(f"not a dtype: {dtype!r} ({error})") from None
     if found.kind not in "biuf" or found.itemsize > 8 or (found.kind == "f" and found.itemsize < 4):
-        kinds = {"U": "text", "S": "bytes", "O": "Python objects such as None"}
+        kinds = {"U": "text", "S": "bytes", "O": "objects such as None or integers beyond 64 bits"}
         raise DTypeError(f"Tensors hold float32, float64, integers or bools, not {kinds.get(found.kind, found)}")
     return found if found.isnative else found.newbyteorder("=")
 
