@@ -451,10 +451,10 @@ def test_what_kernels_say_is_all_that_their_code_depends_on():
     kernels = Kernels(ir.Module(), native.plan, native.memory)
     written = {}
     for i, kernel in enumerate(native.plan.kernels):
-        said, arrays = kernels.key(kernel)
+        key, arrays = kernels.key(kernel)
         code = kernels.code(f"kernel_{i}", kernel, arrays)
         text = str(code.function).partition("(")[2]
-        assert written.setdefault(said, (text, code.arrays, code.units)) == (text, code.arrays, code.units)
+        assert written.setdefault(key, (text, code.arrays, code.units)) == (text, code.arrays, code.units)
     assert len(written) < len(native.plan.kernels)
 
 
