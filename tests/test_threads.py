@@ -316,6 +316,42 @@ def test_without_threads_the_work_is_done_by_the_caller(monkeypatch):
     assert_equal(trained(2), expected)
 
 
+class Interrupting:
+    """A lock whose acquisition is followed by the exception of a signal handler, a few times."""
+
+    def __init__(self, lock, times):
+        self.lock, self.times = lock, times
+        self.release, self.locked = lock.release, lock.locked
+
+    def acquire(self):
+        self.lock.acquire()
+        if self.times:
+            self.times -= 1
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_just_after_a_member_has_finished_is_no_reason_to_wait_for_it_again(times):
+    crew = team.Team()
+    crew.grow(1)
+    crew.members[0].finished = Interrupting(crew.members[0].finished, times)
+    ran, interrupted = [], []
+
+    def run_several():
+        for i in range(6):
+            try:
+                crew.run([functools.partial(ran.append, i), functools.partial(ran.append, -i)])
+            except KeyboardInterrupt:
+                interrupted.append(i)
+
+    caller = threading.Thread(target=run_several, daemon=True)
+    caller.start()
+    caller.join(20)
+    assert not caller.is_alive()
+    assert len(interrupted) >= 1
+    assert sorted(ran) == sorted([*range(6), *(-i for i in range(6))])
+
+
 def test_signals_do_not_throw_a_team_out_of_step():
     ns.set_num_threads(2)
     big = ns.tensor(numbers((300, 300)), "float32")

@@ -46,7 +46,8 @@ class Member:
         self.work: Work = _nothing
         self.called = threading.Lock()
         self.called.acquire()
-        self.finished = threading.Lock()
+        self.done = True
+        self.finished = threading.Lock()  # let go when the work is done, to wake who waits for it
         self.finished.acquire()
         threading.Thread(target=self._wait, daemon=True, name="nissl").start()
 
@@ -56,7 +57,9 @@ class Member:
             try:
                 self.work()
             finally:
-                self.finished.release()
+                self.done = True
+                if self.finished.locked():
+                    self.finished.release()
 
 
 class Team:
@@ -77,11 +80,12 @@ class Team:
         """Run the first part on this thread and the others on members, at the same time."""
         members = self.members[: len(parts) - 1]
         for member, part in zip(members, parts[1:], strict=True):
-            member.work = part
-        begin = [member.called.release for member in members]
+            member.work, member.done = part, False
+        calls = map(operator.call, [*(member.called.release for member in members), parts[0]])
+        # From here to the end of `deque`, Python runs no signal handler: all members are called, or none.
         self.in_step = False
         try:
-            deque(map(operator.call, [*begin, parts[0]]), maxlen=0)
+            deque(calls, maxlen=0)
         finally:
             self.wait(members)
 
@@ -89,10 +93,9 @@ class Team:
         """Wait until all have finished, even if a signal handler raises meanwhile."""
         signal: BaseException | None = None
         for member in members:
-            while True:
+            while not member.done:  # a handler may raise when the lock has just been acquired, so that it does not tell
                 try:
                     member.finished.acquire()
-                    break
                 except BaseException as error:
                     signal = error
             member.work = _nothing
