@@ -524,3 +524,13 @@ def test_methods_that_models_have_elsewhere_are_told(name, told):
 def test_what_is_said_of_other_libraries_names_nothing_that_a_module_has():
     for name in nn.module.ELSEWHERE:
         assert not hasattr(nn.Module, name)
+
+
+def test_a_property_that_lacks_something_says_what():
+    class Wide(nn.Module):
+        @property
+        def width(self):
+            return self.missing
+
+    with pytest.raises(AttributeError, match="'Wide' object has no attribute 'missing'"):
+        _ = Wide().width

@@ -4,8 +4,7 @@ Everything above this line (ops, gradients, layers, optimizers) works with Tenso
 these inputs, with these attributes" into a payload: an array now, or a Symbol in a graph. An engine knows nothing of
 differentiation.
 
-`current` is one of the two pieces of module-level mutable state in nissl (the other is the op registry). It is
-thread-local, so that one thread can trace while another computes.
+`current` is thread-local, so that one thread can trace while another computes.
 """
 
 import threading

@@ -84,8 +84,10 @@ class Module:
     if not TYPE_CHECKING:  # a type checker knows which attributes there are
 
         def __getattr__(self, name: str) -> Any:
-            told = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{told}", name=name, obj=self)
+            if name not in ELSEWHERE or hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # raises once more, as a property may for another name
+            told = f"{type(self).__name__!r} object has no attribute {name!r}; {ELSEWHERE[name]}"
+            raise AttributeError(told, name=name, obj=self)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for `inputs`; a subclass says how."""
