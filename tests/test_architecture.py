@@ -15,6 +15,7 @@ LAYERS = [
     ["ops"],
     ["engines.native.cache", "engines.native.machine", "engines.native.maths", "engines.native.elementwise"],
     ["engines.eager", "functional", "random", "autodiff"],
+    ["protocols"],
     ["graph"],
     ["engines.native"],
     ["compiler"],

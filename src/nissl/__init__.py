@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import nissl.engines.eager as _eager  # noqa: F401  (the engine that everything starts on)
+import nissl.protocols as _protocols  # noqa: F401  (what NumPy's functions do with Tensors)
 from nissl import inspect, nn, optim, random
 from nissl.autodiff import check_gradients, grad, gradient_flow, no_grad, numerical_gradient, value_and_grad
 from nissl.compiler import compile

@@ -55,9 +55,6 @@ class Tensor:
     weak: bool = False  # a Python number given to a compiled function: it takes the dtype of what it meets
     owns_payload: bool = False  # Parameters and Buffers: an engine may write into the payload, so readers get copies
 
-    # A NumPy array on the left of an operator leaves the operation to us.
-    __array_priority__ = 1000
-
     def __init__(self, data: TensorLike, dtype: DTypeLike = None, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             converted = data if dtype is None else data.astype(dtype)
