@@ -1,17 +1,15 @@
 """`NeuralNetwork`, what classifier and regressor share: a nissl training, in the form that scikit-learn asks for.
 
-A subclass says what becomes of y, and what outputs mean. The network is built, and its training put together, by
-`fitting`.
+A subclass says what becomes of y, and what outputs mean. `NetworkMixin` builds the network, `WeightsMixin` shows its
+weights, and `fitting` puts the training together.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,23 +17,23 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, check_scalar, column_or_1d
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nissl import nn, optim
 from nissl.engines.base import recording
-from nissl.errors import DivergenceError, unknown_name
+from nissl.errors import DivergenceError
 from nissl.evaluation import EVALUATION_BATCH, History, in_mode, model_dtype
 from nissl.evaluation import predict as outputs_of
-from nissl.nn.module import Module
-from nissl.objective import last_layer, layers_in_order
+from nissl.objective import layers_in_order
 from nissl.optim.optimizer import Schedule
 from nissl.progress import reporter
 from nissl.random import seeded
 from nissl.sklearn import fitting, parameters
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
-from nissl.sklearn.rows import Part, dense, row_weights, rows_that_count, weighted
+from nissl.sklearn.network import NetworkMixin
+from nissl.sklearn.rows import Part, dense, row_weights, rows_that_count, split, weighted
+from nissl.sklearn.weights import WeightsMixin
 from nissl.tensor import wrap
 from nissl.threads import at_most
 from nissl.training import EpochDone, deferred_interrupt
@@ -47,8 +45,6 @@ BATCH_OF_AUTO = 200
 # among threads, and little memory.
 NUMBERS_AT_ONCE = 1 << 20
 
-ROWS_TO_TRY = 8  # on a network of the user's own, before it is trained
-
 
 def takes_parts(estimator: Any) -> bool:
     """Return True, or raise where an estimator of these parameters has no `partial_fit`."""
@@ -57,37 +53,11 @@ def takes_parts(estimator: Any) -> bool:
     return True
 
 
-class Weights(list[Array]):
-    """The weights of a network, layer by layer: read-only arrays; setting one gives it to the network."""
-
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        super().__init__(map(_read_only, parameters))
-        self.parameters = list(parameters)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if isinstance(index, slice):
-            raise TypeError("weights are set layer by layer, or all at once as in coefs_ = arrays; got a slice")
-        parameter = self.parameters[index]
-        array = np.asarray(value, parameter.dtype)
-        if array.shape != parameter.shape:
-            raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
-        parameter.assign(wrap(array.copy()))
-        super().__setitem__(index, _read_only(parameter))
-
-
-def _read_only(parameter: nn.Parameter) -> Array:
-    """Return a copy of the values, which cannot be written to: a change there would not reach the network."""
-    values = parameter.numpy()
-    values.flags.writeable = False
-    return values
-
-
-class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share."""
 
-    # What __init__ keeps; scikit-learn finds the names and defaults in the subclasses' signatures.
-    hidden_layer_sizes: Any
-    activation: str | Sequence[str]
+    # What __init__ keeps, beside what NetworkMixin reads; scikit-learn finds names and defaults in the subclasses'
+    # signatures.
     solver: str
     alpha: float
     batch_size: int | str
@@ -109,20 +79,15 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     epsilon: float
     n_iter_no_change: float
     max_fun: int
-    dropout: float | Sequence[float]
-    batch_norm: bool
-    layers: Module | Callable[[int, int], Module] | None
     loss: str | Callable[..., Any]
     schedule: str | Schedule | None
     clip_norm: float | None
     engine: str
     dtype: Any
 
-    module_: Module
     optimizer_: optim.Optimizer
     history_: History
     out_activation_: str
-    n_outputs_: int
     n_iter_: int
     t_: int
 
@@ -180,10 +145,6 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _look_back(self, x: Array, targets: Array) -> None:
         """Warn if nothing was learned."""
-
-    def _check_last(self, layer: Module, outputs: Array) -> None:
-        """Raise if the network given as layers= must not end in this layer, or return these outputs for a few rows."""
-        raise NotImplementedError
 
     _stratifies = False  # whether a slice for validation has the classes in the proportions of the whole
 
@@ -247,84 +208,6 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _dtypes(self) -> tuple[Any, ...]:
         return (np.float64, np.float32) if self.dtype is None else (np.dtype(self.dtype),)
 
-    def _build(self, x: Array, random: Any, given: Mapping[str, Any]) -> None:
-        """Make the network for rows x; weights that were set before the first `partial_fit` are its first ones."""
-        features, dtype = x.shape[1], x.dtype
-        if self.layers is not None:
-            self.module_ = self._layers_of_user(x[:ROWS_TO_TRY], random)
-        else:
-            units, activations, dropout = self._hidden()
-            units = [features, *units, self.n_outputs_]
-            self.module_ = fitting.network(units, activations, dropout, bool(self.batch_norm), dtype, random)
-        try:
-            for name in ("coefs", "intercepts"):
-                if given.get(name) is not None:
-                    setattr(self, f"{name}_", given[name])
-        except (TypeError, ValueError):
-            del self.module_  # which would pass for a fitted one, without the weights that were given
-            raise
-        for name in ("coefs", "intercepts"):
-            self.__dict__.pop(f"_given_{name}", None)
-        self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
-        self._made_of = self._plan(features)
-
-    def _layers_of_user(self, rows: Array, random: Any) -> Module:
-        """Return the network given as layers=, which must return what the loss takes for rows."""
-        module = self._module_of_user(rows.shape[1], random)
-        outputs = outputs_of(module, rows)
-        if outputs.shape != (len(rows), self.n_outputs_):
-            raise ValueError(
-                f"the network given as layers= returns outputs of shape {('rows', *outputs.shape[1:])} for "
-                f"{rows.shape[1]} features; it must return {self.n_outputs_} for this y, without a final softmax or "
-                "sigmoid, which belong to the loss"
-            )
-        self._check_last(last_layer(module), outputs)
-        return module
-
-    def _module_of_user(self, features: int, random: Any) -> Module:
-        defaults = inspect.signature(type(self)).parameters
-        for name in ("hidden_layer_sizes", "activation", "dropout", "batch_norm"):
-            if not np.array_equal(getattr(self, name), defaults[name].default):
-                raise ValueError(f"layers= is the whole network, so {name} would have no effect: leave one of them out")
-        if isinstance(self.layers, Module):
-            return copy.deepcopy(self.layers)  # a parameter is not changed by fit
-        assert callable(self.layers)
-        with seeded(int(random.randint(2**31 - 1))):
-            module = self.layers(features, self.n_outputs_)
-        if not isinstance(module, Module):
-            raise TypeError(f"layers= must return an nn.Module, got {type(module).__name__}")
-        return module
-
-    def _hidden(self) -> tuple[list[int], list[str], list[float]]:
-        """Return units, activation and dropout of each hidden layer."""
-        given = self.hidden_layer_sizes
-        sizes = list(given) if isinstance(given, Iterable) else [given]
-        for size in sizes:
-            check_scalar(size, "hidden_layer_sizes", parameters.INTEGER, min_val=1)
-        activations = parameters.for_each(self.activation, len(sizes), "activation")
-        for name in activations or parameters.for_each(self.activation, 1, "activation"):
-            if name not in fitting.ACTIVATIONS:
-                raise unknown_name("activation", name, fitting.ACTIVATIONS)
-        dropout = parameters.for_each(self.dropout, len(sizes), "dropout")
-        for share in dropout:
-            check_scalar(share, "dropout", parameters.REAL, min_val=0, max_val=1, include_boundaries="left")
-        # Without hidden layers there is no activation, but it still says how wide the first weights spread.
-        return [int(size) for size in sizes], activations or [str(self.activation)], [float(p) for p in dropout]
-
-    def _plan(self, features: int) -> tuple[Any, ...]:
-        """Return what the network is made for."""
-        if self.layers is not None:
-            return features, self.n_outputs_
-        sizes, activations, dropout = self._hidden()
-        return features, self.n_outputs_, tuple(sizes), tuple(activations), tuple(dropout), bool(self.batch_norm)
-
-    def _check_same_network(self, features: int) -> None:
-        if self._plan(features) != self._made_of:
-            raise ValueError(
-                "the network was made for other parameters or data: features, outputs, units and so on "
-                f"were {self._made_of}, now they are {self._plan(features)}. Train from scratch with warm_start=False"
-            )
-
     def _forget_curves(self) -> None:
         self.loss_curve_: list[float] = []
         self.validation_scores_: list[float] | None = None
@@ -363,27 +246,14 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         elif self.early_stopping:
             if self.validation_fraction == 0:
                 raise ValueError("early_stopping with validation_fraction == 0 has no rows to validate on")
-            arrays = [x, targets] if weights is None else [x, targets, weights]
-            stratify = targets if self._can_stratify(targets) else None
-            parts = train_test_split(
-                *arrays, random_state=random, test_size=self.validation_fraction, stratify=stratify
+            (x, targets, weights), validation = split(
+                x, targets, weights, self.validation_fraction, self._stratifies, random
             )
-            x, targets, weights = parts[0], parts[2], None if weights is None else parts[4]
-            validation = parts[1], parts[3], None if weights is None else parts[5]
         if validation is not None and len(validation[0]) < 2:
             raise ValueError(
                 "The validation set is too small: increase validation_fraction, or give more rows as X_val and y_val"
             )
         return (x, targets, weights), validation
-
-    def _can_stratify(self, targets: Array) -> bool:
-        """Whether a slice for validation can have each class in its proportion."""
-        if not self._stratifies or targets.ndim > 1:
-            return False
-        counts = np.bincount(targets)
-        counts = counts[counts > 0]
-        held = math.ceil(self.validation_fraction * len(targets))
-        return bool(counts.min() > 1 and len(counts) <= min(held, len(targets) - held))
 
     def _train(self, train: Part, validation: Part | None, seed: int, task: FitTask | None) -> None:
         x, targets, weights = train
@@ -620,42 +490,6 @@ class NeuralNetwork(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 is_hidden = is_hidden or has_linear
                 values = layer(values)
         return found
-
-    @property
-    def coefs_(self) -> list[Array]:
-        """The weights of each layer, of shape (inputs, outputs); `coefs_[i] = array` gives a layer new ones."""
-        return self._weights("coefs", "weight")
-
-    @coefs_.setter
-    def coefs_(self, arrays: Sequence[Any]) -> None:
-        self._set_weights("coefs", arrays)
-
-    @property
-    def intercepts_(self) -> list[Array]:
-        """The intercepts of each layer, of shape (outputs,); `intercepts_[i] = array` gives a layer new ones."""
-        return self._weights("intercepts", "bias")
-
-    @intercepts_.setter
-    def intercepts_(self, arrays: Sequence[Any]) -> None:
-        self._set_weights("intercepts", arrays)
-
-    def _weights(self, name: str, attribute: str) -> list[Array]:
-        if hasattr(self, "module_"):
-            found = [getattr(layer, attribute) for layer in fitting.linear_layers(self.module_)]
-            return Weights([parameter for parameter in found if parameter is not None])
-        if f"_given_{name}" in vars(self):
-            return vars(self)[f"_given_{name}"]
-        raise AttributeError(f"{type(self).__name__} has no {name}_ before it is fitted")
-
-    def _set_weights(self, name: str, arrays: Sequence[Any]) -> None:
-        if not hasattr(self, "module_"):
-            self.__dict__[f"_given_{name}"] = list(arrays)
-            return
-        weights = getattr(self, f"{name}_")
-        if len(arrays) != len(weights):
-            raise ValueError(f"{name}_ has {len(weights)} arrays, one for each layer; got {len(arrays)}")
-        for i, array in enumerate(arrays):
-            weights[i] = array
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

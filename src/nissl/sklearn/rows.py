@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from sklearn.model_selection import train_test_split
 
 Array = npt.NDArray[Any]
 Part = tuple[Array, Array, Array | None]  # rows, targets, weights
@@ -69,3 +71,24 @@ def weighted(weights: Array | None, factors: Array | None, targets: Array) -> Ar
         return weights
     own = factors[targets]
     return own if weights is None else weights * own
+
+
+def split(
+    x: Array, targets: Array, weights: Array | None, fraction: float, stratifies: bool, random: Any
+) -> tuple[Part, Part]:
+    """Return the rows to train on, and a fraction of all to validate on, with each class in its proportion if asked."""
+    arrays = [x, targets] if weights is None else [x, targets, weights]
+    stratify = targets if stratifies and _can_stratify(targets, fraction) else None
+    parts = train_test_split(*arrays, random_state=random, test_size=fraction, stratify=stratify)
+    trained, held = parts[::2], parts[1::2]
+    return (*trained, None)[:3], (*held, None)[:3]
+
+
+def _can_stratify(targets: Array, fraction: float) -> bool:
+    """Whether both parts can have each class in its proportion."""
+    if targets.ndim > 1:
+        return False
+    counts = np.bincount(targets)
+    counts = counts[counts > 0]
+    held = math.ceil(fraction * len(targets))
+    return bool(counts.min() > 1 and len(counts) <= min(held, len(targets) - held))
