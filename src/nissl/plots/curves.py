@@ -105,7 +105,7 @@ def lines(
     names = list(dict.fromkeys(name for curves in arrays.values() for name in curves))
     if len(names) > MOST_IN_LEGEND:
         raise OptionError(f"lines got {len(names)} names of lines; it can tell at most {MOST_IN_LEGEND} apart")
-    columns = min(3, len(arrays))
+    columns = 2 if len(arrays) == 4 else min(3, len(arrays))
     rows = ceil(len(arrays) / columns)
     figure = new_figure(max(4.6 * columns, 7), 3.8 * rows + 0.8)
     handles = {}
