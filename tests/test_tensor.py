@@ -193,12 +193,13 @@ def test_the_errors_of_nissl_are_errors_of_python_too():
 
 def test_importing_nissl_loads_nothing_heavy():
     heavy = {"llvmlite", "matplotlib", "sklearn", "scipy", "rich", "click", "safetensors", "pooch", "pandas"}
+    slow_to_load = {"numpy.ma", "hashlib", "tempfile", "html", "difflib", "gzip"}
     code = "import sys, nissl, nissl.nn, nissl.optim; print(*sys.modules)"
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert "numpy" in loaded
-    assert not heavy & loaded
+    assert not (heavy | slow_to_load) & loaded
 
 
 def test_every_public_name_is_there_and_documented():

@@ -6,7 +6,6 @@ settings that identify the training.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +162,8 @@ def _short(value: Any) -> str:
 
 
 def _digest(*arrays: Array) -> str:
+    import hashlib  # here, as it takes a while to load
+
     found = hashlib.blake2b(digest_size=16)
     for array in arrays:
         found.update(f"{array.dtype}{array.shape}".encode())

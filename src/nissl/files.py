@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,8 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
     Whatever happens, `path` holds its old content or the new one, never a part. Symbolic links are followed, and an
     existing file keeps its permissions. Raises OSError if `path` exists and is no regular file, such as a device.
     """
+    import tempfile  # here, as it takes a while to load
+
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -30,17 +28,23 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") ->
     """
     lines = [_row("th", head)] if head else []
     lines += [_row("td", row) for row in rows]
-    below = f"<p>{html.escape(note)}</p>" if note else ""
+    below = f"<p>{_escaped(note)}</p>" if note else ""
     return f"<table>{''.join(lines)}</table>{below}"
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _escaped(text: str) -> str:
+    import html  # here, as it takes a while to load
+
+    return html.escape(text)
 
 
 def text(lines: str) -> str:
     """Return text whose lines and columns stay as they are."""
-    return f"<pre>{html.escape(lines)}</pre>"
+    return f"<pre>{_escaped(lines)}</pre>"
 
 
 def array_table(array: npt.NDArray[Any], note: str) -> str:
@@ -63,6 +67,8 @@ def _ends(size: int) -> npt.NDArray[np.int64]:
 
 def picture(figure: Any) -> str:
     """Return a Figure of `nissl.plots` as an image that is part of the text."""
+    import base64  # here, as it is seldom needed
+
     png = base64.b64encode(figure._repr_png_()).decode()
     return f'<img src="data:image/png;base64,{png}" style="max-width: 100%">'
 
@@ -78,7 +84,7 @@ def bar() -> Callable[[float, str, Sequence[str]], None]:
 
     def move(share: float, label: str, lines: Sequence[str]) -> None:
         above = text("\n".join(lines)) if lines else ""
-        drawn = "" if share >= 1 else f'<progress max="1" value="{share:.4f}"></progress> {html.escape(label)}'
+        drawn = "" if share >= 1 else f'<progress max="1" value="{share:.4f}"></progress> {_escaped(label)}'
         handle.update(HTML(above + drawn))  # type: ignore[no-untyped-call]
 
     return move

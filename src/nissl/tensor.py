@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -515,11 +516,16 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return found if found.isnative else found.newbyteorder("=")
 
 
+def is_masked(data: Any) -> bool:
+    """Whether some numbers of an array are masked, which needs numpy.ma: a module that takes a while to load."""
+    return "numpy.ma" in sys.modules and bool(np.ma.is_masked(data))
+
+
 def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:
     """Return a new array of `data`, with nissl's dtypes for Python numbers and a clear error for what is no number."""
     if isinstance(data, (list, tuple)) and any(isinstance(part, Tensor) for part in data):
         data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
-    if np.ma.is_masked(data):
+    if is_masked(data):
         raise OptionError("tensor() got an array with masked numbers, which stand for missing ones; fill them in first")
     try:
         array = np.array(data, dtype=None if dtype is None else check_dtype(dtype))

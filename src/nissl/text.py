@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -56,6 +55,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("pric", ["Price", "rooms"])
     "; did you mean 'Price'?"
     """
+    import difflib  # here, as only mistakes need it
+
     lower = {other.lower(): other for other in known}
     near = difflib.get_close_matches(name.lower(), list(lower), n=1)
     return f"; did you mean '{printable(lower[near[0]])}'?" if near else ""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, OptionError
-from nissl.tensor import Tensor
+from nissl.tensor import Tensor, is_masked
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def as_dataset(data: Any, name: str) -> Dataset:
 
 def as_array_of_rows(values: Any, name: str) -> npt.NDArray[Any]:
     """Return what a user gives as data as an array, or raise DataError."""
-    if np.ma.is_masked(values):
+    if is_masked(values):
         raise DataError(
             f"{name} has masked numbers, which stand for missing ones; fill them in or leave those rows out"
         )

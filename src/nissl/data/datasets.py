@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.data.dataset import Dataset
-from nissl.data.idx import read_idx
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, OptionError, unknown_name
 
@@ -179,6 +177,8 @@ def _verified(path: Path, mirrors: tuple[str, ...], digest: str) -> npt.NDArray[
 
 
 def _read_verified(path: Path, digest: str) -> npt.NDArray[Any]:
+    from nissl.data.idx import read_idx  # here, as gzip and hashlib take a while to load
+
     array, found = read_idx(path)
     if found != digest:
         raise DataError(
@@ -193,6 +193,8 @@ def download(path: Path, mirrors: tuple[str, ...], digest: str) -> None:
 
     Raises DataError that says what each mirror answered.
     """
+    import tempfile  # here, as most runs download nothing
+
     answers = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
