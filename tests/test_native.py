@@ -726,6 +726,23 @@ def test_a_wrong_label_found_on_the_way_changes_no_state(size):
     assert f(good).item() == size
 
 
+LOOK_UPS = {
+    "random numbers one by one": lambda x: (x * 2, ns.random.uniform(()), ns.random.uniform(())),
+    "a random column": lambda x: (ns.random.uniform((32, 1)) < 0.5, x),
+    "one_hot of where the largest is": lambda x: (ns.one_hot(ns.argmax(x * 2), 100) * x, x.tanh()),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_what_is_computed_from_a_label_or_a_draw_reads_it_from_memory(name):
+    found = {}
+    for engine in ("numpy", "native"):
+        ns.manual_seed(3)
+        found[engine] = ns.compile(LOOK_UPS[name], engine=engine)(_random(100))
+    for a, b in zip(found["native"], found["numpy"], strict=True):
+        close(a.numpy(), b.numpy())
+
+
 def test_a_scan_after_one_that_was_interrupted_reads_its_own_arrays(monkeypatch):
     f = ns.compile(lambda x: x.sum(axis=1))
     big, small = np.ones((50, 40, 40), "float32"), np.full((2, 40, 40), 2, "float32")

@@ -41,6 +41,8 @@ class Layout:
 
     def broadcast(self, shape: Shape) -> Layout:
         """Return the layout broadcast to a larger shape."""
+        if shape == self.shape:
+            return self  # NumPy would set the strides of axes of length 1 to 0
         ghost = np.broadcast_to(_ghost(self), shape)
         return Layout(shape, ghost.strides, self.offset)
 

@@ -163,13 +163,13 @@ class _Planner:
             for symbol in equation.inputs:
                 self.force(symbol)  # type: ignore[arg-type]
             self.add(Copies(equation), equation)
-        elif is_gather(equation):
+        elif looks_up(equation):
             for symbol in equation.inputs:
                 self.force(symbol)  # type: ignore[arg-type]
             self.join(equation)
         elif kind == "movement" or name == "index":
             self.move(equation)
-        elif kind == "elementwise" or name in GENERATORS:
+        elif kind == "elementwise":
             self.join(equation)
         elif name in REDUCTIONS:
             self.reduce(equation)
@@ -274,7 +274,7 @@ class _Planner:
         """Return the level that an elementwise equation would have in a group, or None if it cannot join it."""
         shape = equation.outputs[0].shape
         own = [x for x in equation.inputs if isinstance(x, Symbol) and x in group.levels]
-        if own and is_gather(equation):
+        if own and looks_up(equation):
             return None
         # A view of a result of the group cannot be read before the group is done.
         others = [x for x in equation.inputs if isinstance(x, Symbol) and x not in group.levels]
@@ -292,7 +292,7 @@ class _Planner:
         if shape in (group.rows, (*group.rows, 1)) and all(
             group.levels[x] is Level.ROW and x.shape == shape for x in own
         ):
-            return Level.ROW if equation.op.name not in GENERATORS else None
+            return Level.ROW
         return None
 
     def reduce(self, equation: Equation) -> None:
@@ -454,6 +454,11 @@ class _Planner:
                 else:
                     stack.append(waiting[0])
         return list(done)
+
+
+def looks_up(equation: Equation) -> bool:
+    """Whether an equation reads its inputs from memory: labels, row indices, or the key and draw of random numbers."""
+    return is_gather(equation) or equation.op.name in GENERATORS
 
 
 def is_worth_sharing(group: Group) -> bool:
