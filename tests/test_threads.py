@@ -274,6 +274,40 @@ def test_a_forked_child_makes_a_team_of_its_own():
     assert result.stdout == "7\n"
 
 
+FORKING_BESIDE_A_STEP = """
+import os, sys, threading
+sys.path.insert(0, {tests!r})
+import numpy as np
+import test_threads
+from nissl import compiler, random, threads
+step, model = test_threads.training(0)
+expected = step(test_threads.ORDER[0]).item()
+# What another thread may hold at any time: while it updates state, in a program, in a block with a seed, in the pool.
+held = [compiler._writing, step.latest.program.lock, random._seeding, threads._making]
+holding, done = threading.Event(), threading.Event()
+def hold():
+    for lock in held:
+        lock.acquire()
+    holding.set()
+    done.wait()
+threading.Thread(target=hold, daemon=True).start()
+holding.wait()
+child = os.fork()
+if child == 0:
+    with random.seeded(1):
+        loss = step.scan(test_threads.ORDER[1:]).numpy()[-1]
+    os._exit(7 if loss < expected else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_is_forked_while_another_thread_takes_a_step_can_train():
+    program = FORKING_BESIDE_A_STEP.format(tests=os.path.dirname(__file__))
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout == "7\n"
+
+
 def test_the_number_of_threads_is_taken_from_the_environment():
     command = [sys.executable, "-c", "from nissl import threads; print(threads.get_num_threads())"]
     for text, expected in (("3", "3\n"), ("", f"{team.available_cores()}\n")):

@@ -34,6 +34,7 @@ from nissl.graph.trace import Trace
 from nissl.shapes import describe
 from nissl.tensor import Op, Tensor, as_tensor, wrap
 from nissl.text import counted
+from nissl.threads import in_forked_child
 
 Array = npt.NDArray[Any]
 Program = Callable[[Sequence[Array]], list[Array]]
@@ -161,6 +162,12 @@ _compiled_result = Op(
 
 # Held by a call that reads state and writes it back, so that no update of another thread is lost between.
 _writing = threading.RLock()
+
+
+@in_forked_child
+def _make_lock() -> None:
+    global _writing
+    _writing = threading.RLock()
 
 
 class Traced:

@@ -28,6 +28,7 @@ from nissl.ops import random as ops
 from nissl.ops.elementwise import cos, log, sqrt
 from nissl.ops.source import _shape
 from nissl.tensor import DTypeLike, Tensor, TensorLike, apply, check_dtype
+from nissl.threads import in_forked_child
 
 STREAMS = ("user", "init", "shuffle", "dropout")
 
@@ -113,6 +114,12 @@ def manual_seed(seed: int) -> None:
 
 
 _seeding = threading.RLock()
+
+
+@in_forked_child
+def _make_lock() -> None:
+    global _seeding
+    _seeding = threading.RLock()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,13 @@ from nissl.arguments import whole_number
 Work = Callable[[], object]
 
 
+def in_forked_child(make_locks: Work) -> Work:
+    """Have a function called in every forked child, to replace locks whose holders do not exist there."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=make_locks)
+    return make_locks
+
+
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -118,6 +125,12 @@ class _Threads:
 _state = _Threads()
 _here = threading.local()  # the limit of this Python thread
 _making = threading.Lock()
+
+
+@in_forked_child
+def _make_lock() -> None:
+    global _making
+    _making = threading.Lock()
 
 
 def get_num_threads() -> int:

@@ -30,7 +30,7 @@ from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
-from nissl.threads import get_num_threads, run_together
+from nissl.threads import get_num_threads, in_forked_child, run_together
 
 Array = npt.NDArray[Any]
 
@@ -108,6 +108,15 @@ def _sources() -> str:
     return " ".join(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in files)
 
 
+_programs: weakref.WeakSet[Program] = weakref.WeakSet()
+
+
+@in_forked_child
+def _make_locks() -> None:
+    for program in _programs:
+        program.lock = threading.Lock()
+
+
 class Program:
     """A compiled graph: called with arrays for its inputs, it returns arrays for its outputs."""
 
@@ -131,6 +140,7 @@ class Program:
         # The inputs whose addresses are in the table already, so that each array is examined only once.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
         self.lock = threading.Lock()
+        _programs.add(self)
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Run the graph."""
