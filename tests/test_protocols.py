@@ -61,6 +61,7 @@ CALLS = {
     "np.squeeze": lambda x: np.squeeze(np.expand_dims(x, 0)),
     "np.flip": lambda x: np.flip(x, axis=1),
     "np.take": lambda x: np.take(x, [2, 0], 1),
+    "np.pad": lambda x: np.pad(x, ((1, 0), (2, 1)), constant_values=2.0),
     "np.broadcast_to": lambda x: np.broadcast_to(x, (4, 2, 3)),
 }
 
@@ -124,6 +125,13 @@ def lost_nothing_or_said_so(name, call, of_array):
             np.testing.assert_allclose(got, wanted, rtol=1e-12)
         else:
             assert got == wanted
+
+
+def test_padding_with_edges_is_numpys():
+    mask = np.array([True, False, True])
+    np.testing.assert_array_equal(np.pad(ns.tensor(mask), 1, "edge"), [True, True, False, True, True])
+    with pytest.raises(GradientError, match=r"np\.pad\(\)"):
+        np.pad(ns.tensor(POINTS, requires_grad=True), 1, "edge")
 
 
 def test_most_functions_were_tried():

@@ -10,7 +10,6 @@ Tensors that the function reads.
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
 import operator
@@ -19,7 +18,7 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +37,7 @@ from nissl.threads import in_forked_child
 
 Array = npt.NDArray[Any]
 Program = Callable[[Sequence[Array]], list[Array]]
+Result = TypeVar("Result")
 
 
 def _native(graph: Graph) -> Program:
@@ -369,16 +369,25 @@ def scan_in_turn(
     """
     from nissl.engines.native.program import run_in_turn  # here, as LLVM takes a while to load
 
-    scans: list[Any] = []
-    with _writing, contextlib.ExitStack() as locks:
+    def run() -> tuple[list[Any], list[int]]:
+        scans: list[Any] = []
         for turn, traced in enumerate(traces):
-            locks.enter_context(traced.program.lock)  # type: ignore[attr-defined]
             chosen = turns == turn
             rows = stacked if chosen.all() else [array[chosen] for array in stacked]
             scans.append(traced.start(rows, int(chosen.sum()), scans))
         run_in_turn(scans, turns)
         results = [traced.end(scan) for traced, scan in zip(traces, scans, strict=True)]
-    return results, [scan.taken for scan in scans]
+        return results, [scan.taken for scan in scans]
+
+    return _holding([_writing, *(traced.program.lock for traced in traces)], run)  # type: ignore[attr-defined]
+
+
+def _holding(locks: Sequence[Any], work: Callable[[], Result]) -> Result:
+    """Call a function while holding locks. (ExitStack keeps one if a signal handler raises just after acquiring it.)"""
+    if not locks:
+        return work()
+    with locks[0]:
+        return _holding(locks[1:], work)
 
 
 def out_of_range() -> DataError:

@@ -18,7 +18,7 @@ import numpy as np
 from nissl.engines.base import current
 from nissl.errors import GradientError, OptionError
 from nissl.ops.linalg import tensordot
-from nissl.ops.movement import concat, stack
+from nissl.ops.movement import concat, pad, stack
 from nissl.ops.reduce import max as largest
 from nissl.ops.reduce import min as smallest
 from nissl.tensor import OPS, Tensor, as_tensor, method
@@ -47,6 +47,7 @@ _RENAMED: dict[str, Callable[..., Any]] = {
     "multiply": OPS["mul"],
     "ndim": lambda x: x.ndim,
     "negative": OPS["neg"],
+    "pad": lambda x, pad_width, *, constant_values=0: pad(x, pad_width, constant_values),  # not in the other modes
     "positive": operator.pos,
     "power": OPS["pow"],
     "reciprocal": lambda x: 1.0 / x,

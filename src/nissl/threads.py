@@ -74,41 +74,48 @@ class Team:
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.busy = threading.Lock()
+        self.serves: object = None  # the call of `run_together` that it works for
         self.members: list[Member] = []
         self.in_step = True  # whether all members are idle
 
-    def grow(self, members: int) -> None:
-        """Start members until there are at least `members`. Raises RuntimeError if no thread can be started."""
-        while len(self.members) < members:
-            self.members.append(Member())
+    @property
+    def is_usable(self) -> bool:
+        """Whether its threads exist in this process, and all are idle or at work for a call."""
+        return self.process == os.getpid() and (self.in_step or self.serves is not None)
+
+    def grow(self, members: int) -> bool:
+        """Start members until there are at least `members`; return False if the system starts no more threads."""
+        try:
+            while len(self.members) < members:
+                self.members.append(Member())
+        except RuntimeError:
+            return False
+        return True
 
     def run(self, parts: Sequence[Work]) -> None:
-        """Run the first part on this thread and the others on members, at the same time."""
+        """Run the first part on this thread and the others on members, at the same time; return when all are done.
+
+        That holds even if a signal handler raises meanwhile.
+        """
         members = self.members[: len(parts) - 1]
         for member, part in zip(members, parts[1:], strict=True):
             member.work, member.done = part, False
         calls = map(operator.call, [*(member.called.release for member in members), parts[0]])
-        # From here to the end of `deque`, Python runs no signal handler: all members are called, or none.
+        raised: BaseException | None = None
         self.in_step = False
-        try:
-            deque(calls, maxlen=0)
-        finally:
-            self.wait(members)
-
-    def wait(self, members: Sequence[Member]) -> None:
-        """Wait until all have finished, even if a signal handler raises meanwhile."""
-        signal: BaseException | None = None
+        while not self.in_step:
+            try:
+                deque(calls, maxlen=0)  # Python runs no signal handler in it: all members are called, or none
+                for member in members:
+                    while not member.done:  # the lock does not tell: it may have been acquired when a handler raised
+                        member.finished.acquire()
+                self.in_step = True
+            except BaseException as error:
+                raised = error
         for member in members:
-            while not member.done:  # a handler may raise when the lock has just been acquired, so that it does not tell
-                try:
-                    member.finished.acquire()
-                except BaseException as error:
-                    signal = error
             member.work = _nothing
-        self.in_step = True
-        if signal is not None:
-            raise signal
+        if raised is not None:
+            raise raised
 
 
 def _nothing() -> None:
@@ -179,19 +186,20 @@ def run_together(parts: Sequence[Work]) -> bool:
 
     Parts that wait for each other must be functions written in C, or `functools.partial` of them.
     """
-    with _making:
-        if _state.team is None or _state.team.process != os.getpid() or not _state.team.in_step:
-            _state.team = Team()
-        team = _state.team
-    if not team.busy.acquire(blocking=False):
-        return False
-    try:
-        team.grow(len(parts) - 1)
-    except RuntimeError:
-        team.busy.release()
-        return False
-    try:
+    call = object()
+    team: Team | None = None
+    try:  # no lock, which would stay locked if a signal handler raised just after it had been acquired
+        with _making:
+            team = _state.team
+            if team is None or not team.is_usable:
+                team = _state.team = Team()
+            if team.serves is not None:
+                return False
+            team.serves = call
+        if not team.grow(len(parts) - 1):
+            return False
         team.run(parts)
     finally:
-        team.busy.release()
+        if team is not None and team.serves is call:
+            team.serves = None
     return True

@@ -205,6 +205,7 @@ class Program:
             if known() is not held[i]:
                 if not _is_plain(held[i]):
                     held[i] = np.array(held[i], order="C")
+                self.known[i] = _nothing  # if a signal handler raises before the next two lines are done
                 self.table[i] = address(held[i])
                 self.known[i] = weakref.ref(held[i])
         held.extend(self.memory.constants)
