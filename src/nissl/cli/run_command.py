@@ -71,7 +71,13 @@ def _command(experiment: Experiment) -> click.Command:
             write_json(document)
 
     text = f"{experiment.title}.\n\n{experiment.see}"
-    return click.Command(experiment.name, callback=callback, params=[*options, *_common()], help=text)
+    return click.Command(
+        experiment.name,
+        callback=callback,
+        params=[*options, *_common()],
+        help=text,
+        short_help=f"{experiment.title}.",  # or else click cuts it to a line
+    )
 
 
 def _run_all(out: Path, as_json: bool) -> None:
