@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "nissl"
 
 # From the bottom up. A module may import from its own layer and from those before it.
 LAYERS = [
-    ["version", "errors", "arguments", "text", "notebook", "shapes", "files", "threads"],
+    ["version", "errors", "arguments", "text", "notebook", "shapes", "files", "threads", "habits"],
     ["engines.base"],
     ["tensor"],
     ["ops"],

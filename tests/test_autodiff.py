@@ -368,7 +368,7 @@ def test_an_op_called_wrongly_says_what_it_takes():
     for call, message in {
         lambda: ns.maximum(x): r"maximum\(\): missing a required argument: 'b'",
         lambda: ns.exp(x, x): r"exp\(\): too many positional arguments",
-        lambda: x.exp(2): r"Tensor\.exp\(\) takes 1 positional argument but 2 were given",
+        lambda: x.exp(2): r"exp\(\): too many positional arguments",
     }.items():
         with pytest.raises(TypeError, match=message):
             call()

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import nissl.engines.eager as _eager  # noqa: F401  (the engine that everything starts on)
 import nissl.protocols as _protocols  # noqa: F401  (what NumPy's functions do with Tensors)
-from nissl import inspect, nn, optim, random
+from nissl import functional, habits, inspect, nn, optim, random
 from nissl.autodiff import check_gradients, grad, gradient_flow, no_grad, numerical_gradient, value_and_grad
 from nissl.compiler import compile
 from nissl.data import Dataset, batches, datasets
 from nissl.errors import (
+    CallError,
     DataError,
     DivergenceError,
     DTypeError,
@@ -94,7 +95,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("nissl.tables")
     if name == "export_onnx":
         return importlib.import_module("nissl.exchange.onnx").export_onnx
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    habits.missing("nissl", name, habits.NISSL, __all__, homes=(nn, optim, functional))
 
 
 def __dir__() -> list[str]:
@@ -102,6 +103,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "CallError",
     "DTypeError",
     "DataError",
     "Dataset",

@@ -10,7 +10,21 @@ import operator
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from nissl.errors import OptionError
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """Return a bool; numbers are none, since they may be meant for another argument.
+
+    >>> true_or_false("bias", 2)
+    Traceback (most recent call last):
+    nissl.errors.OptionError: bias must be True or False, got 2
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: float = math.inf) -> int:

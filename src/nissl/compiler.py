@@ -30,6 +30,7 @@ from nissl.graph.interpret import interpreter
 from nissl.graph.pytree import Leaf, flatten, joined, objects_in, unflatten
 from nissl.graph.snapshot import Snapshot, has_settings, state_in
 from nissl.graph.trace import Trace
+from nissl.habits import explained
 from nissl.shapes import describe
 from nissl.tensor import Op, Tensor, as_tensor, wrap
 from nissl.text import counted
@@ -75,6 +76,7 @@ def compile(
 ) -> Callable[[Callable[..., Any]], Compiled]: ...
 @overload
 def compile(f: Callable[..., Any], *, engine: str = ..., keep_gradients: bool = ...) -> Compiled: ...
+@explained
 def compile(f: Callable[..., Any] | None = None, *, engine: str = "native", keep_gradients: bool = False) -> Any:
     """Return `f` as a compiled function: the same results, from a graph that is traced once for each signature.
 

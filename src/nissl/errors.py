@@ -21,6 +21,10 @@ class DTypeError(NisslError, TypeError):
     """A dtype that the operation cannot work with."""
 
 
+class CallError(NisslError, TypeError):
+    """A function was called with arguments that it does not have."""
+
+
 class OptionError(NisslError, ValueError):
     """An argument outside the values that it may have."""
 

@@ -18,12 +18,15 @@ import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nissl import habits
 from nissl.arguments import number, whole_number
-from nissl.errors import DTypeError
+from nissl.errors import DTypeError, OptionError
+from nissl.habits import explained
 from nissl.ops import random as ops
 from nissl.ops.elementwise import cos, log, sqrt
 from nissl.ops.source import _shape
@@ -51,6 +54,7 @@ class Generator:
         self.draws.assign(draw + 1)
         return draw
 
+    @explained
     def uniform(
         self, shape: int | Sequence[int] = (), low: float = 0.0, high: float = 1.0, dtype: DTypeLike = "float32"
     ) -> Tensor:
@@ -58,6 +62,7 @@ class Generator:
         u = self._unit(self._next_draw(), shape, dtype, half=0)
         return u if (low, high) == (0.0, 1.0) else u * (high - low) + low
 
+    @explained
     def normal(
         self, shape: int | Sequence[int] = (), mean: float = 0.0, std: float = 1.0, dtype: DTypeLike = "float32"
     ) -> Tensor:
@@ -67,6 +72,7 @@ class Generator:
         v = self._unit(draw, shape, dtype, half=1)
         return sqrt(-2.0 * log(u)) * cos((2 * math.pi) * v) * std + mean
 
+    @explained
     def bernoulli(
         self, shape: int | Sequence[int] = (), probability: TensorLike = 0.5, dtype: DTypeLike = "float32"
     ) -> Tensor:
@@ -75,10 +81,13 @@ class Generator:
             number("a probability", probability, least=0, most=1)
         return (self._unit(self._next_draw(), shape, "float32", half=0) < probability).astype(dtype)
 
+    @explained
     def permutation(self, size: int) -> Tensor:
         """Return 0 to size - 1 in random order."""
-        (size,) = _shape(size)
-        return apply(ops.random_permutation, self.key, self._next_draw(), size=size, stream=self.stream)
+        shape = _shape(size)
+        if len(shape) != 1:
+            raise OptionError(f"permutation() takes one size, as in x[ns.random.permutation(len(x))]; got {shape}")
+        return apply(ops.random_permutation, self.key, self._next_draw(), size=shape[0], stream=self.stream)
 
     def bits(self, shape: int | Sequence[int] = ()) -> Tensor:
         """Return 64 random bits for each element, as uint64."""
@@ -145,3 +154,9 @@ def permutation_indices(seed: int, draw: npt.ArrayLike, size: int) -> npt.NDArra
     For an array of draw numbers, return one row for each.
     """
     return ops.permutation(_key(seed), np.asarray(draw, np.uint32)[..., None], size, STREAMS.index("shuffle"))
+
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.RANDOM, ("uniform", "normal", "bernoulli", "permutation"))

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nissl import notebook
+from nissl import habits, notebook
 from nissl.engines.base import Gradient, current, recording
-from nissl.errors import DTypeError, NisslError, OptionError, ShapeError, TracingError
+from nissl.errors import CallError, DTypeError, GradientError, NisslError, OptionError, ShapeError, TracingError
 from nissl.shapes import Shape, describe
 
 DEFAULT_FLOAT = np.dtype(np.float32)
@@ -229,6 +229,35 @@ class Tensor:
     def __invert__(self) -> Tensor:
         return apply(OPS["logical_not"], _of_bools("~", self))
 
+    # `w -= lr * w.grad`: on what lives on, it changes the values, as elsewhere; a result gets the name `w` anew.
+
+    def __iadd__(self, other: TensorLike) -> Tensor:
+        return self._become("+=", self + other)
+
+    def __isub__(self, other: TensorLike) -> Tensor:
+        return self._become("-=", self - other)
+
+    def __imul__(self, other: TensorLike) -> Tensor:
+        return self._become("*=", self * other)
+
+    def __itruediv__(self, other: TensorLike) -> Tensor:
+        return self._become("/=", self / other)
+
+    def __ipow__(self, other: TensorLike) -> Tensor:
+        return self._become("**=", self**other)
+
+    def _become(self, operator: str, new: Tensor) -> Tensor:
+        """Return the result of an operator such as `-=`: itself, changed, for Parameters, Buffers and other leaves."""
+        if self.op is not None or not (self.requires_grad or self.owns_payload):
+            return new
+        if new.requires_grad:
+            raise GradientError(
+                f"{operator} changes a {type(self).__name__} itself, and would lose the gradient of the result; "
+                "to change its values write w.assign(w - lr * w.grad), or do it inside with ns.no_grad()"
+            )
+        self.assign(new)
+        return self
+
     def __add__(self, other: TensorLike) -> Tensor:
         return apply(OPS["add"], self, other)
 
@@ -311,6 +340,12 @@ class Tensor:
     if TYPE_CHECKING:
         # The functions that the ops add as methods with `@method`: x.sum(axis=0), x.exp(), x.reshape(...), ...
         def __getattr__(self, name: str) -> Any: ...
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in habits.TENSOR or hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # raises once more, as a property may for another name
+            habits.missing(f"{type(self).__name__!r} object", name, habits.TENSOR)
 
 
 def _of_bools(operator: str, x: TensorLike) -> Tensor:
@@ -385,7 +420,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def method(function: Function) -> Function:
-    """Make a function whose first argument is a Tensor a method of Tensor too."""
+    """Make a function whose first argument is a Tensor a method of Tensor too, and let it explain wrong arguments."""
+    function = habits.explained(function)
     setattr(Tensor, function.__name__, function)
     return function
 
@@ -451,7 +487,7 @@ def _promote_mixed(op: Op, inputs: Sequence[TensorLike]) -> tuple[TensorLike, ..
     converted = [x if type(x) in numbers else as_tensor(x) for x in inputs]
     start = op.promoted_from or 0
     if len(converted) <= start:
-        raise TypeError(f"{op.name}() needs a Tensor or a number, got {len(converted) or 'no'} arguments")
+        raise CallError(f"{op.name}() needs a Tensor or a number, got {len(converted) or 'no'} arguments")
     if not any(isinstance(x, Tensor) for x in converted[start:]):
         converted[start] = as_tensor(converted[start])
     dtype = common_dtype(converted[start:], op.lowest_kind)
@@ -521,9 +557,19 @@ def is_masked(data: Any) -> bool:
     return "numpy.ma" in sys.modules and bool(np.ma.is_masked(data))
 
 
+def why_no_array(error: Exception) -> str:
+    """Return why NumPy made no array of something, in fewer words if lists are of unequal lengths."""
+    return "its parts have different lengths" if "inhomogeneous" in str(error) else str(error)
+
+
 def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:
     """Return a new array of `data`, with nissl's dtypes for Python numbers and a clear error for what is no number."""
     if isinstance(data, (list, tuple)) and any(isinstance(part, Tensor) for part in data):
+        if current.recording and any(isinstance(part, Tensor) and part.requires_grad for part in data):
+            raise GradientError(
+                "tensor() takes the values of what is in a list, so that the gradients of its Tensors would be lost; "
+                "write ns.stack([a, b]), or do it inside with ns.no_grad()"
+            )
         data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
     if is_masked(data):
         raise OptionError("tensor() got an array with masked numbers, which stand for missing ones; fill them in first")
@@ -534,7 +580,9 @@ def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:
     except OverflowError as error:
         raise OptionError(f"tensor(): {error}") from None
     except (ValueError, TypeError) as error:
-        raise ShapeError(f"tensor() could not read this as an array of numbers: {error}") from None
+        raise ShapeError(f"tensor() could not read this as an array of numbers: {why_no_array(error)}") from None
+    if array.dtype == object and callable(data):
+        raise DTypeError(f"a Tensor was expected, got {type(data).__name__}, which is to be called first: f(x)")
     if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and not hasattr(data, "__array__"):
         if array.dtype == np.float64:
             array = array.astype(DEFAULT_FLOAT)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from nissl.arguments import whole_number
 from nissl.data.dataset import as_dataset
+from nissl.habits import explained
 from nissl.random import permutation_indices
 
 
@@ -27,6 +28,7 @@ class batches:  # noqa: N801  (a function to its users)
     [4]
     """
 
+    @explained
     def __init__(
         self, data: Any, batch_size: int, *, shuffle: bool = True, seed: int = 0, drop_last: bool = False
     ) -> None:

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nissl import habits
 from nissl.data.dataset import Dataset
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, OptionError, unknown_name
@@ -265,3 +266,9 @@ class _ProgressBar:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
+
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.DATASETS, ("load", "names"))

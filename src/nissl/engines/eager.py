@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.engines.base import Current, Gradient
+from nissl.errors import CallError
 from nissl.tensor import Op, Tensor
 
 Array = npt.NDArray[Any]
@@ -173,7 +174,7 @@ def explain_failure(op: Op, payloads: Sequence[Any], attributes: Mapping[str, An
         try:
             inspect.signature(op).bind(*payloads, **attributes)
         except TypeError as error:
-            raise TypeError(f"{op.name}(): {error}") from None
+            raise CallError(f"{op.name}(): {error}") from None
     op.shape(*(np.shape(payload) for payload in payloads), **attributes)
 
 

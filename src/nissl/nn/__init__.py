@@ -1,5 +1,8 @@
 """Layers, losses and initial weights."""
 
+from typing import TYPE_CHECKING, Any
+
+from nissl import habits
 from nissl.nn import init
 from nissl.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Step, Tanh
 from nissl.nn.linear import Flatten, Identity, Linear
@@ -50,3 +53,9 @@ __all__ = [
     "poisson_loss",
     "sum_squared_error",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.NN, __all__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nissl import functional
+from nissl.habits import explained
 from nissl.nn.module import Module
 from nissl.ops.elementwise import relu, sigmoid, tanh
 from nissl.tensor import Tensor, TensorLike
@@ -45,6 +46,7 @@ class ReLU(Module):
 class LeakyReLU(Module):
     """y = x where x > 0, slope·x elsewhere (Maas, Hannun and Ng, 2013)."""
 
+    @explained
     def __init__(self, slope: float = 0.01) -> None:
         self.slope = slope
 
@@ -56,6 +58,7 @@ class LeakyReLU(Module):
 class ELU(Module):
     """y = x where x > 0, α(eˣ - 1) elsewhere (Clevert, Unterthiner and Hochreiter, 2016)."""
 
+    @explained
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
@@ -91,6 +94,7 @@ class Softplus(Module):
 class Softmax(Module):
     """y = eˣ / Σ eˣ along an axis: probabilities. `nn.cross_entropy` wants the logits before it."""
 
+    @explained
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from nissl import habits
 from nissl.errors import OptionError, ShapeError, unknown_name
 from nissl.ops.source import full
 from nissl.random import streams
@@ -112,3 +114,9 @@ def named(name: str) -> Initializer:
         if candidate in INITIALIZERS:
             return INITIALIZERS[candidate]
     raise unknown_name("initializer", name, INITIALIZERS)
+
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.INIT, INITIALIZERS)

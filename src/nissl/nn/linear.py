@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nissl.arguments import whole_number
+from nissl.arguments import true_or_false, whole_number
 from nissl.errors import ShapeError
+from nissl.habits import explained
 from nissl.nn import init
 from nissl.nn.module import Module, Parameter
 from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor, check_dtype
@@ -25,6 +26,7 @@ class Linear(Module):
 
     transposed_in_pytorch = ("weight",)
 
+    @explained
     def __init__(
         self,
         in_features: int,
@@ -39,7 +41,7 @@ class Linear(Module):
         self.dtype = check_dtype(dtype).name
         shape = (self.in_features, self.out_features)
         self.weight = Parameter(init.named(weight_init)(shape, dtype=self.dtype))
-        self.bias = Parameter(init.zeros(shape[1:], dtype=self.dtype)) if bias else None
+        self.bias = Parameter(init.zeros(shape[1:], dtype=self.dtype)) if true_or_false("bias", bias) else None
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return x @ W + b."""

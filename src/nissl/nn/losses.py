@@ -14,6 +14,7 @@ import math
 
 from nissl.errors import DTypeError, OptionError, ShapeError
 from nissl.functional import mean, softplus
+from nissl.habits import explained
 from nissl.ops.elementwise import abs, exp, log, maximum, square, where
 from nissl.ops.indexing import one_hot
 from nissl.ops.reduce import log_softmax, sum
@@ -48,6 +49,7 @@ def _average(name: str, losses: Tensor, sample_weight: TensorLike | None) -> Ten
     return sum(w * rows) / where(total == 0, 1, total)
 
 
+@explained
 def mse_loss(prediction: TensorLike, target: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return the mean squared error, mean((y - t)²); shapes equal, for example (batch, outputs).
 
@@ -58,6 +60,7 @@ def mse_loss(prediction: TensorLike, target: TensorLike, sample_weight: TensorLi
     return _average("mse_loss", square(y - t), sample_weight)
 
 
+@explained
 def sum_squared_error(prediction: TensorLike, target: TensorLike) -> Tensor:
     """Return ½ Σ (y - t)²; shapes equal.
 
@@ -68,6 +71,7 @@ def sum_squared_error(prediction: TensorLike, target: TensorLike) -> Tensor:
     return 0.5 * sum(square(y - t))
 
 
+@explained
 def l1_loss(prediction: TensorLike, target: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return the mean absolute error, mean(|y - t|); shapes equal.
 
@@ -78,6 +82,7 @@ def l1_loss(prediction: TensorLike, target: TensorLike, sample_weight: TensorLik
     return _average("l1_loss", abs(y - t), sample_weight)
 
 
+@explained
 def huber_loss(
     prediction: TensorLike, target: TensorLike, delta: float = 1.0, sample_weight: TensorLike | None = None
 ) -> Tensor:
@@ -94,6 +99,7 @@ def huber_loss(
     return _average("huber_loss", losses, sample_weight)
 
 
+@explained
 def poisson_loss(log_rates: TensorLike, counts: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return half the mean Poisson deviance, mean(t log(t/y) - t + y), for rates y = eˣ and counts t of 0 or more.
 
@@ -135,6 +141,7 @@ def _average_of_classes(name: str, products: Tensor, sample_weight: TensorLike |
     return -_average(name, sum(products, -1), sample_weight)
 
 
+@explained
 def cross_entropy(logits: TensorLike, labels: TensorLike, sample_weight: TensorLike | None = None) -> Tensor:
     """Return the mean over the batch of -Σ t log softmax(x), for logits x of shape (batch, classes).
 
@@ -149,6 +156,7 @@ def cross_entropy(logits: TensorLike, labels: TensorLike, sample_weight: TensorL
     return _average_of_classes("cross_entropy", rows * log_softmax(logits), sample_weight)
 
 
+@explained
 def cross_entropy_error(
     probabilities: TensorLike, targets: TensorLike, sample_weight: TensorLike | None = None
 ) -> Tensor:
@@ -166,6 +174,7 @@ def cross_entropy_error(
     return _average_of_classes("cross_entropy_error", rows * log(y + 1e-7), sample_weight)
 
 
+@explained
 def binary_cross_entropy(
     probabilities: TensorLike, targets: TensorLike, sample_weight: TensorLike | None = None
 ) -> Tensor:
@@ -186,6 +195,7 @@ def _bounded_log(p: Tensor) -> Tensor:
     return where(p > 0, maximum(log(positive), -100.0), -100.0)
 
 
+@explained
 def binary_cross_entropy_with_logits(
     logits: TensorLike, targets: TensorLike, sample_weight: TensorLike | None = None
 ) -> Tensor:

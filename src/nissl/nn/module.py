@@ -9,18 +9,20 @@ saved and made again.
 from __future__ import annotations
 
 import inspect
+import operator
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from nissl import notebook, text
+from nissl import habits, notebook, text
 from nissl.engines.base import Same, current
 from nissl.errors import OptionError, ShapeError
 from nissl.nn import weights
-from nissl.tensor import DTypeLike, Tensor, TensorLike
+from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor
 
 
 class Parameter(Tensor):
@@ -53,18 +55,6 @@ class Parameters(list[Parameter]):
         self.paths = list(named)
 
 
-# What other libraries have as methods of a model, and how it is said here.
-ELSEWHERE = {
-    "fit": "write ns.fit(model, (x, y), epochs=5)",
-    "compile": "write ns.fit(model, (x, y), loss=..., optimizer=...), which compiles by itself",
-    "predict": "write ns.predict(model, x)",
-    "evaluate": "write ns.evaluate(model, (x, y))",
-    "save": "write ns.save(model, 'model.safetensors')",
-    "zero_grad": "write optimizer.zero_grad()",
-    "to": "all is computed on the CPU, there is nowhere to move it",
-}
-
-
 class Module:
     """A part of a network: holds Parameters, Buffers and Modules, and computes in `forward`.
 
@@ -84,10 +74,24 @@ class Module:
     if not TYPE_CHECKING:  # a type checker knows which attributes there are
 
         def __getattr__(self, name: str) -> Any:
-            if name not in ELSEWHERE or hasattr(type(self), name):
+            if name not in habits.MODULE or hasattr(type(self), name):
                 return object.__getattribute__(self, name)  # raises once more, as a property may for another name
-            told = f"{type(self).__name__!r} object has no attribute {name!r}; {ELSEWHERE[name]}"
-            raise AttributeError(told, name=name, obj=self)
+            habits.missing(f"{type(self).__name__!r} object", name, habits.MODULE)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            before = vars(self).get(name)
+            if isinstance(before, Parameter | Buffer) and not isinstance(value, Parameter | Buffer | NoneType):
+                kind = type(before).__name__
+                raise OptionError(
+                    f"{name} of {type(self).__name__} is a {kind} and cannot become {type(value).__name__}, which is "
+                    f"neither trained nor saved; to change its values write {name}.assign(new), to replace it "
+                    f"{name} = nn.{kind}(new)"
+                )
+            super().__setattr__(name, value)
+
+    @habits.explained
+    def __init__(self) -> None:
+        """Make a Module without settings; a subclass may set its parts here."""
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for `inputs`; a subclass says how."""
@@ -260,6 +264,10 @@ class Module:
 
 def checked_model(caller: str, model: Any) -> Module:
     """Return what a user gives as a model, or raise OptionError if it is no Module."""
+    if isinstance(model, type):
+        raise OptionError(
+            f"{caller} takes a Module first, got the class {model.__name__}; make one: {model.__name__}(...)"
+        )
     if not isinstance(model, Module):
         raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
     return model
@@ -310,25 +318,24 @@ class Sequential(Module):
     (2, 10)
     """
 
+    @habits.explained
     def __init__(self, *layers: Module) -> None:
         for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise OptionError(f"Sequential is made of Modules, as in nn.ReLU(); argument {i} is {layer!r}")
+            _check_is_layer(layer, f"argument {i} is")
         self.layers = list(layers)
 
     def _checked(self, layer: Any) -> Module:
         """Return what can be a layer of this Sequential."""
-        if not isinstance(layer, Module):
-            raise OptionError(f"Sequential is made of Modules, as in nn.ReLU(); got {layer!r}")
+        _check_is_layer(layer, "got")
         if _is_in(layer, self):
             raise OptionError("a Sequential cannot be a layer of itself, nor of its own layers: a call would never end")
         return layer
 
     def forward(self, x: Any) -> Any:
-        """Return the output of the last layer."""
+        """Return the output of the last layer, or x as a Tensor if there is none."""
         for layer in self.layers:
             x = layer(x)
-        return x
+        return x if self.layers else as_tensor(x)
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         # "0.weight", not "layers.0.weight".
@@ -351,13 +358,26 @@ class Sequential(Module):
         return iter(self.layers)
 
     def __getitem__(self, index: int | slice) -> Module:
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[self._place(index)]
 
     def __setitem__(self, index: int, layer: Module) -> None:
-        self.layers[index] = self._checked(layer)
+        self.layers[self._place(index)] = self._checked(layer)
+
+    def _place(self, index: int) -> int:
+        """Return the number of a layer, or raise IndexError if there is none."""
+        count = len(self.layers)
+        if not isinstance(index, SupportsIndex) or not -count <= operator.index(index) < count:
+            raise IndexError(f"this Sequential has {text.counted(count, 'layer')}, numbered from 0; got {index!r}")
+        return operator.index(index)
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+def _check_is_layer(layer: object, told: str) -> None:
+    if not isinstance(layer, Module):
+        hint = "; write Sequential(*layers)" if isinstance(layer, list | tuple) else ""
+        raise OptionError(f"Sequential is made of Modules, as in nn.ReLU(); {told} {layer!r}{hint}")
 
 
 def _is_in(layer: Module, sequential: Sequential) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nissl.arguments import number, whole_number
 from nissl.errors import ShapeError
 from nissl.functional import mean
+from nissl.habits import explained
 from nissl.nn.module import Buffer, Module, Parameter
 from nissl.ops.elementwise import sqrt, square
 from nissl.ops.source import ones, zeros
@@ -22,6 +23,7 @@ class Dropout(Module):
     tensor(3.)
     """
 
+    @explained
     def __init__(self, p: float = 0.5) -> None:
         self.p = number("p of Dropout", p, least=0, below=1)
 
@@ -49,6 +51,7 @@ class BatchNorm(Module):
     [[-1.0], [1.0]]
     """
 
+    @explained
     def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1, dtype: DTypeLike = "float32") -> None:
         self.features = whole_number("features", features, least=0)
         self.eps = number("eps of BatchNorm", eps, above=0)
@@ -95,6 +98,7 @@ class LayerNorm(Module):
     [[-1.0, 1.0]]
     """
 
+    @explained
     def __init__(self, features: int, eps: float = 1e-5, dtype: DTypeLike = "float32") -> None:
         self.features = whole_number("features", features, least=0)
         self.eps = number("eps of LayerNorm", eps, above=0)

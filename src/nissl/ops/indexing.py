@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nissl.arguments import whole_number
 from nissl.engines.base import current
 from nissl.errors import DataError, DTypeError, OptionError, ShapeError
+from nissl.habits import explained
 from nissl.shapes import HOLE, Hole, Index, Shape, expanded, indexed, normalize_axis
 from nissl.tensor import DTypeLike, Op, Tensor, TensorLike, apply, as_tensor, check_dtype, method
 
@@ -209,6 +210,7 @@ def _other_axes(shape: Shape, other: Shape, axis: int, size: int) -> Shape:
     return expanded(shape, wanted)
 
 
+@explained
 def one_hot(labels: TensorLike, classes: int, dtype: DTypeLike = "float32") -> Tensor:
     """Return a row of `classes` numbers for each label: 1 at its class, 0 elsewhere.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nissl.errors import OptionError, ShapeError
+from nissl.habits import explained
 from nissl.shapes import Axes, Shape, concatenated, expanded, normalize_axes, normalize_axis, padded, permuted, reshaped
 from nissl.tensor import Op, Tensor, TensorLike, apply, as_tensor, common_dtype, method
 
@@ -192,6 +193,7 @@ def pad(x: TensorLike, widths: int | Sequence[tuple[int, int]], value: float = 0
     return apply(_pad, x, widths=border, value=value)
 
 
+@explained
 def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """Return the Tensors joined along `axis`, which all of them have.
 
@@ -201,6 +203,7 @@ def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """
     if len(tensors) == 0:
         raise OptionError("concat and stack need at least one Tensor")
+    _check_in_a_list("concat", axis)
     converted = [as_tensor(x) for x in tensors]
     dtype = common_dtype(converted)
     if converted[0].ndim == 0:
@@ -209,6 +212,7 @@ def concat(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     return apply(_concat, *(x.astype(dtype) for x in converted), axis=axis)
 
 
+@explained
 def stack(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """Return the Tensors, all of one shape, joined along a new axis.
 
@@ -216,4 +220,10 @@ def stack(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     >>> ns.stack([ns.zeros(3), ns.ones(3)], axis=1).shape
     (3, 2)
     """
+    _check_in_a_list("stack", axis)
     return concat([expand_dims(x, axis) for x in tensors], axis)
+
+
+def _check_in_a_list(name: str, axis: object) -> None:
+    if isinstance(axis, Tensor | np.ndarray | list | tuple):
+        raise OptionError(f"{name} takes its Tensors in one list, as in ns.{name}([x, y], axis=0)")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nissl.errors import OptionError
+from nissl.habits import explained
 from nissl.shapes import Shape
 from nissl.tensor import DTypeLike, Op, Tensor, apply, as_array, check_dtype
 
@@ -28,6 +29,7 @@ def _shape(shape: int | Sequence[int]) -> Shape:
     return sizes
 
 
+@explained
 def full(shape: int | Sequence[int], fill_value: float, dtype: DTypeLike = None) -> Tensor:
     """Return a Tensor that holds `fill_value` everywhere.
 
@@ -40,6 +42,7 @@ def full(shape: int | Sequence[int], fill_value: float, dtype: DTypeLike = None)
     return apply(_full, shape=_shape(shape), value=fill_value, dtype=found)
 
 
+@explained
 def zeros(shape: int | Sequence[int], dtype: DTypeLike = "float32") -> Tensor:
     """Return a Tensor of zeros.
 
@@ -50,6 +53,7 @@ def zeros(shape: int | Sequence[int], dtype: DTypeLike = "float32") -> Tensor:
     return full(shape, 0, dtype)
 
 
+@explained
 def ones(shape: int | Sequence[int], dtype: DTypeLike = "float32") -> Tensor:
     """Return a Tensor of ones.
 
@@ -70,6 +74,7 @@ def ones_like(x: Tensor) -> Tensor:
     return full(x.shape, 1, x.dtype)
 
 
+@explained
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike = None) -> Tensor:
     """Return evenly spaced numbers from `start` (0 if one number is given) up to, not including, `stop`.
 
@@ -82,6 +87,7 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTyp
     return Tensor(values, dtype or as_array([first, last, step]).dtype)
 
 
+@explained
 def linspace(start: float, stop: float, num: int = 50, dtype: DTypeLike = "float32") -> Tensor:
     """Return `num` evenly spaced numbers from `start` to `stop`, both included.
 
@@ -92,6 +98,7 @@ def linspace(start: float, stop: float, num: int = 50, dtype: DTypeLike = "float
     return Tensor(np.linspace(start, stop, num), dtype)
 
 
+@explained
 def eye(n_rows: int, n_cols: int | None = None, dtype: DTypeLike = "float32") -> Tensor:
     """Return ones on the diagonal, zeros elsewhere.
 

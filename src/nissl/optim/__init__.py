@@ -1,5 +1,8 @@
 """Optimizers, learning-rate schedules and gradient clipping."""
 
+from typing import TYPE_CHECKING, Any
+
+from nissl import habits
 from nissl.optim import schedules
 from nissl.optim.adaptive import AdaGrad, Adam, AdamW, RMSProp
 from nissl.optim.clip import clip_grad_norm
@@ -16,3 +19,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 __all__ = ["OPTIMIZERS", "SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_grad_norm", "schedules"]
+
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.OPTIM, __all__)

@@ -4,6 +4,7 @@ from typing import Any
 
 from nissl.arguments import number
 from nissl.errors import OptionError
+from nissl.habits import explained
 from nissl.optim.optimizer import (
     Optimizer,
     Params,
@@ -36,6 +37,7 @@ class AdaGrad(Optimizer):
     p ← p - lr · g / (√h + eps)
     """
 
+    @explained
     def __init__(
         self, params: Params, lr: float | Schedule = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0
     ) -> None:
@@ -84,6 +86,7 @@ class RMSProp(Optimizer):
     p ← p - lr · b
     """
 
+    @explained
     def __init__(
         self,
         params: Params,
@@ -151,6 +154,7 @@ class Adam(Optimizer):
     As in PyTorch, eps stands outside of the root and after the correction of v.
     """
 
+    @explained
     def __init__(
         self,
         params: Params,
@@ -198,6 +202,7 @@ class AdamW(Adam):
     p ← p - lr · weight_decay · p,      then Adam's rule without decay
     """
 
+    @explained
     def __init__(
         self,
         params: Params,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nissl import habits
 from nissl.arguments import number
 from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
@@ -41,6 +42,18 @@ class Optimizer:
         self.steps = Tensor(np.zeros(()))
         self.lr = lr
         self.state: dict[str, State] = {path: self.slots(p) for path, p in self.parameters.items()}
+
+    if not TYPE_CHECKING:  # a type checker knows which attributes there are
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in habits.OPTIMIZER or hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # raises once more, as a property may for another name
+            habits.missing(f"{type(self).__name__!r} object", name, habits.OPTIMIZER)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in habits.OPTIMIZER:  # `optimizer.learning_rate = 0.1` would do nothing
+                habits.missing(f"{type(self).__name__!r} object", name, habits.OPTIMIZER)
+            super().__setattr__(name, value)
 
     @property
     def lr(self) -> Tensor:
@@ -75,6 +88,7 @@ class Optimizer:
         """Assign new values to the parameter `p`, with gradient `g`, and to its state."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
+    @habits.explained
     def step(self) -> None:
         """Move every parameter that has a new gradient, and mark the gradients as used.
 
@@ -105,6 +119,7 @@ class Optimizer:
         if current.watch is not None:
             current.watch.stepped(moved)
 
+    @habits.explained
     def zero_grad(self) -> None:
         """Forget the gradients. Not needed between steps: a step uses them up."""
         for p in self.parameters.values():
@@ -156,6 +171,8 @@ def describe_schedule(schedule: Schedule) -> str:
 def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
     if isinstance(params, Tensor):
         raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [parameter]")
+    if callable(params) or not isinstance(params, Iterable):
+        raise OptionError(f"{owner} needs parameters first, as in optim.{owner}(model.parameters()); got {params!r}")
     if isinstance(params, Mapping):
         named = dict(params)
     else:
@@ -167,6 +184,16 @@ def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
     for path, p in named.items():
         if not isinstance(p, Tensor) or p.dtype.kind != "f":
             raise OptionError(f"{owner} trains Tensors of floats; parameter {path} is {type(p).__name__}")
+        if p.op is not None:
+            raise OptionError(
+                f"{owner} trains Tensors made by hand; parameter {path} is the result of an operation. Write "
+                "ns.tensor(values, requires_grad=True), or nn.Parameter(values)"
+            )
+    if not any(p.requires_grad for p in named.values()):
+        raise OptionError(
+            f"no parameter of {owner} requires a gradient, so none would be trained; write "
+            "ns.tensor(values, requires_grad=True)"
+        )
     return named
 
 

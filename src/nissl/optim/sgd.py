@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from nissl.arguments import number
+from nissl.arguments import number, true_or_false
 from nissl.errors import OptionError
+from nissl.habits import explained
 from nissl.optim.optimizer import (
     Optimizer,
     Params,
@@ -52,6 +53,7 @@ class SGD(Optimizer):
     tensor([0.8], requires_grad=True)
     """
 
+    @explained
     def __init__(
         self,
         params: Params,
@@ -63,7 +65,7 @@ class SGD(Optimizer):
         if nesterov and momentum == 0:
             raise OptionError("nesterov needs a momentum above 0")
         self.momentum = number("momentum", momentum, least=0, below=1)
-        self.nesterov = nesterov
+        self.nesterov = true_or_false("nesterov", nesterov)
         self.weight_decay = number("weight_decay", weight_decay, least=0)
         super().__init__(params, lr)
 

@@ -15,6 +15,9 @@
 them into numbers, `model` answers and is kept in one file.
 """
 
+from typing import TYPE_CHECKING, Any
+
+from nissl import habits
 from nissl.tables.columns import Column, Target
 from nissl.tables.model import TableEvaluation, TableModel, in_figures, load
 from nissl.tables.preprocessing import Preprocessor, Unlike
@@ -33,3 +36,8 @@ __all__ = [
     "load",
     "read",
 ]
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.TABLES, __all__)
