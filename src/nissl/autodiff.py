@@ -209,6 +209,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
     >>> ns.value_and_grad(lambda x: x * x)(3.0)
     (tensor(9.), tensor(6.))
     """
+    _check_function("grad", f)
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(f)
@@ -233,6 +234,14 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
         return value, gradients[0] if isinstance(argnums, int) else tuple(gradients)
 
     return value_and_gradient
+
+
+def _check_function(caller: str, f: Any) -> None:
+    if not callable(f):
+        raise OptionError(
+            f"{caller} takes a function first, as in ns.grad(f)(x); got {type(f).__name__}. A Tensor has "
+            "loss.backward(), and then x.grad"
+        )
 
 
 def _gradients_of(value: Any, variables: Sequence[Tensor]) -> tuple[list[Tensor], bool]:
@@ -280,6 +289,7 @@ def numerical_gradient(
     >>> numerical_gradient(lambda x: (x**2).sum(), np.array([3.0, 4.0])).round(6)
     array([6., 8.])
     """
+    _check_function("numerical_gradient", f)
     number("the step h of numerical_gradient", h, above=0)
     if isinstance(x, Tensor):
         return _tensor_differences(f, x, h)
@@ -340,6 +350,7 @@ def check_gradients(
     >>> import nissl as ns
     >>> ns.check_gradients(lambda x, y: x * ns.sin(y), [1.0, 2.0], [0.5, 3.0])
     """
+    _check_function("check_gradients", f)
     arrays = [np.array(x.numpy() if isinstance(x, Tensor) else as_array(x)) for x in inputs]
     arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
     floats = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]

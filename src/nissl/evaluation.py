@@ -18,6 +18,7 @@ from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.engines.base import recording
 from nissl.errors import DataError, OptionError, ShapeError
+from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
@@ -188,6 +189,18 @@ class Inputs:
         return len(self.x)
 
 
+def checked_metrics(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
+    """Return the metrics of a user, or raise OptionError if they are no functions by names."""
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise OptionError(
+            f"metrics are functions of (outputs, targets) by names, as in metrics={{'error': my_error}}, besides "
+            f"accuracy or R², which are there in any case; got {metrics!r}"
+        )
+    return dict(metrics)
+
+
 def model_dtype(model: Module) -> np.dtype[Any]:
     """Return the dtype that a model computes in: that of its first parameter, or float32."""
     return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
@@ -217,10 +230,14 @@ def forward(model: Module, x: Array) -> Array:
     outputs = model(wrap(x))
     if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
         found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ShapeError(f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row")
+        hint = "; for a single row write x[None]" if x.ndim == 1 else ""
+        raise ShapeError(
+            f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row{hint}"
+        )
     return outputs.numpy()
 
 
+@explained
 def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     """Return the outputs of `model` in evaluation mode for the rows `x`, as an array (rows, outputs).
 
@@ -231,10 +248,10 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     """
     checked_model("predict", model)
     rows = as_array_of_rows(x.x if isinstance(x, Dataset) else x, "x")
+    if rows.dtype.kind not in "biuf":
+        raise DataError(f"predict needs numbers, got {x if isinstance(x, str) else rows.dtype!r}")
     if rows.ndim == 0 or len(rows) == 0:
         raise DataError(f"predict got no rows: x has shape {rows.shape}")
-    if rows.dtype.kind not in "biuf":
-        raise DataError(f"predict needs numbers, got {rows.dtype}")
     inputs = Inputs(rows, model_dtype(model))
     size = whole_number("batch_size", batch_size)
     with evaluating(model):
@@ -294,6 +311,7 @@ def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dty
     return array
 
 
+@explained
 def evaluate(
     model: Module,
     data: Data,
@@ -323,7 +341,7 @@ def evaluate(
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
     size = whole_number("batch_size", batch_size)
     values, outputs = score(model, objective, inputs, targets, weights, size)
-    extra = {name: float(metric(outputs, dataset.y)) for name, metric in (metrics or {}).items()}
+    extra = {name: float(metric(outputs, dataset.y)) for name, metric in checked_metrics(metrics).items()}
     if not objective.classifies:
         return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
     matrix = None

@@ -16,6 +16,13 @@ PathLike = str | os.PathLike[str]
 LOCK_FILE = ".lock"
 
 
+def checked_path(path: PathLike) -> Path:
+    """Return what a user gives as a path, or raise OptionError if it is none, such as a number."""
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"a path is text or a pathlib.Path, got {path!r}")
+    return Path(path)
+
+
 @contextmanager
 def write_atomically(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
@@ -25,7 +32,7 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
     """
     import tempfile  # here, as it takes a while to load
 
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(checked_path(path)))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is not a file that can be written anew", str(path))

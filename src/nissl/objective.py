@@ -143,6 +143,12 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
     labels = targets.dtype.kind in "biu"
     width = outputs[-1] if len(outputs) > 1 else 1
     if loss is None:
+        if not labels and _are_one_hot(targets, width):
+            raise OptionError(
+                f"fit cannot tell the loss for real targets of shape {targets.shape} whose rows are one-hot: pass "
+                "loss=nn.cross_entropy if they are classes (class numbers, y.argmax(axis=1), need no loss), or "
+                "loss=nn.mse_loss if they are numbers"
+            )
         if not labels:
             loss = nn.mse_loss
         elif width == 1:
@@ -150,6 +156,11 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
             loss = nn.binary_cross_entropy if ends_in_sigmoid else nn.binary_cross_entropy_with_logits
         elif targets.ndim == len(outputs) - 1:
             loss = nn.cross_entropy
+        elif targets.ndim == len(outputs) and targets.shape[-1] == 1:
+            raise ShapeError(
+                f"class numbers have shape {targets.shape[:-1]} for a model with {width} outputs, got {targets.shape}: "
+                "write y.reshape(-1)"
+            )
         else:
             raise OptionError(
                 f"fit cannot tell the loss for integer targets of shape {targets.shape} and {width} outputs: pass "
@@ -172,6 +183,27 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
     return Objective(loss, "r2", squared_error)
 
 
+def _are_one_hot(targets: Array, width: int) -> bool:
+    """Return whether each row of targets, one number for each of several outputs, is 1 at one place and 0 elsewhere."""
+    if width < 2 or targets.ndim < 2 or targets.shape[-1] != width:
+        return False
+    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=-1) == 1).all())
+
+
+def check_outputs(objective: Objective, outputs: Array) -> None:
+    """Raise OptionError if the loss takes probabilities and some outputs of the model are none."""
+    remedies = {
+        nn.binary_cross_entropy: "end it in nn.Sigmoid(), or train with loss=nn.binary_cross_entropy_with_logits",
+        nn.cross_entropy_error: "end it in nn.Softmax(), or train with loss=nn.cross_entropy",
+    }
+    wrong = (outputs < 0) | (outputs > 1)
+    if objective.loss in remedies and wrong.any():
+        raise OptionError(
+            f"{objective.name} takes probabilities, but the model gives {outputs[wrong].flat[0]:g}: "
+            f"{remedies[objective.loss]}"
+        )
+
+
 def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, dtype: Any) -> Array:
     """Return the targets as the loss needs them, or raise: labels within the classes, numbers of the outputs' shape."""
     if objective.metric_sum is class_hits and targets.ndim == len(outputs) - 1:
@@ -184,9 +216,10 @@ def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, 
         wrong = (targets < 0) | (targets >= classes)
         if wrong.any():
             row = int(np.argwhere(wrong)[0, 0])
+            hint = "; the labels count from 1: write y - 1" if (targets.min(), targets.max()) == (1, classes) else ""
             raise DataError(
                 f"label {targets[wrong][0]:g} at row {row} is outside the classes 0 to {classes - 1} "
-                f"of a model with {classes} outputs"
+                f"of a model with {classes} outputs{hint}"
             )
         return targets.astype(np.int64, copy=False)
     if targets.shape[1:] != outputs[1:]:

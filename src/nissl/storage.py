@@ -21,8 +21,9 @@ from nissl import nn, optim
 from nissl.data.dataset import as_array_of_rows
 from nissl.engines.base import using
 from nissl.errors import DTypeError, ModelFileError, NisslError, OptionError
-from nissl.files import PathLike, write_atomically
+from nissl.files import PathLike, checked_path, write_atomically
 from nissl.graph.trace import Trace
+from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.optim.optimizer import Optimizer
 from nissl.version import __version__
@@ -97,7 +98,7 @@ def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.isfile(path):
+    if not os.path.isfile(checked_path(path)):
         what = "is a folder" if os.path.isdir(path) else "does not exist"
         raise ModelFileError(f"{path} {what}; a model is a .safetensors file that ns.save or nissl train wrote")
     try:
@@ -243,6 +244,7 @@ def make_optimizer(description: Any, module: Module, state: Arrays, path: PathLi
     return optimizer
 
 
+@explained
 def save(
     model: Module,
     path: PathLike,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from nissl import optim
-from nissl.arguments import number, whole_number
+from nissl.arguments import number, true_or_false, whole_number
 from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
 from nissl.compiler import choose_engine
 from nissl.data import as_dataset
@@ -34,6 +34,7 @@ from nissl.evaluation import (
     Inputs,
     Metric,
     WeightedData,
+    checked_metrics,
     checked_weights,
     evaluating,
     forward,
@@ -42,8 +43,9 @@ from nissl.evaluation import (
     score,
 )
 from nissl.files import PathLike, remove_leftovers
+from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
-from nissl.objective import Loss, Objective, choose, fit_targets
+from nissl.objective import Loss, Objective, check_outputs, choose, fit_targets
 from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.progress import reporter
 from nissl.random import permutation_indices, streams
@@ -53,6 +55,7 @@ from nissl.tensor import Tensor, wrap
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 SECONDS_OF_A_SLICE = 0.05
 ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
+ROWS_LOOKED_AT = 32  # before the training, to see that the outputs are what the loss takes
 ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
 
 
@@ -117,8 +120,8 @@ class Training:
         self.epochs = whole_number("epochs", epochs)
         self.batch_size = whole_number("batch_size", batch_size)
         self.engine = choose_engine(engine)
-        self.shuffle = shuffle
-        self.metrics = dict(metrics or {})
+        self.shuffle = true_or_false("shuffle", shuffle)
+        self.metrics = checked_metrics(metrics)
         self.patience = None if patience is None else whole_number("patience", patience)
         self.clip_norm = None if clip_norm is None else number("clip_norm", clip_norm, least=0)
         if not {"loss", "accuracy", "r2"}.isdisjoint(self.metrics):
@@ -147,7 +150,8 @@ class Training:
             self.validation = Inputs(held.x, self.inputs.dtype), targets, held_weights
 
         count = len(self.inputs)
-        self.steps = count // self.batch_size if drop_last else math.ceil(count / self.batch_size)
+        whole = count // self.batch_size
+        self.steps = whole if true_or_false("drop_last", drop_last) else math.ceil(count / self.batch_size)
         if self.steps == 0:
             raise DataError(f"drop_last with a batch of {batch_size} leaves nothing of {count} examples")
         self.optimizer = optim.Adam(model.parameters()) if optimizer is None else optimizer
@@ -182,6 +186,8 @@ class Training:
         last step of each is told.
         """
         p = self.progress
+        with evaluating(self.model):
+            check_outputs(self.objective, forward(self.model, self.inputs.take(slice(0, ROWS_LOOKED_AT))))
         with in_mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
                 several = self.slice_steps // self.steps if self.can_join_epochs and not stepwise else 1
@@ -413,6 +419,7 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         before(signal.SIGINT, None)
 
 
+@explained
 def fit(
     model: Module,
     data: Data,

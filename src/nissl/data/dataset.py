@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError, OptionError
-from nissl.tensor import Tensor, is_masked
+from nissl.tensor import Tensor, is_masked, why_no_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,8 @@ def as_dataset(data: Any, name: str) -> Dataset:
     elif isinstance(data, tuple | list) and len(data) == 2:
         x, y, class_names, title = data[0], data[1], None, ""
     else:
-        raise DataError(f"{name} is a Dataset or a pair (x, y) of arrays, got {type(data).__name__}")
+        hint = "; write train, validation = ns.Dataset(x, y).split(0.2)" if isinstance(data, float) else ""
+        raise DataError(f"{name} is a Dataset or a pair (x, y) of arrays, got {type(data).__name__}{hint}")
     x, y = as_array_of_rows(x, f"x of {name}"), as_array_of_rows(y, f"y of {name}")
     if x.ndim == 0 or y.ndim == 0 or len(x) == 0:
         raise DataError(f"{name} has no rows: x has shape {x.shape}, y has shape {y.shape}")
@@ -97,7 +98,7 @@ def as_array_of_rows(values: Any, name: str) -> npt.NDArray[Any]:
     try:
         array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
     except ValueError as error:
-        raise DataError(f"{name} is not an array: {error}") from None
+        raise DataError(f"{name} is not an array: {why_no_array(error)}") from None
     if array.dtype == object:
         if array.size and all(isinstance(value, str) for value in array.flat):
             return array.astype(str)
