@@ -44,6 +44,7 @@ TABLES = {
     "nn": (nn, habits.NN),
     "nn.init": (nn.init, habits.INIT),
     "optim": (optim, habits.OPTIM),
+    "schedules": (optim.schedules, habits.SCHEDULES),
     "random": (ns.random, habits.RANDOM),
     "datasets": (datasets, habits.DATASETS),
     "tables": (tables, habits.TABLES),
@@ -225,6 +226,21 @@ MISTAKES = {
     "classes": (lambda: ns.one_hot(LABELS, num_classes=3), CallError, "write classes="),
     "sizes apart": (lambda: ns.zeros(3, 4, 5), CallError, r"write zeros\(shape, dtype='float32'\)"),
     "Keras's compile": (lambda: ns.compile(MODEL, loss="mse"), CallError, "compile.* got .* 'loss'"),
+    "clip a model": (lambda: optim.clip_grad_norm(MODEL, 1.0), OptionError, r"clip_grad_norm\(model.parameters\(\)\)"),
+    "clip without norm": (lambda: optim.clip_grad_norm(MODEL.parameters()), CallError, "missing .* 'max_norm'"),
+    "lr=True": (lambda: optim.Adam(MODEL.parameters(), lr=True), OptionError, "lr must be a number, got True"),
+    "slope": (lambda: nn.LeakyReLU("a"), OptionError, "slope of LeakyReLU must be a number, got 'a'"),
+    "alpha": (lambda: nn.ELU("a"), OptionError, "alpha of ELU must be a number, got 'a'"),
+    "images": (lambda: nn.Linear(64, 10)(ns.ones((5, 8, 8))), ShapeError, r"must be 64. Put nn.Flatten\(\) before it$"),
+    "rows": (lambda: nn.Linear(8, 2)(ns.ones((5, 4))), ShapeError, "Was the layer built for other data"),
+    "None": (lambda: nn.mse_loss(None, X), DTypeError, "got None; does a function lack its return"),
+    "half a size": (lambda: ns.ones(2.5), OptionError, r"a whole number or several, as in \(3, 4\); got 2.5"),
+    "callbacks": (
+        lambda: ns.fit(MODEL, (X, LABELS), callbacks=[3]),
+        OptionError,
+        r"callbacks are functions.* got \[3\]",
+    ),
+    "unpacked": (lambda: [*ns.Dataset(X, LABELS)], DataError, r"its arrays are .x and .y, .* ns.batches\(data, 32\)"),
     "shuffled": (lambda: ns.random.permutation([2, 3]), OptionError, r"takes one size, .* got \(2, 3\)"),
 }
 
@@ -417,3 +433,37 @@ def test_help_shows_the_whole_summary_of_each_experiment():
     assert "..." not in text.partition("Commands:")[2]
     for experiment in catalog().values():
         assert f"{experiment.name} {experiment.title}." in text
+
+
+def test_a_module_without_forward_says_so():
+    class Net(nn.Module):
+        def call(self, x):
+            return x
+
+    with pytest.raises(NotImplementedError, match=r"Net has no forward method; define forward\(self, x\)"):
+        Net()(X)
+
+
+def test_a_tensor_that_is_no_parameter_is_told_before_it_is_not_trained():
+    class Scale(nn.Module):
+        def __init__(self):
+            self.factor = ns.tensor([2.0], requires_grad=True)
+            self.seen = None
+
+        def forward(self, x):
+            self.seen = x * self.factor
+            return self.seen
+
+    model = nn.Sequential(nn.Linear(4, 3), Scale())
+    with pytest.raises(OptionError, match=r"factor of 1 is a Tensor .* self.factor = nn.Parameter\(values\)"):
+        model.parameters()
+    model[1].factor = nn.Parameter([2.0])
+    model(X)  # a result that requires a gradient is none to be trained
+    assert model.parameters().paths == ["0.weight", "0.bias", "1.factor"]
+
+
+def test_integers_get_no_gradient():
+    w = ns.tensor([2])
+    w.requires_grad = True
+    with pytest.raises(GradientError, match="a Tensor of int64 requires a gradient, which needs floats"):
+        (w * 2.0).sum().backward()

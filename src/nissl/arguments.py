@@ -59,7 +59,7 @@ def number(
     Traceback (most recent call last):
     nissl.errors.OptionError: momentum must be at least 0 and below 1, got 1.5
     """
-    if not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise OptionError(f"{name} must be a number, got {value!r}")
     found = float(value)
     if not (math.isfinite(found) and least <= found <= most and above < found < below):

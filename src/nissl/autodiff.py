@@ -181,6 +181,10 @@ def backward(tensor: Tensor, gradient: TensorLike | None = None) -> None:
             g = gradients.get(id(leaf))
             if g is None:
                 continue
+            if leaf.dtype.kind != "f":
+                raise GradientError(
+                    f"a Tensor of {leaf.dtype} requires a gradient, which needs floats; use astype first"
+                )
             waiting = current.engine.gradient(leaf)
             total = g if waiting is None or waiting.used or waiting.value is None else waiting.value + g
             current.engine.set_gradient(leaf, Gradient(total))

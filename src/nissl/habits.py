@@ -45,6 +45,7 @@ TENSOR: Hints = {
     **_each("data", "read x.numpy() or x.detach(), write x.assign(new)"),
     **_each("requires_grad_", "write x.requires_grad = True"),
     **_each("zero_grad", "write x.grad = None"),
+    "zero_": "write x.assign(ns.zeros_like(x)); a gradient is forgotten by optimizer.zero_grad(), or x.grad = None",
     **_each("retain_grad register_hook", "ns.gradient_flow(loss) has the gradients of intermediate values"),
     **_each("norm", "write ns.sqrt((x * x).sum())"),
     **_each("mm bmm mv dot inner", "write x @ y, or x.matmul(y)"),
@@ -55,7 +56,7 @@ TENSOR: Hints = {
     **_each("sort argsort topk cumsum", "for the values, NumPy has it: write x.numpy() and go on there"),
     **_each("at", "a Tensor does not change element by element; write ns.where(mask, x, y)"),
     **_each(
-        "add_ sub_ mul_ div_ zero_ fill_ copy_ clamp_ normal_ uniform_ set",
+        "add_ sub_ mul_ div_ fill_ copy_ clamp_ normal_ uniform_ set",
         "an operation never changes a Tensor in place; write x.assign(new)",
     ),
 }
@@ -131,11 +132,20 @@ INIT: Hints = {
 
 OPTIM: Hints = {
     "lr_scheduler": "schedules are in optim.schedules, to stand for a learning rate: lr=optim.schedules.cosine(...)",
-    **_each("StepLR CosineAnnealingLR ExponentialLR", "write lr=optim.schedules.cosine(...), for example"),
     "Momentum": "write optim.SGD(parameters, lr=0.01, momentum=0.9)",
     **_each("Nadam NAdam Adamax Adadelta LBFGS Lion RAdam", "nissl has SGD, AdaGrad, RMSProp, Adam and optim.AdamW"),
     "apply_updates": "write optimizer.step()",
     **_each("clip_grad_norm_ clip_by_global_norm", "write optim.clip_grad_norm(...)"),
+}
+
+SCHEDULES: Hints = {
+    **_each("StepLR MultiStepLR", "write lr=optim.schedules.step_decay(0.1, every=1000)"),
+    **_each(
+        "CosineAnnealingLR CosineDecay cosine_decay_schedule", "write lr=optim.schedules.cosine(0.1, steps=10_000)"
+    ),
+    **_each("ExponentialLR ExponentialDecay", "write lr=optim.schedules.exponential(0.1, decay=0.999)"),
+    **_each("LinearLR PolynomialDecay", "write lr=optim.schedules.linear(0.1, steps=10_000)"),
+    "ReduceLROnPlateau": "what follows a metric is a callback of ns.fit that sets optimizer.lr",
 }
 
 RANDOM: Hints = {

@@ -571,6 +571,8 @@ def as_array(data: Any, dtype: DTypeLike = None) -> npt.NDArray[Any]:
                 "write ns.stack([a, b]), or do it inside with ns.no_grad()"
             )
         data = [part.numpy() if isinstance(part, Tensor) else part for part in data]
+    if data is None:
+        raise DTypeError("a Tensor was expected, got None; does a function lack its return?")
     if is_masked(data):
         raise OptionError("tensor() got an array with masked numbers, which stand for missing ones; fill them in first")
     try:

@@ -501,6 +501,8 @@ def fit(
     )
     if callable(callbacks):
         raise OptionError("callbacks is a list of functions; put the one into a list")
+    if not all(map(callable, callbacks)):
+        raise OptionError(f"callbacks are functions, called with each StepDone and EpochDone; got {callbacks!r}")
     folder = None if checkpoint is None else Path(checkpoint)
     settings = {}
     if folder is not None:

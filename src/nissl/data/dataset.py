@@ -29,7 +29,10 @@ class Dataset:
 
     def __getitem__(self, rows: Any) -> Dataset:
         if isinstance(rows, int | np.integer):
-            raise DataError(f"a Dataset is taken apart by rows, as in data[:10]; for one example use .x[{rows}]")
+            raise DataError(
+                "a Dataset is taken apart by rows, as in data[:10]; its arrays are .x and .y, "
+                f"one example is .x[{rows}], and ns.batches(data, 32) gives minibatches"
+            )
         return Dataset(self.x[rows], self.y[rows], self.class_names, self.name)
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nissl import functional
+from nissl.arguments import number
 from nissl.habits import explained
 from nissl.nn.module import Module
 from nissl.ops.elementwise import relu, sigmoid, tanh
@@ -48,7 +49,7 @@ class LeakyReLU(Module):
 
     @explained
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = slope
+        self.slope = number("slope of LeakyReLU", slope)
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return the leaky relu of x."""
@@ -60,7 +61,7 @@ class ELU(Module):
 
     @explained
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+        self.alpha = number("alpha of ELU", alpha)
 
     def forward(self, x: TensorLike) -> Tensor:
         """Return the elu of x."""

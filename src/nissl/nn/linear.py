@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nissl.arguments import true_or_false, whole_number
@@ -47,9 +48,10 @@ class Linear(Module):
         """Return x @ W + b."""
         x = as_tensor(x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
+            flat = x.ndim > 2 and math.prod(x.shape[1:]) == self.in_features
             raise ShapeError(
                 f"{self.name()} got input of shape {x.shape}; its last axis must be {self.in_features}. "
-                "Was the layer built for other data?"
+                + ("Put nn.Flatten() before it" if flat else "Was the layer built for other data?")
             )
         y = x @ self.weight
         return y if self.bias is None else y + self.bias

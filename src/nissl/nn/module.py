@@ -95,7 +95,7 @@ class Module:
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for `inputs`; a subclass says how."""
-        raise NotImplementedError(f"{type(self).__name__} has no forward method")
+        raise NotImplementedError(f"{type(self).__name__} has no forward method; define forward(self, x)")
 
     def __call__(self, *inputs: Any) -> Any:
         """Return `forward(*inputs)`; the engine is told whose ops they are."""
@@ -138,8 +138,18 @@ class Module:
         return {path: part for path, part in self._walk() if isinstance(part, Parameter)}
 
     def parameters(self) -> Parameters:
-        """Return the Parameters of the tree, in the order of their paths; `.paths` has the paths."""
+        """Return the Parameters of the tree, in the order of their paths; `.paths` has the paths.
+
+        Raises OptionError if a Module has a Tensor that requires a gradient, but is neither a Parameter nor a result.
+        """
         named = self.named_parameters()
+        for where, module in self.named_modules().items():
+            for name, value in vars(module).items():
+                if type(value) is Tensor and value.requires_grad and value.op is None:
+                    raise OptionError(
+                        f"{name} of {where or type(self).__name__} is a Tensor that requires a gradient, but no "
+                        f"Parameter, so that it would not be trained; write self.{name} = nn.Parameter(values)"
+                    )
         for path, parameter in named.items():
             parameter.path = path
         return Parameters(named)

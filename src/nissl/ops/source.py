@@ -23,7 +23,10 @@ _full = Op(
 
 
 def _shape(shape: int | Sequence[int]) -> Shape:
-    sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
+    try:
+        sizes = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
+    except TypeError:
+        raise OptionError(f"a shape is a whole number or several, as in (3, 4); got {shape!r}") from None
     if any(n < 0 for n in sizes):
         raise OptionError(f"a shape has sizes of 0 or more, got {sizes}")
     return sizes

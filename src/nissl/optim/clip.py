@@ -1,16 +1,17 @@
 """Clipping gradients."""
 
-from collections.abc import Iterable
-
 from nissl.arguments import number
 from nissl.engines.base import current, recording
 from nissl.errors import GradientError
+from nissl.habits import explained
 from nissl.ops.elementwise import minimum, sqrt, square
 from nissl.ops.reduce import sum
+from nissl.optim.optimizer import Params, by_path
 from nissl.tensor import Tensor
 
 
-def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+@explained
+def clip_grad_norm(parameters: Params, max_norm: float) -> Tensor:
     """Scale the gradients of all parameters by min(1, max_norm / (norm + 1e-6)); return the norm before.
 
     The norm is that of all gradients as one vector, √Σg² (Pascanu, Mikolov and Bengio, 2013).
@@ -23,7 +24,8 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     tensor(10.)
     """
     number("max_norm", max_norm, least=0)
-    waiting = [(p, current.engine.gradient(p)) for p in parameters]
+    named = by_path(parameters, "clip_grad_norm")
+    waiting = [(p, current.engine.gradient(p)) for p in named.values()]
     found = [(p, g.value) for p, g in waiting if g is not None and g.value is not None and not g.used]
     if not found:
         raise GradientError("clip_grad_norm found no new gradient at any parameter; call loss.backward() first")

@@ -38,7 +38,7 @@ class Optimizer:
     """
 
     def __init__(self, params: Params, lr: float | Schedule) -> None:
-        self.parameters = _by_path(params, type(self).__name__)
+        self.parameters = by_path(params, type(self).__name__)
         self.steps = Tensor(np.zeros(()))
         self.lr = lr
         self.state: dict[str, State] = {path: self.slots(p) for path, p in self.parameters.items()}
@@ -168,7 +168,8 @@ def describe_schedule(schedule: Schedule) -> str:
     return repr(schedule) if is_dataclass(schedule) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
 
 
-def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
+def by_path(params: Params, owner: str) -> dict[str, Tensor]:
+    """Return what a user gives as parameters to `owner`, a name in `optim`, by path, or raise OptionError."""
     if isinstance(params, Tensor):
         raise OptionError(f"{owner} needs a list of parameters, got one Tensor; write [parameter]")
     if callable(params) or not isinstance(params, Iterable):
@@ -191,8 +192,8 @@ def _by_path(params: Params, owner: str) -> dict[str, Tensor]:
             )
     if not any(p.requires_grad for p in named.values()):
         raise OptionError(
-            f"no parameter of {owner} requires a gradient, so none would be trained; write "
-            "ns.tensor(values, requires_grad=True)"
+            f"no parameter of {owner} requires a gradient, so none would be trained; set p.requires_grad = True, or "
+            "write ns.tensor(values, requires_grad=True)"
         )
     return named
 

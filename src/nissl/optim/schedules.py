@@ -8,7 +8,9 @@ traced with the step, so a compiled step follows it. A rate that reacts to a met
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from nissl import habits
 from nissl.arguments import number
 from nissl.errors import OptionError, unknown_name
 from nissl.functional import clip
@@ -119,3 +121,9 @@ def named(name: str, lr: float, steps: int) -> Schedule:
         raise unknown_name("schedule", name, NAMED)
     number("lr", lr, least=0)
     return NAMED[name](lr, steps)
+
+
+if not TYPE_CHECKING:  # a type checker knows which names there are
+
+    def __getattr__(name: str) -> Any:
+        habits.missing(f"module {__name__!r}", name, habits.SCHEDULES, NAMED)
