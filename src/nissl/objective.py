@@ -134,7 +134,7 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
     """Return the objective for a model whose output has shape `outputs`, and these targets.
 
     Without a loss: cross-entropy for integer or bool labels and two or more outputs, binary cross-entropy for one
-    output, the mean squared error for real targets.
+    output, the mean squared error for real targets. One-hot rows, of integers or floats, are never guessed.
     """
     if isinstance(loss, Objective):
         return loss

@@ -445,8 +445,9 @@ def fit(
     """Train `model` on `data`, a Dataset or a pair of arrays (x, y), and return the curves.
 
     x has shape (examples, ...), y holds class numbers or targets. Without `loss`: cross-entropy for class labels,
-    binary cross-entropy for one output, the mean squared error for real targets. Without `optimizer`: Adam. `schedule`
-    is "constant", "cosine", "linear" or a function of the step (see `optim.schedules`).
+    binary cross-entropy for one output, the mean squared error for real targets; one-hot rows need a `loss`, since they
+    could be either. Without `optimizer`: Adam. `schedule` is "constant", "cosine", "linear" or a function of the step
+    (see `optim.schedules`).
 
     `epochs` passes over the data are made in batches of `batch_size`, reshuffled before each pass unless
     `shuffle=False`; a last, short batch is kept unless `drop_last`. `clip_norm` bounds the norm of the gradient. `seed`
@@ -470,7 +471,8 @@ def fit(
 
     - OptionError if `model` is no Module, an option is unknown or out of range, `patience` or `metrics` come without
       `validation`, there are two schedules, the optimizer has none of the model's parameters, the loss cannot be told
-      or takes no weights though there are some, or the checkpoint is of another training;
+      or takes no weights though there are some, or takes probabilities though the model gives others, or the
+      checkpoint is of another training;
     - DataError if there are no rows, a number is NaN, infinite or too large for the model's dtype, a label is outside
       the classes, a weight is negative, `drop_last` leaves no batch, or the checkpoint is damaged;
     - ShapeError if the model cannot take the rows or does not give one row for each, or if targets, weights or
