@@ -455,7 +455,7 @@ def test_a_tensor_that_is_no_parameter_is_told_before_it_is_not_trained():
             return self.seen
 
     model = nn.Sequential(nn.Linear(4, 3), Scale())
-    with pytest.raises(OptionError, match=r"factor of 1 is a Tensor .* self.factor = nn.Parameter\(values\)"):
+    with pytest.warns(UserWarning, match=r"factor of 1 is a Tensor .* self.factor = nn.Parameter\(values\)"):
         model.parameters()
     model[1].factor = nn.Parameter([2.0])
     model(X)  # a result that requires a gradient is none to be trained

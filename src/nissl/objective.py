@@ -65,6 +65,11 @@ class Objective:
         return getattr(self.loss, "__name__", type(self.loss).__name__)
 
     @property
+    def takes_probabilities(self) -> bool:
+        """Whether the loss takes probabilities: outputs from 0 to 1."""
+        return any(self.loss is loss for loss in OF_PROBABILITIES)
+
+    @property
     def takes_weights(self) -> bool:
         """Whether the loss accepts a weight for each example."""
         return _takes_weights(self.loss)
@@ -190,17 +195,20 @@ def _are_one_hot(targets: Array, width: int) -> bool:
     return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=-1) == 1).all())
 
 
-def check_outputs(objective: Objective, outputs: Array) -> None:
-    """Raise OptionError if the loss takes probabilities and some outputs of the model are none."""
-    remedies = {
-        nn.binary_cross_entropy: "end it in nn.Sigmoid(), or train with loss=nn.binary_cross_entropy_with_logits",
-        nn.cross_entropy_error: "end it in nn.Softmax(), or train with loss=nn.cross_entropy",
-    }
+# The losses that take probabilities, and what to do about a model that gives none.
+OF_PROBABILITIES: dict[Loss, str] = {
+    nn.binary_cross_entropy: "end it in nn.Sigmoid(), or train with loss=nn.binary_cross_entropy_with_logits",
+    nn.cross_entropy_error: "end it in nn.Softmax(), or train with loss=nn.cross_entropy",
+}
+
+
+def check_probabilities(objective: Objective, outputs: Array) -> None:
+    """Raise OptionError if some outputs of a model are no probabilities, which the loss takes."""
     wrong = (outputs < 0) | (outputs > 1)
-    if objective.loss in remedies and wrong.any():
+    if wrong.any():
         raise OptionError(
             f"{objective.name} takes probabilities, but the model gives {outputs[wrong].flat[0]:g}: "
-            f"{remedies[objective.loss]}"
+            f"{OF_PROBABILITIES[objective.loss]}"
         )
 
 

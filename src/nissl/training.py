@@ -45,7 +45,7 @@ from nissl.evaluation import (
 from nissl.files import PathLike, remove_leftovers
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
-from nissl.objective import Loss, Objective, check_outputs, choose, fit_targets
+from nissl.objective import Loss, Objective, check_probabilities, choose, fit_targets
 from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.progress import reporter
 from nissl.random import permutation_indices, streams
@@ -55,7 +55,6 @@ from nissl.tensor import Tensor, wrap
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 SECONDS_OF_A_SLICE = 0.05
 ROWS_AHEAD = 1 << 12  # whose order is drawn at once, since a drawing costs much for few rows
-ROWS_LOOKED_AT = 32  # before the training, to see that the outputs are what the loss takes
 ROWS_OF_A_SLICE = 1 << 20  # at most, of several epochs, since all their orders are made at once
 
 
@@ -186,8 +185,9 @@ class Training:
         last step of each is told.
         """
         p = self.progress
-        with evaluating(self.model):
-            check_outputs(self.objective, forward(self.model, self.inputs.take(slice(0, ROWS_LOOKED_AT))))
+        if self.objective.takes_probabilities:
+            with evaluating(self.model):
+                check_probabilities(self.objective, forward(self.model, self.inputs.take(slice(0, self.batch_size))))
         with in_mode(self.model, training=True), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
                 several = self.slice_steps // self.steps if self.can_join_epochs and not stepwise else 1

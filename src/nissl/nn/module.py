@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import operator
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -140,15 +141,16 @@ class Module:
     def parameters(self) -> Parameters:
         """Return the Parameters of the tree, in the order of their paths; `.paths` has the paths.
 
-        Raises OptionError if a Module has a Tensor that requires a gradient, but is neither a Parameter nor a result.
+        Warns if a Module has a Tensor that requires a gradient, but is neither a Parameter nor a result.
         """
         named = self.named_parameters()
         for where, module in self.named_modules().items():
             for name, value in vars(module).items():
                 if type(value) is Tensor and value.requires_grad and value.op is None:
-                    raise OptionError(
+                    warnings.warn(
                         f"{name} of {where or type(self).__name__} is a Tensor that requires a gradient, but no "
-                        f"Parameter, so that it would not be trained; write self.{name} = nn.Parameter(values)"
+                        f"Parameter, so that it is not trained; write self.{name} = nn.Parameter(values)",
+                        stacklevel=2,
                     )
         for path, parameter in named.items():
             parameter.path = path
