@@ -16,7 +16,7 @@ from nissl.objective import last_layer
 from nissl.tensor import Tensor
 
 
-class RowShape(click.ParamType[tuple[int, ...]]):
+class RowShape(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """The shape of one row, as in 28,28."""
 
     name = "shape"

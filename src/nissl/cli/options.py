@@ -17,7 +17,7 @@ from nissl.tables.reading import is_table_path
 from nissl.text import table
 
 
-class Name(click.ParamType[str]):
+class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """One of some names."""
 
     name = "name"
@@ -37,7 +37,7 @@ class Name(click.ParamType[str]):
         return str(value)
 
 
-class DataSetOrTable(click.ParamType[str | Path]):
+class DataSetOrTable(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """The name of a data set, or the path of a table."""
 
     name = "data set or table"
@@ -63,7 +63,7 @@ class Number(click.FloatRange):
         return float(number)
 
 
-class Sizes(click.ParamType[tuple[int, ...]]):
+class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """Sizes of layers, as in 128,64; 0 or an empty text for none."""
 
     name = "sizes"
