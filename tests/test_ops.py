@@ -547,7 +547,7 @@ MISTAKES = {
     "sizes apart": (lambda: ns.zeros(3, 4), DTypeError, r"not a dtype: 4; .* zeros\(\(3, 4\)\)"),
     "nothing": (lambda: ns.exp(), TypeError, r"exp\(\) needs a Tensor or a number, got no arguments"),
     "text": (lambda: X + "1", DTypeError, "not text"),
-    "None": (lambda: X + None, DTypeError, "not objects such as None"),
+    "None": (lambda: X + None, DTypeError, "a Tensor was expected, got None"),
     "gradient of integers": (lambda: ns.tensor([1], requires_grad=True), DTypeError, "got int64; write 1.0"),
     "truth": (lambda: bool(X), ShapeError, r"as with .min\(\) or .max\(\)"),
     "negative size": (lambda: ns.zeros((2, -1)), OptionError, r"sizes of 0 or more, got \(2, -1\)"),
