@@ -283,6 +283,17 @@ def missing(
     raise AttributeError(f"{thing} has no attribute {name!r}{hint}", name=None, obj=None)
 
 
+def attributes(hints: Hints) -> Callable[[Any, str], Any]:
+    """Return a `__getattr__` for a class, which knows these names as habits."""
+
+    def __getattr__(self: Any, name: str) -> Any:  # noqa: N807
+        if name in hints and not hasattr(type(self), name):
+            missing(f"{type(self).__name__!r} object", name, hints)
+        return object.__getattribute__(self, name)  # raises once more, as a property may for another name
+
+    return __getattr__
+
+
 def explained(function: Function) -> Function:
     """Let a function that is called with arguments that it does not take say how it is called.
 

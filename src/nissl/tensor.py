@@ -341,11 +341,7 @@ class Tensor:
         # The functions that the ops add as methods with `@method`: x.sum(axis=0), x.exp(), x.reshape(...), ...
         def __getattr__(self, name: str) -> Any: ...
     else:
-
-        def __getattr__(self, name: str) -> Any:
-            if name not in habits.TENSOR or hasattr(type(self), name):
-                return object.__getattribute__(self, name)  # raises once more, as a property may for another name
-            habits.missing(f"{type(self).__name__!r} object", name, habits.TENSOR)
+        __getattr__ = habits.attributes(habits.TENSOR)
 
 
 def _of_bools(operator: str, x: TensorLike) -> Tensor:

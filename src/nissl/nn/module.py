@@ -73,11 +73,7 @@ class Module:
     transposed_in_pytorch: tuple[str, ...] = ()  # the names of Parameters that PyTorch keeps transposed
 
     if not TYPE_CHECKING:  # a type checker knows which attributes there are
-
-        def __getattr__(self, name: str) -> Any:
-            if name not in habits.MODULE or hasattr(type(self), name):
-                return object.__getattribute__(self, name)  # raises once more, as a property may for another name
-            habits.missing(f"{type(self).__name__!r} object", name, habits.MODULE)
+        __getattr__ = habits.attributes(habits.MODULE)
 
         def __setattr__(self, name: str, value: Any) -> None:
             before = vars(self).get(name)

@@ -44,11 +44,7 @@ class Optimizer:
         self.state: dict[str, State] = {path: self.slots(p) for path, p in self.parameters.items()}
 
     if not TYPE_CHECKING:  # a type checker knows which attributes there are
-
-        def __getattr__(self, name: str) -> Any:
-            if name not in habits.OPTIMIZER or hasattr(type(self), name):
-                return object.__getattribute__(self, name)  # raises once more, as a property may for another name
-            habits.missing(f"{type(self).__name__!r} object", name, habits.OPTIMIZER)
+        __getattr__ = habits.attributes(habits.OPTIMIZER)
 
         def __setattr__(self, name: str, value: Any) -> None:
             if name in habits.OPTIMIZER:  # `optimizer.learning_rate = 0.1` would do nothing
