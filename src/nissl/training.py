@@ -471,8 +471,8 @@ def fit(
 
     - OptionError if `model` is no Module, an option is unknown or out of range, `patience` or `metrics` come without
       `validation`, there are two schedules, the optimizer has none of the model's parameters, the loss cannot be told
-      or takes no weights though there are some, or takes probabilities though the model gives others, or the
-      checkpoint is of another training;
+      or takes no weights though there are some, the loss takes probabilities though outputs of the model are below 0
+      or above 1, or the checkpoint is of another training;
     - DataError if there are no rows, a number is NaN, infinite or too large for the model's dtype, a label is outside
       the classes, a weight is negative, `drop_last` leaves no batch, or the checkpoint is damaged;
     - ShapeError if the model cannot take the rows or does not give one row for each, or if targets, weights or

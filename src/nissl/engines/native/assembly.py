@@ -168,9 +168,8 @@ def emit_shared_scan(
     ) -> ir.Value:
         alone: dict[int, list[CompiledKernel]] = {0: [], 1: []}  # kernels that the first and the second thread run next
         seconds = dict.fromkeys(alone, 0.0)  # estimated, that each has run alone since the last barrier
-        since: list[
-            tuple[CompiledKernel, int | None]
-        ] = []  # kernels since then, and which thread runs each; None if all do
+        # The kernels since then, and which thread runs each: None if all do.
+        since: list[tuple[CompiledKernel, int | None]] = []
 
         def run_alone() -> None:
             for who, kernels in alone.items():
