@@ -148,6 +148,32 @@ def test_a_changed_setting_of_a_layer_traces_again():
     assert compiled(x).item() == -0.25
 
 
+def test_a_deleted_attribute_of_a_module_traces_again():
+    class Shifted(nn.Module):
+        def __init__(self):
+            self.shift = 1.0
+
+        def forward(self, x):
+            return x + getattr(self, "shift", 0.0)
+
+    model = Shifted()
+    compiled = ns.compile(lambda x: model(x))
+    x = ns.ones(1)
+    assert compiled(x).item() == 2
+    del model.shift
+    assert compiled(x).item() == 1
+
+
+def test_a_change_of_another_model_does_not_trace_again():
+    model, compiled = compiled_forward()
+    x = ns.ones((50, 3))
+    compiled(x)
+    nn.Linear(2, 2).train()
+    assert compiled.latest.recognize((x,)) is not None
+    model.eval()
+    assert compiled.latest.recognize((x,)) is None
+
+
 def test_a_changed_mode_traces_again():
     model, compiled = compiled_forward()
     x = ns.ones((50, 3))

@@ -6,6 +6,7 @@ from the function that is compiled. The texts hold for vectors of every width.
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def explained(name, vector_bytes=32):
         patch.setattr(program, "vector_bytes", lambda: vector_bytes)
         patch.setattr(program, "_made", lambda *arguments: b"")
         patch.setattr(program.cache, "kept", lambda description, make: make())
-        patch.setattr(program, "Code", lambda *arguments: None)
+        patch.setattr(program, "Code", lambda code, functions: SimpleNamespace(functions=functions))
         text = program.Program(graph).explain()
     first = f.__code__.co_firstlineno
     return re.sub(r"test_explain\.py:(\d+)", lambda found: f"line {int(found[1]) - first} of {f.__name__}", text) + "\n"

@@ -6,6 +6,7 @@ there shows; those of what is written hold another pattern, which must still be 
 
 from ctypes import c_int64, c_void_p
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,9 +57,9 @@ class FramedProgram(Program):
         for symbol in memory.offsets:
             places[symbol] = self.framed(symbol.shape, symbol.dtype)
             self.table[memory.slots[symbol]] = address(places[symbol])
-        self.status = self.framed((1,), np.int64)
-        self.status[0] = 0
-        self.table[memory.status_slot] = address(self.status)
+        self.table[memory.status_slot] = address(self.framed((1,), np.int64))
+        self.status = c_int64.from_address(self.table[memory.status_slot])
+        self.status.value = 0
         memory.in_arena = lambda symbol, arena: places[symbol].reshape(-1)
 
     def framed(self, shape, dtype, canary=WRITTEN):
@@ -482,7 +483,7 @@ def _only_plans(monkeypatch, tmp_path):
     """Let programs be planned and written down, but not compiled."""
     monkeypatch.setenv("NISSL_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(program, "object_code", lambda text: b"")
-    monkeypatch.setattr(program, "Code", lambda *arguments: None)
+    monkeypatch.setattr(program, "Code", lambda code, functions: SimpleNamespace(functions=functions))
 
 
 OF_SHORT_ROWS = {

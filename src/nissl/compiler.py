@@ -17,7 +17,7 @@ import threading
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -37,6 +37,8 @@ from nissl.text import counted
 from nissl.threads import in_forked_child
 
 Array = npt.NDArray[Any]
+
+PAYLOAD = operator.attrgetter("payload")
 Program = Callable[[Sequence[Array]], list[Array]]
 Result = TypeVar("Result")
 
@@ -122,6 +124,13 @@ class Names:
         """Return all that the names stand for now."""
         found = [cell.cell_contents for cell in self.cells if cell != _EMPTY]
         return found + [namespace[name] for namespace, name in self.globals if name in namespace]
+
+    def mean(self, before: Sequence[Any]) -> bool:
+        """Whether the names stand for the same things as before."""
+        if not self.cells and not self.globals:
+            return True
+        values = self.values()
+        return len(values) == len(before) and all(map(operator.is_, values, before))
 
 
 _EMPTY = types.CellType()
@@ -284,19 +293,17 @@ class Traced:
         if kinds is None or len(kinds) != len(positional) or current.recording is not self.recording:
             return None
         arguments: list[Tensor] = []
-        for argument, (shape, dtype) in zip(positional, kinds, strict=True):
+        for i, argument in enumerate(positional):
             if type(argument) is np.ndarray and self.borrows:
                 argument = wrap(argument)
             elif type(argument) is not Tensor or argument.op is not None or argument.requires_grad or argument.weak:
                 return None
             payload = argument.payload
-            if payload.shape != shape or payload.dtype != dtype or argument in self.own:
+            if (payload.shape, payload.dtype) != kinds[i] or argument in self.own:
                 return None
             arguments.append(argument)
-        meant = self.names.values()
         same = (
-            len(meant) == len(self.meant)
-            and all(map(operator.is_, meant, self.meant))
+            self.names.mean(self.meant)
             and self.snapshot.holds()
             and (not self.waiting or self._waits_as_before(arguments))
             and (len(arguments) < 2 or len(set(map(id, positional))) == len(arguments))
@@ -333,8 +340,8 @@ class Traced:
 
     def arrays_for(self, arguments: Sequence[Tensor]) -> list[Array]:
         """Return the arrays that the graph gets as inputs now."""
-        arrays = [arguments[i].payload for i in self.distinct]
-        arrays += [tensor.payload for tensor in self.state]
+        distinct = arguments if len(self.distinct) == len(arguments) else [arguments[i] for i in self.distinct]
+        arrays = [*map(PAYLOAD, distinct), *map(PAYLOAD, self.state)]
         for place, tensor in self.gradients_read:
             gradient = (tensor if place is None else arguments[place]).waiting_gradient
             if gradient is not None and gradient.value is not None:
@@ -349,8 +356,14 @@ class Traced:
             return self._run(arguments)
 
     def _run(self, arguments: Sequence[Tensor]) -> Any:
-        outputs = iter(self.program(self.arrays_for(arguments)))
-        results = [_result(next(outputs), requires_grad) for requires_grad in self.result_requires_grad]
+        arrays = self.program(self.arrays_for(arguments))
+        results = [_result(arrays[i], requires_grad) for i, requires_grad in enumerate(self.result_requires_grad)]
+        if self.written or self.gradients_left:
+            self._write(arguments, iter(arrays[len(results) :]))
+        return unflatten(self.results_structure, results)
+
+    def _write(self, arguments: Sequence[Tensor], outputs: Iterator[Array]) -> None:
+        """Write back the state, and leave gradients where the function left them."""
         for place, tensor in self.written:
             (tensor if place is None else arguments[place]).payload = next(outputs)
         for place, tensor, gradient in self.gradients_left:
@@ -358,7 +371,6 @@ class Traced:
                 value = None if gradient.value is None else _result(next(outputs), False)
                 gradient = Gradient(value, gradient.used)
             (tensor if place is None else arguments[place]).waiting_gradient = gradient
-        return unflatten(self.results_structure, results)
 
 
 def scan_in_turn(

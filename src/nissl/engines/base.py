@@ -89,6 +89,25 @@ class Same:
         return f"this {type(self.thing).__name__}"
 
 
+class Configured:
+    """A Module or an optimizer, on whose attributes it depends which ops run.
+
+    It counts the changes of attributes of all such things, so that as long as there are none, nobody has to look.
+    """
+
+    changes = 0
+
+    if not TYPE_CHECKING:  # a type checker knows which attributes there are
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            Configured.changes += 1
+
+        def __delattr__(self, name: str) -> None:
+            super().__delattr__(name)
+            Configured.changes += 1
+
+
 class Watch(Protocol):
     """An observer of modules' outputs and optimizers' steps, which also handles the calls of compiled functions."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import types
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
+from nissl.engines.base import Configured
 from nissl.tensor import Tensor
 
 # Limits of the search through the objects that a function refers to. Modules and optimizers are searched completely.
 DEPTH, BREADTH = 3, 100
+REQUIRES_GRAD = attrgetter("requires_grad")
 ENDS = (Tensor, types.FunctionType, types.MethodType, types.ModuleType, type)
 
 
@@ -43,6 +45,21 @@ def state_in(thing: Any, depth: int = DEPTH) -> Iterator[Any]:
             yield from state_in(part, depth - 1)
 
 
+class Contents:
+    """What some containers hold, to be compared by identity with what they hold later."""
+
+    def __init__(self, containers: Iterable[Any]) -> None:
+        self.held: list[Collection[Any]] = []  # containers, and live views of the values of dicts
+        for container in containers:
+            self.held += [container, container.values()] if isinstance(container, dict) else [container]
+        self.sizes = list(map(len, self.held))
+        self.parts = list(chain.from_iterable(self.held))
+
+    def are_as_before(self) -> bool:
+        """Whether all is still the same."""
+        return list(map(len, self.held)) == self.sizes and all(map(is_, chain.from_iterable(self.held), self.parts))
+
+
 class Snapshot:
     """The contents of things, down to Tensors and plain values.
 
@@ -51,7 +68,9 @@ class Snapshot:
     """
 
     def __init__(self, things: Iterable[Any]) -> None:
-        self.held: list[Collection[Any]] = []  # containers, and live views of the values of dicts
+        self.changes = Configured.changes
+        attributes: list[Any] = []  # of Configured things
+        others: list[Any] = []
         self.tensors: list[Tensor] = []
         seen: set[int] = set()
         waiting = [(thing, DEPTH) for thing in things]
@@ -65,16 +84,16 @@ class Snapshot:
             container = container_in(thing)
             depth = len(seen) + DEPTH if has_settings(thing) else depth
             if container is not None and depth and (len(container) <= BREADTH or depth > DEPTH):
-                self.held += [container, container.values()] if isinstance(container, dict) else [container]
+                (attributes if isinstance(thing, Configured) else others).append(container)
                 waiting.extend((part, depth - 1) for part in parts_of(container))
-        self.sizes = [len(container) for container in self.held]
-        self.parts = list(chain.from_iterable(self.held))
-        self.required = [tensor.requires_grad for tensor in self.tensors]
+        self.attributes, self.others = Contents(attributes), Contents(others)
+        self.required = list(map(REQUIRES_GRAD, self.tensors))
 
     def holds(self) -> bool:
         """Whether nothing has changed since."""
-        return (
-            list(map(len, self.held)) == self.sizes
-            and all(map(is_, chain.from_iterable(self.held), self.parts))
-            and [tensor.requires_grad for tensor in self.tensors] == self.required
-        )
+        changes = Configured.changes
+        if changes != self.changes:
+            if not self.attributes.are_as_before():
+                return False
+            self.changes = changes
+        return self.others.are_as_before() and list(map(REQUIRES_GRAD, self.tensors)) == self.required

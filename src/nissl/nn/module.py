@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import habits, notebook, text
-from nissl.engines.base import Same, current
+from nissl.engines.base import Configured, Same, current
 from nissl.errors import OptionError, ShapeError
 from nissl.nn import weights
 from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor
@@ -56,7 +56,7 @@ class Parameters(list[Parameter]):
         self.paths = list(named)
 
 
-class Module:
+class Module(Configured):
     """A part of a network: holds Parameters, Buffers and Modules, and computes in `forward`.
 
     >>> from nissl import nn

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nissl import habits
 from nissl.arguments import number
-from nissl.engines.base import Gradient, current, recording
+from nissl.engines.base import Configured, Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
 from nissl.ops.elementwise import elementwise
 from nissl.ops.source import zeros_like
@@ -28,7 +28,7 @@ State = dict[str, Tensor]
 Params = Iterable[Tensor] | Mapping[str, Tensor]  # `params`, by PyTorch's name: what an optimizer is made of
 
 
-class Optimizer:
+class Optimizer(Configured):
     """Moves parameters against their gradients.
 
     `params` is what `module.parameters()` or `module.named_parameters()` returns, or any list of Tensors with

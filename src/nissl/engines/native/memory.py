@@ -104,11 +104,6 @@ class MemoryPlan:
         """The slot of the status flag, which is set when a label is out of range."""
         return self.first_in_arena + len(self.offsets)
 
-    def status(self, arena: Array) -> npt.NDArray[np.int64]:
-        """Return the status flag as an array."""
-        start = aligned(arena) - address(arena)
-        return arena[start : start + 8].view(np.int64)
-
     def in_arena(self, symbol: Symbol, arena: Array) -> Array:
         """Return the memory of a Symbol in the arena, as a flat array."""
         start = aligned(arena) - address(arena) + self.offsets[symbol]

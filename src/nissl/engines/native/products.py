@@ -32,6 +32,9 @@ B_PIECE_BYTES, A_PANEL_BYTES, PARTIAL_SUMS_BYTES = 1 << 16, 1 << 22, 1 << 18
 # for loading and storing partial sums from MANY_ROWS rows of tiles on.
 B_ROWS_BYTES, SMALLEST_K_BLOCK, MANY_ROWS = 1 << 18, 192, 16
 FEW_SUMS = 4
+# For FEW_ROWS of A, a B that is larger than half of L2, for one row, or all of it, is read in its order in memory, so
+# many rows at a time, which the prefetcher follows.
+FEW_ROWS, ROWS_IN_ORDER = 4, 8
 # How often something must be used to be worth packing: pieces of B, and elements of A that are on more pages than the
 # TLB has entries.
 USES_WORTH_PACKING, TLB_ENTRIES = 4, 64
@@ -74,11 +77,15 @@ class Product:
         # the result are accessed sequentially: above all, the parameters and moments that an optimizer updates.
         near, piece = B_ROWS_BYTES // b.dtype.itemsize, B_PIECE_BYTES // b.dtype.itemsize
         whole = self.column_blocks * self.block
-        self.rows_first = self.inner * whole <= near or (
-            SMALLEST_K_BLOCK * whole <= near and self.row_blocks >= MANY_ROWS
+        in_order = self.rows <= FEW_ROWS and self.inner * whole > near * (1 if self.rows == 1 else 2) and not scattered
+        self.rows_first = (
+            in_order
+            or self.inner * whole <= near
+            or (SMALLEST_K_BLOCK * whole <= near and self.row_blocks >= MANY_ROWS)
         )
         columns = whole if self.rows_first else self.block
-        steps = -(-self.inner // ((near if self.rows_first else piece) // columns))
+        longest = ROWS_IN_ORDER if in_order else (near if self.rows_first else piece) // columns
+        steps = -(-self.inner // longest)
         self.k_block = -(-self.inner // steps)  # the length of a block of K
         self.packed_b = self.stack_buffer(self.k_block * columns) if worth_packing else None
         apart = self.a.layout.strides[-1] != 1 and self.k_block > TLB_ENTRIES

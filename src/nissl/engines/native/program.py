@@ -126,17 +126,28 @@ class Program:
         self.original = graph
         self.graph = simplified(graph)
         self.plan, self.memory, code = compiled(self.graph)
-        self.segments = [
-            segment if isinstance(segment, Call) else segment_name(i) for i, segment in enumerate(self.plan.segments)
-        ]
-        names = [segment for segment in self.segments if isinstance(segment, str)]
+        names = [segment_name(i) for i, segment in enumerate(self.plan.segments) if not isinstance(segment, Call)]
         self.code = Code(code, {**dict.fromkeys(names, STEP), "scan": SCAN, "shared_scan": SHARED_SCAN})
+        # What runs, in order: compiled functions, and the equations that NumPy computes between.
+        self.segments = [
+            segment.equation if isinstance(segment, Call) else self.code.functions[segment_name(i)]
+            for i, segment in enumerate(self.plan.segments)
+        ]
         self.arena = np.zeros(self.memory.size + ALIGNMENT, np.uint8)
         self.table = self.memory.new_table(self.arena)
         self.table_address = ctypes.addressof(self.table)
-        self.status = self.memory.status(self.arena)
+        self.status = ctypes.c_int64.from_address(self.table[self.memory.status_slot])
         self.seconds = sum(cost.seconds(kernel, self.plan) for kernel in self.plan.kernels)  # on one core, at least
         self.results = [self.memory.result(symbol) for symbol in self.graph.outputs]
+        state = all(self.results[output] == place for output, place in self.graph.updates.items())
+        # Whether several steps can run without Python: all state is updated in place, and NumPy computes nothing.
+        self.can_scan = state and None not in self.results and "scan" in self.code.functions
+        self.uses_threads = self.can_scan and self.seconds > SECONDS_WORTH_THREADS
+        # The one function that does all, if nothing has to be done but to call it.
+        self.whole: Any = self.segments[0] if self.can_scan and not self.uses_threads else None
+        # The slots of new arrays for results, with their shapes and dtypes.
+        first = len(graph.inputs) + len(self.memory.constants)
+        self.fresh = [(first + i, symbol.shape, symbol.dtype) for i, symbol in enumerate(self.memory.fresh)]
         # The inputs whose addresses are in the table already, so that each array is examined only once.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
         self.lock = threading.Lock()
@@ -146,20 +157,17 @@ class Program:
         """Run the graph."""
         with self.lock:
             held = self.take(arrays)
-            self.run(held)
-            if self.status[0]:
+            if self.whole is not None:
+                self.whole(self.table_address)
+            else:
+                self.run(held)
+            if self.status.value:
                 interpret(self.original, arrays)  # raises the error that names the label
                 raise AssertionError("a label was out of range, but not on the reference engine")
             return [
-                held[slot] if slot is not None else np.array(self.array_of(symbol, held))
-                for symbol, slot in zip(self.graph.outputs, self.results, strict=True)
+                np.array(self.array_of(self.graph.outputs[i], held)) if slot is None else held[slot]
+                for i, slot in enumerate(self.results)
             ]
-
-    @property
-    def can_scan(self) -> bool:
-        """Whether several steps can run without Python: all state is updated in place, and NumPy computes nothing."""
-        state = all(self.results[output] == place for output, place in self.graph.updates.items())
-        return state and None not in self.results and [type(s) for s in self.segments] == [str]
 
     def start(self, arrays: Sequence[Array], steps: int, stacked: Sequence[int], before: Sequence[Scan] = ()) -> Scan:
         """Return a Scan of `steps` steps, ready to run: inputs at the positions `stacked` and results have a step axis.
@@ -194,7 +202,7 @@ class Program:
 
         The arrays of slots in `results` get a step axis; arrays in `shared` are updated in place without a copy.
         """
-        self.status[0] = 0
+        self.status.value = 0
         held = list(arrays)
         for i in self.memory.written:
             # HELD counts the references of the Tensor, the caller's list, the one here and getrefcount itself.
@@ -208,27 +216,25 @@ class Program:
                 self.known[i] = _nothing  # if a signal handler raises before the next two lines are done
                 self.table[i] = address(held[i])
                 self.known[i] = weakref.ref(held[i])
-        held.extend(self.memory.constants)
-        for symbol in self.memory.fresh:
-            several = (steps,) if len(held) in results else ()
-            array = np.empty((*several, *symbol.shape), symbol.dtype)
-            # Takes half the time of `address`, which works for read-only and empty arrays too.
-            cell = ctypes.c_char.from_buffer(array) if array.size else None  # type: ignore[arg-type]
-            self.table[len(held)] = 0 if cell is None else ctypes.addressof(cell)
+        held += self.memory.constants
+        for slot, shape, dtype in self.fresh:
+            array = np.empty((steps, *shape) if slot in results else shape, dtype)
+            if array.size:  # by the faster of two ways: `address` works for empty and read-only arrays, too
+                self.table[slot] = ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
             held.append(array)
         return held
 
     def run(self, held: Sequence[Array]) -> None:
         """Run all segments, and the equations that NumPy computes between them."""
-        if self.seconds > SECONDS_WORTH_THREADS and self.can_scan:
-            self.status[0] = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
+        if self.uses_threads:
+            self.status.value = not run_in_turn([Scan(self, held, 1, ())], np.zeros(1, int))
             return
         for segment in self.segments:
-            if isinstance(segment, Call):
-                self.call(segment.equation, held)
+            if isinstance(segment, Equation):
+                self.call(segment, held)
                 continue
-            self.code.functions[segment](self.table_address)
-            if self.status[0]:
+            segment(self.table_address)
+            if self.status.value:
                 return
 
     def call(self, equation: Equation, arrays: Sequence[Array]) -> None:
