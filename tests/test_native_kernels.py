@@ -156,6 +156,7 @@ TRANSPOSITIONS = {
 # Each size stands at each of the three places; the large one beside small ones, and once beside larger ones.
 PRODUCTS = [(SIZES[i], SIZES[(2 * i + j) % 6], SIZES[(i + j) % 6]) for i in range(6) for j in (0, 1, 3)]
 PRODUCTS += [(1009, 3, LANES + 1), (LANES + 1, 1009, 3), (3, LANES + 1, 1009), (1009, 67, 131)]
+PRODUCTS += [(1, 1009, 131), (4, 1009, 257)]  # these read B in the order of its memory
 
 
 @pytest.mark.parametrize("name", TRANSPOSITIONS)
