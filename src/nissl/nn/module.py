@@ -292,9 +292,9 @@ def _told(settings: Mapping[str, Any], parameters: Mapping[str, inspect.Paramete
             yield f"{name}={value!r}"
 
 
-# Parts, and what they can be in; a union that is made anew takes twice as long to ask for.
-PARTS = Parameter | Buffer | Module
-MAY_HOLD_PARTS = PARTS | list | tuple | dict
+# Parts, and what they can be in: as tuples, since a union that is made anew takes twice as long to ask for.
+PARTS = (Parameter, Buffer, Module)
+MAY_HOLD_PARTS = (*PARTS, list, tuple, dict)
 
 
 def _find(name: str, value: Any) -> Iterator[tuple[str, Any]]:
