@@ -18,6 +18,7 @@ LAYERS = [
     ["protocols"],
     ["graph"],
     ["engines.native"],
+    ["traced"],
     ["compiler"],
     ["nn", "optim", "data"],
     ["storage", "objective", "progress", "plots"],
@@ -79,7 +80,7 @@ def test_layers_and_optimizers_never_see_graphs_or_kernels(package):
     for path in files():
         if name_of(path).startswith(package):
             seen = imports_of(path)
-            assert not {m for m in seen if m.startswith(("graph", "compiler", "engines.eager"))}, path
+            assert not {m for m in seen if m.startswith(("graph", "traced", "compiler", "engines.eager"))}, path
 
 
 def test_only_the_eager_engine_and_what_is_above_it_know_it():

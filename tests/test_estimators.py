@@ -27,9 +27,9 @@ from threadpoolctl import threadpool_limits
 
 import nissl as ns
 from nissl import nn
-from nissl.compiler import Traced
 from nissl.optim.schedules import NAMED
 from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
+from nissl.traced import Traced
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Maximum iterations:sklearn.exceptions.ConvergenceWarning"),
@@ -926,8 +926,8 @@ def test_the_engine_is_chosen_by_the_size_of_the_work_alone():
 
 def test_a_new_learning_rate_or_penalty_is_nothing_new_to_compile(monkeypatch):
     programs = []
-    original = ns.compiler.ENGINES["native"]
-    monkeypatch.setitem(ns.compiler.ENGINES, "native", lambda graph: programs.append(str(graph)) or original(graph))
+    original = ns.traced.ENGINES["native"]
+    monkeypatch.setitem(ns.traced.ENGINES, "native", lambda graph: programs.append(str(graph)) or original(graph))
     for options in ({}, {"alpha": 0.5}, {"learning_rate_init": 0.01}):
         quick(engine="native", max_iter=2, **options).fit(*IRIS)
     assert len(programs) == 3

@@ -283,11 +283,11 @@ import os, sys, threading
 sys.path.insert(0, {tests!r})
 import numpy as np
 import test_threads
-from nissl import compiler, random, threads
+from nissl import random, threads, traced
 step, model = test_threads.training(0)
 expected = step(test_threads.ORDER[0]).item()
 # What another thread may hold at any time: while it updates state, in a program, in a block with a seed, in the pool.
-held = [compiler._writing, step.latest.program.lock, random._seeding, threads._making]
+held = [traced._writing, step.latest.program.lock, random._seeding, threads._making]
 holding, done = threading.Event(), threading.Event()
 def hold():
     for lock in held:

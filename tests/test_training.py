@@ -10,10 +10,10 @@ import pytest
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.compiler import ENGINES
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, DivergenceError, OptionError, ShapeError
 from nissl.random import permutation_indices
+from nissl.traced import ENGINES
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(50, 4)).astype("float32")

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.arguments import whole_number
-from nissl.compiler import Compiled, Traced, out_of_range, scan_in_turn
+from nissl.compiler import Compiled
 from nissl.engines.base import current, recording, watching
 from nissl.errors import OptionError
 from nissl.graph.pytree import interleaved, joined
@@ -27,6 +27,7 @@ from nissl.nn.module import checked_model
 from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
 from nissl.ops.movement import concat, stack
 from nissl.tensor import Tensor, TensorLike, wrap
+from nissl.traced import Traced, out_of_range, scan_in_turn
 
 Array = npt.NDArray[Any]
 

@@ -12,12 +12,12 @@ from nissl import evaluation, functional, nn, optim, plots, random, storage
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
 from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
-from nissl.compiler import ENGINES
 from nissl.data import Dataset, datasets
 from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
 from nissl.tables.columns import TASKS
 from nissl.tensor import Tensor
+from nissl.traced import ENGINES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""Names: what the names in a function stand for, which a trace of the function depends on."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import operator
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Names:
+    """The names in a function that come from outside of it, and in the functions beside it that it calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.cells: list[types.CellType] = []
+        self.globals: list[tuple[dict[str, Any], str]] = []
+        waiting: list[Any] = [function]
+        seen: list[types.FunctionType] = []
+        while waiting:
+            f = _plain(waiting.pop())
+            if f is None or f in seen:
+                continue
+            seen.append(f)
+            self.cells.extend(f.__closure__ or ())
+            self.globals.extend((f.__globals__, name) for name in sorted(_global_names(f.__code__)))
+            beside = [value for value in self.values() if getattr(_plain(value), "__globals__", None) is f.__globals__]
+            waiting.extend(beside)
+
+    def values(self) -> list[Any]:
+        """Return all that the names stand for now."""
+        found = [cell.cell_contents for cell in self.cells if cell != _EMPTY]
+        return found + [namespace[name] for namespace, name in self.globals if name in namespace]
+
+    def mean(self, before: Sequence[Any]) -> bool:
+        """Whether the names stand for the same things as before."""
+        if not self.cells and not self.globals:
+            return True
+        values = self.values()
+        return len(values) == len(before) and all(map(operator.is_, values, before))
+
+
+_EMPTY = types.CellType()
+
+
+def _plain(f: Any) -> types.FunctionType | None:
+    """Return the function that is called in the end, if it is written in Python: a Module tells of itself."""
+    while (inner := f.func if isinstance(f, functools.partial) else getattr(f, "told_by", None)) is not None:
+        f = inner
+    f = getattr(f, "__func__", f)
+    return f if isinstance(f, types.FunctionType) else None
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Return the global names that a piece of code reads, which are not all of its `co_names`: attributes are, too."""
+    inner = [_global_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return read.union(*inner)
