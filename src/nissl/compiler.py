@@ -22,6 +22,7 @@ import numpy.typing as npt
 from nissl.engines.base import current
 from nissl.errors import OptionError, TracingError, unknown_name
 from nissl.graph.graph import Graph, describe_call, label_symbols
+from nissl.graph.names import Wrapping
 from nissl.graph.pytree import flatten, joined
 from nissl.graph.trace import Trace
 from nissl.habits import explained
@@ -74,7 +75,7 @@ def compile(f: Callable[..., Any] | None = None, *, engine: str = "native", keep
     return Compiled(f, choose_engine(engine), keep_gradients)
 
 
-class Compiled:
+class Compiled(Wrapping):
     """A function that is traced once for each signature; made by `ns.compile`."""
 
     def __init__(self, function: Callable[..., Any], engine: str, keep_gradients: bool) -> None:
@@ -82,7 +83,7 @@ class Compiled:
             raise OptionError(f"ns.compile needs a function, got {type(function).__name__}")
         functools.update_wrapper(self, function, updated=())
         self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self.function = self.told_by = function  # whose names decide whether a trace still holds
+        self.function = self.told_by = function
         self.engine = engine
         self.keep_gradients = keep_gradients
         self.traces: dict[Any, list[Traced]] = {}

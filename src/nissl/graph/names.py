@@ -10,6 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
+class Wrapping:
+    """What calls a function: the names of `told_by` are the ones that count."""
+
+    told_by: Callable[..., Any]
+
+
 class Names:
     """The names in a function that come from outside of it, and in the functions beside it that it calls."""
 
@@ -46,8 +52,8 @@ _EMPTY = types.CellType()
 
 def _plain(f: Any) -> types.FunctionType | None:
     """Return the function that is called in the end, if it is written in Python: a Module tells of itself."""
-    while (inner := f.func if isinstance(f, functools.partial) else getattr(f, "told_by", None)) is not None:
-        f = inner
+    while isinstance(f, functools.partial | Wrapping):
+        f = f.told_by if isinstance(f, Wrapping) else f.func
     f = getattr(f, "__func__", f)
     return f if isinstance(f, types.FunctionType) else None
 
