@@ -4,6 +4,7 @@ import csv
 import math
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -341,6 +342,47 @@ def test_an_equal_validation_loss_is_no_improvement():
     model = classifier()
     still = optim.SGD(model.parameters(), lr=0.0)
     assert len(ns.fit(model, (X, LABELS), optimizer=still, epochs=9, validation=(X, LABELS), patience=3)) == 4
+
+
+def test_a_thread_that_predicts_changes_no_mode_for_another():
+    arrived, go_on = threading.Event(), threading.Event()
+
+    class Waiting(nn.Module):
+        def forward(self, x):
+            if threading.current_thread() is not threading.main_thread():
+                arrived.set()
+                assert go_on.wait(60)
+            return x
+
+    model = nn.Sequential(Waiting(), nn.Dropout(0.5))
+    x, found = np.ones((50, 4), "float32"), []
+    thread = threading.Thread(target=lambda: found.append(ns.predict(model, x)))
+    thread.start()
+    assert arrived.wait(60)
+    assert model.training
+    assert (model(x).numpy() == 0).any()
+    assert np.array_equal(ns.predict(model, x), x)
+    assert model.training
+    go_on.set()
+    thread.join()
+    assert np.array_equal(found[0], x)
+
+
+def test_a_compiled_part_of_a_model_sees_that_the_model_predicts():
+    dropout = nn.Dropout(0.5)
+
+    class Part(nn.Module):
+        def __init__(self):
+            self.compute = ns.compile(lambda x: dropout(x))
+
+        def forward(self, x):
+            return self.compute(x)
+
+    model, x = Part(), np.ones((50, 4), "float32")
+    for _ in range(3):
+        with ns.no_grad():
+            assert (model(ns.tensor(x)).numpy() == 0).any()
+        assert np.array_equal(ns.predict(model, x), x)
 
 
 def test_a_callback_may_stop_the_training_after_a_step_or_an_epoch():

@@ -239,7 +239,7 @@ def _signature(structure: Any, arguments: Sequence[Tensor]) -> Any:
     """Return what a trace is made for: how the arguments are built, their kinds, and which are the same."""
     order = {id(argument): i for i, argument in reversed(list(enumerate(arguments)))}
     kinds = tuple((t.shape, t.dtype, t.requires_grad, t.weak, order[id(t)]) for t in arguments)
-    return structure, kinds, current.recording
+    return structure, kinds, current.recording, current.evaluating
 
 
 def _without_history(argument: Tensor) -> Tensor:

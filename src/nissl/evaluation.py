@@ -16,7 +16,7 @@ from nissl import nn, notebook
 from nissl.arguments import whole_number
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
-from nissl.engines.base import recording
+from nissl.engines.base import evaluation_mode, recording
 from nissl.errors import DataError, OptionError, ShapeError
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
@@ -207,10 +207,10 @@ def model_dtype(model: Module) -> np.dtype[Any]:
 
 
 @contextlib.contextmanager
-def in_mode(model: Module, training: bool) -> Iterator[None]:
-    """Switch every Module of the tree to training or evaluation inside a block, and back to what each was before."""
+def in_training(model: Module) -> Iterator[None]:
+    """Switch every Module of the tree to training inside a block, and back to what each was before."""
     before = [(module, module.training) for module in model.named_modules().values()]
-    model.train(training)
+    model.train()
     try:
         yield
     finally:
@@ -219,9 +219,9 @@ def in_mode(model: Module, training: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[None]:
+def evaluating() -> Iterator[None]:
     """Compute in evaluation mode inside a block, without gradients or warnings: overflow shows in the outputs."""
-    with in_mode(model, training=False), recording(False), np.errstate(all="ignore"):
+    with evaluation_mode(), recording(False), np.errstate(all="ignore"):
         yield
 
 
@@ -254,7 +254,7 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
         raise DataError(f"predict got no rows: x has shape {rows.shape}")
     inputs = Inputs(rows, model_dtype(model))
     size = whole_number("batch_size", batch_size)
-    with evaluating(model):
+    with evaluating():
         outputs = [forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
     return np.concatenate(outputs)
 
@@ -270,7 +270,7 @@ def score(
     """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
     loss = metric = amount = 0.0
     outputs = []
-    with evaluating(model):
+    with evaluating():
         for i in range(0, len(inputs), batch_size):
             rows = slice(i, i + batch_size)
             outputs.append(forward(model, inputs.take(rows)))
@@ -332,7 +332,7 @@ def evaluate(
     checked_model("evaluate", model)
     dataset = as_dataset(data, "data")
     inputs = Inputs(dataset.x, model_dtype(model))
-    with evaluating(model):
+    with evaluating():
         example = forward(model, inputs.take(slice(0, 1)))
     if loss is None and isinstance(last_layer(model), nn.Softmax):
         loss = nn.cross_entropy_error  # the outputs are probabilities

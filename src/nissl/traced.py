@@ -179,7 +179,7 @@ class Traced:
             and not any(self.aliases)
         )
         self.kinds = [(t.shape, t.dtype) for t in arguments] if plain else None
-        self.recording = current.recording
+        self.mode = current.recording, current.evaluating
         self.meant = self.names.values()
         self.snapshot = Snapshot([*(thing for thing, _ in self.observed), *self.state, *self.meant, *self.objects])
 
@@ -189,7 +189,7 @@ class Traced:
         It takes a few microseconds, by comparing what is there with what was there, object by object.
         """
         kinds = self.kinds
-        if kinds is None or len(kinds) != len(positional) or current.recording is not self.recording:
+        if kinds is None or len(kinds) != len(positional) or (current.recording, current.evaluating) != self.mode:
             return None
         arguments: list[Tensor] = []
         for i, argument in enumerate(positional):

@@ -38,7 +38,7 @@ from nissl.evaluation import (
     checked_weights,
     evaluating,
     forward,
-    in_mode,
+    in_training,
     model_dtype,
     score,
 )
@@ -129,7 +129,7 @@ class Training:
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
         dataset = as_dataset(data, "data")
         self.inputs = Inputs(dataset.x, model_dtype(model))
-        with evaluating(model):
+        with evaluating():
             outputs = forward(model, self.inputs.take(slice(0, 1))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
@@ -186,9 +186,9 @@ class Training:
         """
         p = self.progress
         if self.objective.takes_probabilities:
-            with evaluating(self.model):
+            with evaluating():
                 check_probabilities(self.objective, forward(self.model, self.inputs.take(slice(0, self.batch_size))))
-        with in_mode(self.model, training=True), self._scheduled():
+        with in_training(self.model), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
                 several = self.slice_steps // self.steps if self.can_join_epochs and not stepwise else 1
                 if several > 1 and p.step == 0:

@@ -125,10 +125,11 @@ class Watch(Protocol):
 
 
 class Current(threading.local):
-    """The engine of this thread, whether ops record their inputs for backpropagation, and the observer."""
+    """What holds for one thread: its engine, whether ops record their inputs for backpropagation, and so on."""
 
     engine: Engine  # the eager engine, which engines/eager.py sets, unless another is entered
     recording: bool = True
+    evaluating: bool = False  # whether all Modules compute as in evaluation mode, whatever their own mode is
     watch: "Watch | None" = None  # observes a model while it trains
 
 
@@ -155,6 +156,17 @@ def recording(enabled: bool) -> Iterator[None]:
         yield
     finally:
         current.recording = before
+
+
+@contextmanager
+def evaluation_mode() -> Iterator[None]:
+    """Let all Modules compute as in evaluation mode inside a `with` block; other threads see nothing of it."""
+    before = current.evaluating
+    current.evaluating = True
+    try:
+        yield
+    finally:
+        current.evaluating = before
 
 
 @contextmanager

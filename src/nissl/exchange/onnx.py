@@ -15,9 +15,9 @@ import numpy as np
 
 from nissl import nn
 from nissl.arguments import whole_number
-from nissl.engines.base import recording, using, watching
+from nissl.engines.base import evaluation_mode, recording, using, watching
 from nissl.errors import OptionError, ShapeError, TracingError, missing_package
-from nissl.evaluation import in_mode, model_dtype
+from nissl.evaluation import model_dtype
 from nissl.files import PathLike, write_atomically
 from nissl.graph.graph import Equation, Graph, Operand, Symbol
 from nissl.graph.passes import without_dead_code
@@ -286,7 +286,7 @@ def _place(equation: Equation) -> str:
 
 def _traced(model: Module, shape: tuple[int, ...], dtype: Any, paths: Mapping[Tensor, str]) -> Forward:
     try:
-        with in_mode(model, training=False):
+        with evaluation_mode():
             return trace_forward(model, [(shape, dtype)], paths)
     except TracingError as error:
         raise TracingError(f"export_onnx traces the model, as ns.compile does, and cannot: {error}") from None

@@ -69,7 +69,7 @@ class Module(Configured):
     tensor([6.], requires_grad=True)
     """
 
-    training: bool = True
+    _training: bool = True
     transposed_in_pytorch: tuple[str, ...] = ()  # the names of Parameters that PyTorch keeps transposed
 
     if not TYPE_CHECKING:  # a type checker knows which attributes there are
@@ -89,6 +89,15 @@ class Module(Configured):
     @habits.explained
     def __init__(self) -> None:
         """Make a Module without settings; a subclass may set its parts here."""
+
+    @property
+    def training(self) -> bool:
+        """Whether this Module is in training mode: as `train` and `eval` set it, but never in predict and evaluate."""
+        return self._training and not current.evaluating
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = mode
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for `inputs`; a subclass says how."""

@@ -21,9 +21,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nissl import nn, optim
-from nissl.engines.base import recording
+from nissl.engines.base import evaluation_mode, recording
 from nissl.errors import DivergenceError
-from nissl.evaluation import EVALUATION_BATCH, History, in_mode, model_dtype
+from nissl.evaluation import EVALUATION_BATCH, History, model_dtype
 from nissl.evaluation import predict as outputs_of
 from nissl.objective import layers_in_order
 from nissl.optim.optimizer import Schedule
@@ -482,7 +482,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         values = wrap(dense(x).astype(model_dtype(self.module_), copy=False))
         found: list[Array] = []
         is_hidden = False  # whether `values` have been through a Linear layer
-        with in_mode(self.module_, training=False), recording(False):
+        with evaluation_mode(), recording(False):
             for layer in layers_in_order(self.module_):
                 has_linear = bool(fitting.linear_layers(layer))
                 if has_linear and is_hidden:
