@@ -41,6 +41,7 @@ CALLS = {
     "np.dot, number": lambda x: np.dot(2.0, x),
     "np.dot, three axes": lambda x: np.dot(x, np.stack([OTHER.T, OTHER.T])),
     "np.tensordot": lambda x: np.tensordot(x, OTHER, axes=((0,), (0,))),
+    "np.tensordot, two axes": lambda x: np.tensordot(x, OTHER, axes=(1, 1)),
     "np.sum": lambda x: np.sum(x),
     "np.sum, axis": lambda x: np.sum(x, 0),
     "np.sum, keepdims": lambda x: np.sum(x, axis=1, keepdims=True),
@@ -52,16 +53,19 @@ CALLS = {
     "np.amin": lambda x: np.amin(x),
     "np.clip": lambda x: np.clip(x, 0.3, 0.8),
     "np.where": lambda x: np.where(OTHER > 0, x, OTHER),
+    "np.concatenate, flat": lambda x: np.concatenate([x, OTHER], axis=None),
     "np.concatenate": lambda x: np.concatenate([x, OTHER], axis=1),
     "np.stack": lambda x: np.stack((OTHER, x), axis=1),
     "np.reshape": lambda x: np.reshape(x, (3, 2)),
     "np.transpose": lambda x: np.transpose(x),
     "np.transpose, axes": lambda x: np.transpose(x, (1, 0)),
     "np.expand_dims": lambda x: np.expand_dims(x, 1),
+    "np.expand_dims, several": lambda x: np.expand_dims(x, (0, -1)),
     "np.squeeze": lambda x: np.squeeze(np.expand_dims(x, 0)),
     "np.flip": lambda x: np.flip(x, axis=1),
     "np.take": lambda x: np.take(x, [2, 0], 1),
     "np.pad": lambda x: np.pad(x, ((1, 0), (2, 1)), constant_values=2.0),
+    "np.pad, all alike": lambda x: np.pad(x, (1, 2), mode="constant"),
     "np.broadcast_to": lambda x: np.broadcast_to(x, (4, 2, 3)),
 }
 
@@ -125,6 +129,37 @@ def lost_nothing_or_said_so(name, call, of_array):
             np.testing.assert_allclose(got, wanted, rtol=1e-12)
         else:
             assert got == wanted
+
+
+INTEGERS = np.array([[4, 2, 1], [3, 1, 7]])
+CALLS_OF_INTEGERS = {
+    "np.bitwise_and": lambda x: np.bitwise_and(x, 6),
+    "np.bitwise_or": lambda x: np.bitwise_or(6, x),
+    "np.invert": lambda x: np.invert(x),
+    "array & x": lambda x: INTEGERS & x,
+    "np.reciprocal": lambda x: np.reciprocal(x),
+    "np.reshape, order": lambda x: np.reshape(x, (3, 2), "F"),
+    "np.broadcast_to, subok": lambda x: np.broadcast_to(x, (2, 2, 3), True),
+    "np.pad, two values": lambda x: np.pad(x, 1, constant_values=(1, 2)),
+    "np.pad, mode": lambda x: np.pad(x, 1, "wrap"),
+    "np.sum, dtype": lambda x: np.sum(x, 0, np.int8),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_OF_INTEGERS.values(), ids=CALLS_OF_INTEGERS)
+def test_arguments_that_mean_something_else_to_nissl_get_numpys_values(call):
+    result = call(ns.tensor(INTEGERS))
+    assert isinstance(result, np.ndarray)
+    assert result.dtype == call(INTEGERS).dtype
+    np.testing.assert_array_equal(result, call(INTEGERS))
+
+
+def test_functions_of_bits_are_logic_on_bools():
+    mask, other = np.array([True, True, False]), np.array([True, False, False])
+    for call in (np.bitwise_and, np.bitwise_or, lambda a, _: np.invert(a)):
+        result = call(ns.tensor(mask), other)
+        assert isinstance(result, ns.Tensor)
+        np.testing.assert_array_equal(result.numpy(), call(mask, other))
 
 
 def test_padding_with_edges_is_numpys():

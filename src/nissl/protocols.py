@@ -21,36 +21,61 @@ from nissl.ops.linalg import tensordot
 from nissl.ops.movement import concat, pad, stack
 from nissl.ops.reduce import max as largest
 from nissl.ops.reduce import min as smallest
-from nissl.tensor import OPS, Tensor, as_tensor, method
+from nissl.tensor import OPS, Op, Tensor, as_tensor, method
 
 
 def _dot(a: Any, b: Any) -> Tensor:
     a, b = as_tensor(a), as_tensor(b)
     if not a.ndim or not b.ndim:
         return a * b
-    return a @ b if b.ndim <= 2 else tensordot(a, b, ((-1,), (-2,)))
+    return a @ b if b.ndim <= 2 else tensordot(a, b, (-1, -2))
 
 
-# NumPy's names where nissl, or Python, has another.
+def _concatenate(arrays: Any, axis: int | None = 0) -> Tensor:
+    return concat([as_tensor(x).reshape(-1) for x in arrays]) if axis is None else concat(arrays, axis)
+
+
+def _pad(array: Tensor, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Any:
+    widths = np.asarray(pad_width)
+    if mode != "constant" or widths.dtype.kind not in "iu" or np.ndim(constant_values):
+        return NotImplemented
+    return pad(array, np.broadcast_to(widths, (array.ndim, 2)).tolist(), constant_values)
+
+
+def _of_bools(op: Op) -> Callable[..., Any]:
+    """Return what a function of bits means for bools; the bits of integers are left to NumPy."""
+
+    def call(*inputs: Any) -> Any:
+        tensors = [as_tensor(x) for x in inputs]
+        return op(*tensors) if all(x.dtype == np.bool_ for x in tensors) else NotImplemented
+
+    return call
+
+
+# NumPy's functions where nissl, or Python, has another name, or takes other arguments. Those that mean something else
+# for some arguments answer NotImplemented to these.
 _RENAMED: dict[str, Callable[..., Any]] = {
     "absolute": OPS["abs"],
     "add": OPS["add"],
     "amax": largest,
     "amin": smallest,
-    "bitwise_and": lambda a, b: as_tensor(a) & b,
-    "bitwise_or": lambda a, b: as_tensor(a) | b,
-    "concatenate": concat,
+    "bitwise_and": _of_bools(OPS["logical_and"]),
+    "bitwise_or": _of_bools(OPS["logical_or"]),
+    "broadcast_to": lambda array, shape: array.broadcast_to(shape),
+    "concatenate": _concatenate,
     "divide": OPS["div"],
     "dot": _dot,
-    "invert": lambda x: ~x,
+    "expand_dims": lambda a, axis: a.reshape(np.expand_dims(np.broadcast_to(0, a.shape), axis).shape),
+    "invert": _of_bools(OPS["logical_not"]),
     "matmul": lambda a, b: as_tensor(a) @ b,
     "multiply": OPS["mul"],
     "ndim": lambda x: x.ndim,
     "negative": OPS["neg"],
-    "pad": lambda x, pad_width, *, constant_values=0: pad(x, pad_width, constant_values),  # not in the other modes
+    "pad": _pad,
     "positive": operator.pos,
     "power": OPS["pow"],
-    "reciprocal": lambda x: 1.0 / x,
+    "reciprocal": lambda x: 1.0 / x if x.dtype.kind == "f" else NotImplemented,
+    "reshape": lambda a, shape: a.reshape(shape),
     "shape": lambda x: x.shape,
     "size": lambda x: x.size,
     "stack": stack,
@@ -81,7 +106,9 @@ def __array_function__(self: Tensor, function: Callable[..., Any], types: Any, i
 def _call(function: Callable[..., Any], name: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
     ours = _RENAMED.get(name) or getattr(Tensor, name, None) or OPS.get(name)
     if name not in _OF_VALUES and callable(ours) and _accepts(ours, inputs, options):
-        return ours(*inputs, **options)
+        result = ours(*inputs, **options)
+        if result is not NotImplemented:
+            return result
     current.engine.require_values(f"np.{name}()")
     out = options.get("out")
     if any(isinstance(target, Tensor) for target in (out if isinstance(out, tuple) else (out,))):
@@ -99,13 +126,13 @@ def _call(function: Callable[..., Any], name: str, inputs: tuple[Any, ...], opti
 
 
 def _accepts(ours: Callable[..., Any], inputs: tuple[Any, ...], options: dict[str, Any]) -> bool:
-    """Return whether nissl's function takes these arguments, and means by them what NumPy's does."""
+    """Return whether nissl's function takes these arguments."""
     signature = _signature(ours)
     try:
         signature.bind(*inputs, **options)
     except TypeError:
         return False
-    # The third argument of NumPy's reductions is a dtype.
+    # The third argument of NumPy's reductions is another than of nissl's.
     return len(inputs) < 3 or "keepdims" not in signature.parameters
 
 

@@ -63,7 +63,7 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     return apply(_matmul, a, b)
 
 
-def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+def tensordot(a: TensorLike, b: TensorLike, axes: int | Sequence[int | Sequence[int]] = 2) -> Tensor:
     """Return the sum of products over pairs of axes: the last `axes` of `a` with the first of `b`, or those named.
 
     >>> import nissl as ns
@@ -73,8 +73,8 @@ def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[Sequence[int], Seq
     a, b = as_tensor(a), as_tensor(b)
     if isinstance(axes, int):
         axes = (range(a.ndim - axes, a.ndim), range(axes))
-    summed_a = [normalize_axis(axis, a.ndim) for axis in axes[0]]
-    summed_b = [normalize_axis(axis, b.ndim) for axis in axes[1]]
+    summed_a = [normalize_axis(axis, a.ndim) for axis in np.atleast_1d(axes[0])]
+    summed_b = [normalize_axis(axis, b.ndim) for axis in np.atleast_1d(axes[1])]
     pairs = [(a.shape[i], b.shape[j]) for i, j in zip(summed_a, summed_b, strict=False)]
     if len(summed_a) != len(summed_b) or any(m != n for m, n in pairs):
         raise ShapeError(f"tensordot got shapes {a.shape} and {b.shape}, whose axes {axes} do not pair up")
