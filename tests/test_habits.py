@@ -107,10 +107,10 @@ def test_an_argument_from_elsewhere_is_one_that_some_function_has_here():
 
 @pytest.mark.parametrize("name", habits.EXAMPLES)
 def test_an_example_is_a_call_that_the_function_takes(name):
-    call = ast.parse(habits.EXAMPLES[name], mode="eval").body
-    function = resolve(ast.unparse(call.func))
+    example = ast.parse(habits.EXAMPLES[name], mode="eval").body
+    function = resolve(ast.unparse(example.func))
     assert function.__name__ == name
-    inspect.signature(function).bind(*call.args, **{keyword.arg: None for keyword in call.keywords})
+    inspect.signature(function).bind(*example.args, **{keyword.arg: None for keyword in example.keywords})
 
 
 def test_a_misspelt_name_is_told_the_nearest():

@@ -1,7 +1,8 @@
 """Habits from other libraries: their names and arguments, and how the same is said here.
 
 Whoever writes `x.unsqueeze(0)`, `nn.Dense(10)` or `x.sum(dim=1)` is told what to write, in the error that comes anyway.
-Each table is for what has no such name: Tensors, Modules, the modules of nissl. A test resolves all that they mention.
+There is a table for each thing that may be asked for a name: a Tensor, a Module, an optimizer, a module of nissl. A
+test resolves all names that the hints mention.
 """
 
 from __future__ import annotations
@@ -30,31 +31,31 @@ def _each(names: str, hint: str) -> dict[str, str]:
 
 TENSOR: Hints = {
     **_each("view view_as flatten ravel", "write x.reshape(...), as in x.reshape(-1)"),
-    **_each("unsqueeze", "write x.expand_dims(axis)"),
+    "unsqueeze": "write x.expand_dims(axis)",
     **_each("permute transpose swapaxes", "write x.permute_dims(1, 0), or x.T"),
     **_each("t mT", "write x.T"),
     **_each("expand repeat tile", "write x.broadcast_to(shape), or ns.concat([x, x])"),
-    **_each("clamp", "write x.clip(min, max)"),
-    **_each("dim", "write x.ndim"),
+    "clamp": "write x.clip(min, max)",
+    "dim": "write x.ndim",
     **_each("numel nelement", "write x.size"),
     **_each("cuda cpu to device is_cuda block_until_ready", CPU),
     **_each("float double", "write x.astype('float32') or x.astype('float64')"),
     **_each("half bfloat16", "Tensors of floats hold float32 or float64; write x.astype('float32')"),
     **_each("long int bool type cast", "write x.astype('int64') or x.astype('bool')"),
-    **_each("clone", "an operation never changes a Tensor in place; ns.tensor(x) makes another of the same values"),
-    **_each("data", "read x.numpy() or x.detach(), write x.assign(new)"),
-    **_each("requires_grad_", "write x.requires_grad = True"),
-    **_each("zero_grad", "write x.grad = None"),
+    "clone": "an operation never changes a Tensor in place; ns.tensor(x) makes another of the same values",
+    "data": "read x.numpy() or x.detach(), write x.assign(new)",
+    "requires_grad_": "write x.requires_grad = True",
+    "zero_grad": "write x.grad = None",
     "zero_": "write x.assign(ns.zeros_like(x)); a gradient is forgotten by optimizer.zero_grad(), or x.grad = None",
     **_each("retain_grad register_hook", "ns.gradient_flow(loss) has the gradients of intermediate values"),
-    **_each("norm", "write ns.sqrt((x * x).sum())"),
+    "norm": "write ns.sqrt((x * x).sum())",
     **_each("mm bmm mv dot inner", "write x @ y, or x.matmul(y)"),
     **_each("mul multiply add sub subtract div divide", "write x * y, x + y, x - y, x / y"),
     **_each("eq ne lt le gt ge", "write x == y, x < y, and so on"),
     **_each("gather index_select", "write x.take_along_axis(indices, axis) or x.take(indices, axis)"),
     **_each("masked_fill masked_select", "write ns.where(mask, x, y), or x[mask]"),
     **_each("sort argsort topk cumsum", "for the values, NumPy has it: write x.numpy() and go on there"),
-    **_each("at", "a Tensor does not change element by element; write ns.where(mask, x, y)"),
+    "at": "a Tensor does not change element by element; write ns.where(mask, x, y)",
     **_each(
         "add_ sub_ mul_ div_ fill_ copy_ clamp_ normal_ uniform_ set",
         "an operation never changes a Tensor in place; write x.assign(new)",
@@ -92,8 +93,7 @@ OPTIMIZER: Hints = {
 }
 
 NN: Hints = {
-    "Dense": "write nn.Linear(in_features, out_features)",
-    **_each("LazyLinear Bilinear", "write nn.Linear(in_features, out_features)"),
+    **_each("Dense LazyLinear", "write nn.Linear(in_features, out_features)"),
     **_each("MSELoss MeanSquaredError", "losses are functions: write nn.mse_loss(prediction, target)"),
     **_each("L1Loss MeanAbsoluteError", "losses are functions: write nn.l1_loss(prediction, target)"),
     **_each("SmoothL1Loss HuberLoss Huber", "losses are functions: write nn.huber_loss(prediction, target)"),
@@ -101,11 +101,11 @@ NN: Hints = {
         "CrossEntropyLoss SparseCategoricalCrossentropy CategoricalCrossentropy NLLLoss nll_loss",
         "losses are functions: write nn.cross_entropy(logits, labels)",
     ),
-    **_each("BCEWithLogitsLoss", "losses are functions: write nn.binary_cross_entropy_with_logits(logits, targets)"),
+    "BCEWithLogitsLoss": "losses are functions: write nn.binary_cross_entropy_with_logits(logits, targets)",
     **_each(
         "BCELoss BinaryCrossentropy", "losses are functions: write nn.binary_cross_entropy(probabilities, targets)"
     ),
-    **_each("PoissonNLLLoss", "losses are functions: write nn.poisson_loss(log_rates, counts)"),
+    "PoissonNLLLoss": "losses are functions: write nn.poisson_loss(log_rates, counts)",
     **_each("functional relu sigmoid tanh softmax log_softmax gelu silu elu leaky_relu softplus one_hot", FUNCTIONS),
     "LogSoftmax": "write ns.log_softmax(x); nn.cross_entropy(logits, labels) takes it by itself",
     **_each("BatchNorm1d BatchNormalization", "write nn.BatchNorm(features)"),
@@ -117,13 +117,13 @@ NN: Hints = {
     "Activation": "write nn.ReLU(), nn.Tanh() and so on",
     "utils": "write optim.clip_grad_norm(...)",
     **_each("Conv1d Conv2d Conv3d Conv2D Conv MaxPool2d MaxPooling2D AvgPool2d BatchNorm2d GroupNorm", NOT_HERE),
-    **_each("RNN LSTM GRU Embedding MultiheadAttention MultiHeadAttention Transformer Dropout2d", NOT_HERE),
+    **_each("Bilinear RNN LSTM GRU Embedding MultiheadAttention MultiHeadAttention Transformer Dropout2d", NOT_HERE),
 }
 
 INIT: Hints = {
     **_each("zeros_ ones_ constant_", "a function here returns new values: write nn.init.constant(shape, value)"),
-    **_each("normal_", "a function here returns new values: write nn.init.normal(shape)"),
-    **_each("uniform_", "a function here returns new values: write nn.init.uniform(shape)"),
+    "normal_": "a function here returns new values: write nn.init.normal(shape)",
+    "uniform_": "a function here returns new values: write nn.init.uniform(shape)",
     **_each("xavier_normal_ glorot_normal", "write nn.init.xavier_normal(shape), which returns the values"),
     **_each("xavier_uniform_ glorot_uniform", "write nn.init.xavier_uniform(shape), which returns the values"),
     **_each("kaiming_normal_ kaiming_normal", "write nn.init.he_normal(shape), which returns the values"),
@@ -172,36 +172,36 @@ TABLES: Hints = {
 
 NISSL: Hints = {
     **_each("array asarray as_tensor from_numpy Variable", "write ns.tensor(values)"),
-    **_each("rand", "write ns.random.uniform(shape)"),
-    **_each("randn", "write ns.random.normal(shape)"),
-    **_each("randint", "write (ns.random.uniform(shape) * n).astype('int64')"),
-    **_each("randperm", "write ns.random.permutation(size)"),
+    "rand": "write ns.random.uniform(shape)",
+    "randn": "write ns.random.normal(shape)",
+    "randint": "write (ns.random.uniform(shape) * n).astype('int64')",
+    "randperm": "write ns.random.permutation(size)",
     **_each("seed set_seed set_random_seed", "write ns.manual_seed(0)"),
     **_each("cat concatenate hstack vstack", "write ns.concat([x, y], axis=0)"),
     **_each("mm bmm dot einsum", "write x @ y, or ns.tensordot(x, y, axes)"),
-    **_each("unsqueeze", "write ns.expand_dims(x, axis)"),
+    "unsqueeze": "write ns.expand_dims(x, axis)",
     **_each("transpose permute swapaxes", "write ns.permute_dims(x, 1, 0), or x.T"),
     **_each("flatten ravel view", "write ns.reshape(x, -1)"),
-    **_each("clamp", "write ns.clip(x, min, max)"),
-    **_each("add subtract sub multiply mul divide div", "write x + y, x - y, x * y, x / y, or ns.pow(x, y)"),
+    "clamp": "write ns.clip(x, min, max)",
+    **_each("add subtract sub multiply mul divide div", "write x + y, x - y, x * y, x / y"),
     **_each("eq allclose isclose", "write ns.equal(x, y), or numpy.allclose(x.numpy(), y.numpy())"),
     **_each("norm linalg", "write ns.sqrt(ns.sum(x * x))"),
-    **_each("empty", "write ns.zeros(shape)"),
+    "empty": "write ns.zeros(shape)",
     **_each("jit function", "write ns.compile(f)"),
-    **_each("vmap", "functions take whole batches; Tensors broadcast, see ns.broadcast_to"),
+    "vmap": "functions take whole batches; Tensors broadcast, see ns.broadcast_to",
     **_each("autograd GradientTape", "write loss.backward(), or ns.grad(f)"),
     **_each("set_grad_enabled enable_grad stop_gradient inference_mode", "write with ns.no_grad(), or x.detach()"),
     **_each("device cuda set_default_device", CPU),
     **_each("float32 float64 int64 float int long bool", "a dtype is named by text, as in ns.ones(3, dtype='float64')"),
     **_each("layers keras Input", "layers are in nn, as in nn.Linear(4, 3)"),
-    **_each("losses", "losses are in nn, as in nn.cross_entropy(logits, labels)"),
-    **_each("optimizers", "optimizers are in optim, as in optim.Adam(model.parameters())"),
+    "losses": "losses are in nn, as in nn.cross_entropy(logits, labels)",
+    "optimizers": "optimizers are in optim, as in optim.Adam(model.parameters())",
     **_each("utils DataLoader", "ns.batches((x, y), 32) gives minibatches; ns.fit(model, (x, y)) makes them by itself"),
-    **_each("TensorDataset", "write ns.Dataset(x, y), or the pair (x, y)"),
+    "TensorDataset": "write ns.Dataset(x, y), or the pair (x, y)",
     **_each("accuracy accuracy_score metrics", "write ns.evaluate(model, (x, y)).accuracy"),
-    **_each("save_model", "write ns.save(model, 'model.safetensors')"),
-    **_each("load_model", "write ns.load('model.safetensors')"),
-    **_each("read_csv", "write ns.tables.read('houses.csv', target='price')"),
+    "save_model": "write ns.save(model, 'model.safetensors')",
+    "load_model": "write ns.load('model.safetensors')",
+    "read_csv": "write ns.tables.read('houses.csv', target='price')",
     "train": "write ns.fit(model, (x, y))",
 }
 
@@ -273,12 +273,12 @@ def missing(
     thing: str, name: str, hints: Hints, known: Iterable[str] = (), homes: Iterable[ModuleType] = ()
 ) -> NoReturn:
     """Raise the AttributeError for a name that a thing does not have: with a hint, its home, or the nearest name."""
-    hint = f"; {hints[name]}" if name in hints else ""
-    for home in homes:
-        if not hint and not name.startswith("_") and name in home.__all__:
-            hint = f"; it is {home.__name__.removeprefix('nissl.')}.{name}"
-    if not hint and not name.startswith("_"):
-        hint = nearest(name, known)
+    hint = ""
+    if name in hints:
+        hint = f"; {hints[name]}"
+    elif not name.startswith("_"):
+        home = next((home for home in homes if name in home.__all__), None)
+        hint = f"; it is {home.__name__.removeprefix('nissl.')}.{name}" if home else nearest(name, known)
     # With `name` and `obj` Python would add a guess of its own.
     raise AttributeError(f"{thing} has no attribute {name!r}{hint}", name=None, obj=None)
 
