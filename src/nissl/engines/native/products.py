@@ -22,23 +22,24 @@ from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Place,
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import vector_registers
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
+from nissl.engines.native.memory import ALIGNMENT
 from nissl.graph.graph import Symbol
 
 # The most vectors in a tile: more would only make the code longer.
 LARGEST_TILE = 16
 # Bytes of a piece of B, of a panel of A, and of the buffer of partial sums.
 B_PIECE_BYTES, A_PANEL_BYTES, PARTIAL_SUMS_BYTES = 1 << 16, 1 << 22, 1 << 18
-# Whole rows of B are used if NEAR bytes hold them all, or at least LONG_STEP of them, as a block of K; the latter pays
-# for loading and storing partial sums from MANY_ROWS rows of tiles on.
+# Whole rows of B are used if B_ROWS_BYTES hold all of them, or at least SMALLEST_K_BLOCK, as a block of K; the latter
+# pays for loading and storing partial sums from MANY_ROWS rows of tiles on.
 B_ROWS_BYTES, SMALLEST_K_BLOCK, MANY_ROWS = 1 << 18, 192, 16
-FEW_SUMS = 4
-# For FEW_ROWS of A, a B that is larger than half of L2, for one row, or all of it, is read in its order in memory, so
-# many rows at a time, which the prefetcher follows.
+# In sums of fewer terms, sequential access to memory matters more than reuse: tiles are one row high.
+FEW_TERMS = 4
+# With at most FEW_ROWS of A, a large B is read once: ROWS_IN_ORDER whole rows at a time, as they lie in memory, which
+# the prefetcher follows. Large is more than B_ROWS_BYTES, half of the L2 cache, for one row of A, else twice that.
 FEW_ROWS, ROWS_IN_ORDER = 4, 8
 # How often something must be used to be worth packing: pieces of B, and elements of A that are on more pages than the
 # TLB has entries.
 USES_WORTH_PACKING, TLB_ENTRIES = 4, 64
-ALIGNMENT = 64
 
 
 # Returns, for a k, the addresses of the elements of A in the rows of a tile.
@@ -65,14 +66,12 @@ class Product:
         self.a = self.operand(a, (self.rows, self.inner))
         self.b = self.operand(b, (self.inner, self.columns))
         self.kind = scalar_type(b.dtype)
-        # With few terms in a sum, sequential access to memory matters more: tiles are one row high.
-        rows = 1 if self.inner < FEW_SUMS else self.rows
-        self.height, self.width = tile_shape(rows, -(-self.columns // lanes), vector_registers())
-        self.block = self.width * lanes  # the columns of a tile
+        rows = 1 if self.inner < FEW_TERMS else self.rows
+        self.height, vectors = tile_shape(rows, -(-self.columns // lanes), vector_registers())
+        self.block = vectors * lanes  # the columns of a tile
         self.row_blocks = -(-self.rows // self.height)
         self.column_blocks = -(-self.columns // self.block)
         scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
-        worth_packing = scattered or (self.row_blocks >= USES_WORTH_PACKING and self.column_blocks > 1)
         # If whole rows of B stay in the cache, tiles are computed in row-major order, so that arrays in the order of
         # the result are accessed sequentially: above all, the parameters and moments that an optimizer updates.
         near, piece = B_ROWS_BYTES // b.dtype.itemsize, B_PIECE_BYTES // b.dtype.itemsize
@@ -87,13 +86,16 @@ class Product:
         longest = ROWS_IN_ORDER if in_order else (near if self.rows_first else piece) // columns
         steps = -(-self.inner // longest)
         self.k_block = -(-self.inner // steps)  # the length of a block of K
-        self.packed_b = self.stack_buffer(self.k_block * columns) if worth_packing else None
-        apart = self.a.layout.strides[-1] != 1 and self.k_block > TLB_ENTRIES
-        worth_packing = apart and self.rows_first and self.column_blocks >= USES_WORTH_PACKING
-        self.packed_a = self.stack_buffer(self.k_block * self.height) if worth_packing else None
-        # The row indices, if a fused gather is along the inner axis; it may also be along the rows of A.
-        by_number = self.group.gather is not None and self.a.layout.strides[-1] != 1
-        self.row_indices = self.stack_buffer(self.inner, INDEX) if by_number else None
+        packs_b = scattered or (self.row_blocks >= USES_WORTH_PACKING and self.column_blocks > 1)
+        self.packed_b = self.stack_buffer(self.k_block * columns) if packs_b else None
+        transposed = self.a.layout.strides[-1] != 1
+        reused = self.rows_first and self.column_blocks >= USES_WORTH_PACKING
+        packs_a = transposed and reused and self.k_block > TLB_ENTRIES
+        self.packed_a = self.stack_buffer(self.k_block * self.height) if packs_a else None
+        # A fused gather takes rows of A, or where A is transposed, its columns: then the indices are along the inner
+        # axis, and are kept for all tiles.
+        gathers_columns = transposed and self.group.gather is not None
+        self.row_indices = self.stack_buffer(self.inner, INDEX) if gathers_columns else None
         self.partial_sums = (
             PartialSums(self, PARTIAL_SUMS_BYTES // (columns * b.dtype.itemsize), columns) if steps > 1 else None
         )
