@@ -6,7 +6,7 @@ Movements cost nothing: their results are views, described by Layouts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nissl.engines.native.kernels import (
@@ -139,12 +139,13 @@ class _Planner:
             self.place(equation)
         self.fuse_gathers()
         self.fuse_into_readers()
-        stored = self.find_stored()
-        self.checking = [k for k in self.kernels if computes_labels(k, self.places, self.graph)]
+        readers = self.readers()
+        stored = self.find_stored(readers)
+        checking = [k for k in self.kernels if computes_labels(k, self.places, self.graph)]
         in_place: dict[Symbol, Symbol] = {}
         for output, place in self.graph.updates.items():
             new, old = self.graph.outputs[output], self.graph.inputs[place]
-            if new not in in_place and self.can_be_in_place(new, old):
+            if new not in in_place and self.can_be_in_place(new, old, readers.get(old, []), checking):
                 in_place[new] = old
         kernels = self.topological_order()
         for kernel in kernels:
@@ -160,12 +161,10 @@ class _Planner:
         ):
             self.call(equation)
         elif name in ("concat", "pad") or (name == "index_add" and len(equation.inputs) == 1):
-            for symbol in equation.inputs:
-                self.force(symbol)  # type: ignore[arg-type]
+            self.force(equation.inputs)
             self.add(Copies(equation), equation)
         elif looks_up(equation):
-            for symbol in equation.inputs:
-                self.force(symbol)  # type: ignore[arg-type]
+            self.force(equation.inputs)
             self.join(equation)
         elif kind == "movement" or name == "index":
             self.move(equation)
@@ -180,10 +179,8 @@ class _Planner:
 
     def call(self, equation: Equation) -> None:
         """Leave an equation to NumPy."""
-        kernel = Call(equation)
-        for symbol in kernel.inputs:
-            self.force(symbol)
-        self.add(kernel, equation)
+        self.force(equation.inputs)
+        self.add(Call(equation), equation)
 
     def add(self, kernel: Kernel, equation: Equation) -> None:
         """Record that an equation is computed by a kernel, which may be new, and what that kernel depends on."""
@@ -195,14 +192,25 @@ class _Planner:
             self.homes[symbol] = kernel
             self.places[symbol] = (symbol, contiguous(symbol.shape))
 
-    def makers_of(self, operands: Iterable[object]) -> set[Kernel]:
-        """Return the kernels that compute the operands, or the Symbols that these are views of."""
-        bases = {self.places[x][0] for x in operands if isinstance(x, Symbol)}
-        return {self.homes[base] for base in bases if base in self.homes}
+    def bases(self, operands: Iterable[object]) -> set[Symbol]:
+        """Return the Symbols in whose memory operands are."""
+        return {self.places[x][0] for x in operands if isinstance(x, Symbol)}
 
-    def force(self, symbol: Symbol) -> None:
-        """Require that a Symbol, or the one it is a view of, is stored in memory."""
-        self.forced.add(self.places[symbol][0])
+    def makers_of(self, operands: Iterable[object]) -> set[Kernel]:
+        """Return the kernels that compute operands, or what these are views of."""
+        return {self.homes[base] for base in self.bases(operands) if base in self.homes}
+
+    def readers(self) -> dict[Symbol, list[Kernel]]:
+        """Return, for each Symbol that is read from memory, the kernels that read it or views of it."""
+        found: dict[Symbol, list[Kernel]] = {}
+        for kernel in self.kernels:
+            for base in self.bases(kernel.inputs):
+                found.setdefault(base, []).append(kernel)
+        return found
+
+    def force(self, operands: Iterable[object]) -> None:
+        """Require that operands, or what they are views of, are stored in memory."""
+        self.forced |= self.bases(operands)
 
     def depends(self, kernel: Kernel, on: Kernel) -> bool:
         """Whether a kernel depends on another, directly or not."""
@@ -321,9 +329,7 @@ class _Planner:
     def multiply(self, equation: Equation) -> None:
         """Start a pass led by a matrix product, into which later equations may be fused."""
         group = Group(equation.outputs[0].shape, leader=equation)
-        for symbol in equation.inputs:
-            assert isinstance(symbol, Symbol)
-            self.force(symbol)
+        self.force(equation.inputs)
         self.add(group, equation)
         group.levels[equation.outputs[0]] = Level.ELEMENT
 
@@ -334,10 +340,9 @@ class _Planner:
                 continue
             (gather,) = kernel.equations
             (rows,) = gather.outputs
-            readers = [k for k in self.kernels if any(self.places[x][0] is rows for x in k.inputs)]
+            readers = self.readers().get(rows, [])
             views = [self.gathered_in_product(k, gather) for k in readers if isinstance(k, Group)]
-            returned = any(self.places[x][0] is rows for x in self.graph.outputs)
-            if returned or not views or None in views or len(views) < len(readers):
+            if rows in self.bases(self.graph.outputs) or not views or None in views or len(views) < len(readers):
                 continue
             for reader, view in zip(readers, views, strict=True):
                 assert isinstance(reader, Group)
@@ -397,36 +402,31 @@ class _Planner:
         """Return the pass that a kernel can be fused into because nothing else needs its results, or None."""
         if not isinstance(kernel, Group) or any(e.op.kind != "elementwise" for e in equations_of(kernel)):
             return None
-        readers = [k for k in self.kernels if any(self.places[x][0] in kernel.levels for x in k.inputs)]
+        readers = [k for k in self.kernels if self.bases(k.inputs) & kernel.levels.keys()]
         if len(readers) != 1 or not isinstance(readers[0], Group) or readers[0].shape != kernel.shape:
             return None
-        in_memory = {self.places[x][0] for x in self.graph.outputs} | self.forced
+        in_memory = self.bases(self.graph.outputs) | self.forced
         return None if in_memory & kernel.levels.keys() else readers[0]
 
-    def find_stored(self) -> list[Symbol]:
+    def find_stored(self, readers: Mapping[Symbol, list[Kernel]]) -> list[Symbol]:
         """Return the results that need memory: read by another kernel or the caller, or reduced over rows."""
-        read = set(self.forced)
-        for kernel in self.kernels:
-            read.update(self.places[x][0] for x in kernel.inputs)
-        read.update(self.places[x][0] for x in self.graph.outputs)
-        for kernel in self.kernels:
-            if isinstance(kernel, Group):
-                read.update(s for s, level in kernel.levels.items() if level in (Level.COLUMN, Level.TOTAL))
-        return [symbol for symbol in self.homes if symbol in read]
+        levels = [item for kernel in self.kernels if isinstance(kernel, Group) for item in kernel.levels.items()]
+        reduced = {symbol for symbol, level in levels if level in (Level.COLUMN, Level.TOTAL)}
+        wanted = self.forced | self.bases(self.graph.outputs) | readers.keys() | reduced
+        return [symbol for symbol in self.homes if symbol in wanted]
 
-    def can_be_in_place(self, new: Symbol, old: Symbol) -> bool:
-        """Whether a new value may overwrite the old one; if so, order all readers of the old one before."""
+    def can_be_in_place(self, new: Symbol, old: Symbol, readers: list[Kernel], checking: list[Kernel]) -> bool:
+        """Whether a new value may overwrite the old one; if so, order all readers and checks before."""
         home = self.homes.get(new)
         if not isinstance(home, Group) or home.levels[new] is not Level.ELEMENT:
             return False
-        readers = [k for k in self.kernels if any(self.places[x][0] is old for x in k.inputs)]
         views = [self.places[x] for x in home.inputs if self.places[x][0] is old]
         elsewhere = [e for e in (home.leader, *home.equations) if e is not None and (e is home.leader or is_gather(e))]
-        if any(self.places[x][0] is old for e in elsewhere for x in e.inputs if isinstance(x, Symbol)):
+        if old in self.bases(x for e in elsewhere for x in e.inputs):
             return False
         if any(not layout.contiguous or layout.shape != new.shape for _, layout in views):
             return False
-        if any(self.places[x][0] is old for x in self.graph.outputs):
+        if old in self.bases(self.graph.outputs):
             return False
         stages = Stages(home)
         if views and stages.of.get(new, 0) < stages.count - 1:  # a later stage may read the old value again
@@ -434,11 +434,10 @@ class _Planner:
         # Nothing may be overwritten before every check that can fail has passed.
         if any(isinstance(k, Call) and k.equation.op.kind == "index" for k in self.kernels):
             return False
-        others = [k for k in readers if k is not home]
-        if home in self.checking or any(self.depends(k, home) for k in (*others, *self.checking)):
+        before = [*(k for k in readers if k is not home), *checking]
+        if home in checking or any(self.depends(k, home) for k in before):
             return False
-        others += self.checking
-        self.needs[home] |= set(others)
+        self.needs[home].update(before)
         return True
 
     def topological_order(self) -> list[Kernel]:
