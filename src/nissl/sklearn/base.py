@@ -176,7 +176,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             self._check_same_network(x.shape[1])
         if not incremental or not hasattr(self, "optimizer_"):
             rate = self._schedule_or_rate(len(x))
-            self.optimizer_ = fitting.optimizer(self.solver, self.module_, rate, vars(self))
+            self.optimizer_ = fitting.SOLVERS[self.solver](self.module_.parameters(), rate, vars(self))
 
         factors = self._class_factors(targets, weights)
         if factors is not None and not factors[targets].all():  # nor is a row of a class without weight
@@ -450,12 +450,14 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")
 
+    def _rows(self, X: Any) -> Any:  # noqa: N803
+        """Return rows to predict as an array, dense or sparse, checked."""
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
+
     def _outputs(self, X: Any) -> Array:  # noqa: N803
         """Return the network's outputs for each row, before the output's activation; sparse rows batch by batch."""
-        check_is_fitted(self)
-        X = validate_data(  # noqa: N806
-            self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False
-        )
+        X = self._rows(X)  # noqa: N806
         widest = max(p.shape[-1] for p in self.module_.named_parameters().values())
         size = max(EVALUATION_BATCH, NUMBERS_AT_ONCE // (max(widest, X.shape[1]) if sparse.issparse(X) else widest))
         if not sparse.issparse(X):
@@ -472,13 +474,12 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
 
         These are the inputs of the next Linear layer; layers before the first Linear only prepare the rows.
         """
-        check_is_fitted(self)
+        x = self._rows(X)
         if not isinstance(self.module_, nn.Sequential):
             raise ValueError(
                 f"hidden_activations needs an nn.Sequential: a {type(self.module_).__name__} does not say which of its "
                 "parts are hidden layers; nissl.inspect.watch shows what each part computes"
             )
-        x = validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
         values = wrap(dense(x).astype(model_dtype(self.module_), copy=False))
         found: list[Array] = []
         is_hidden = False  # whether `values` have been through a Linear layer

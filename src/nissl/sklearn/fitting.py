@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 from nissl import nn, optim
 from nissl.compiler import compile
 from nissl.nn.activations import ACTIVATIONS as LAYERS
-from nissl.nn.module import Module
+from nissl.nn.module import Module, Parameters
 from nissl.objective import Objective, class_hits, hits_above, squared_error
 from nissl.ops.elementwise import square
 from nissl.ops.reduce import sum
@@ -57,7 +57,7 @@ def network(
     layers: list[Module] = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(units)):
         layer = nn.Linear(inputs, outputs, weight_init="zeros", dtype=dtype)
-        activation = activations[min(i, len(activations) - 1)] if activations else "identity"
+        activation = activations[min(i, len(activations) - 1)]  # that of the last hidden layer for the outputs too
         bound = math.sqrt((2 if activation in ("logistic", "sigmoid") else 6) / (inputs + outputs))
         for parameter in layer.named_parameters().values():
             parameter.assign(Tensor(random.uniform(-bound, bound, parameter.shape), layer.dtype))
@@ -87,22 +87,19 @@ class Adam(optim.Adam):
         return step, Tensor(np.array(self.eps))
 
 
-def optimizer(solver: str, module: Module, rate: float | Schedule, given: Mapping[str, Any]) -> Optimizer:
-    """Return the optimizer of that name, with what `given`, the parameters of the estimator, has for it."""
-    parameters = module.parameters()
-    if solver == "lbfgs":
-        return optim.SGD(parameters, rate)  # which takes no step: see `minimize`
-    if solver == "sgd":
-        momentum = float(given["momentum"])
-        return optim.SGD(parameters, rate, momentum, nesterov=bool(given["nesterovs_momentum"]) and momentum > 0)
-    if solver == "adam":
-        return Adam(parameters, rate, (float(given["beta_1"]), float(given["beta_2"])), float(given["epsilon"]))
-    if solver == "rmsprop":
-        return optim.RMSProp(parameters, rate, float(given["beta_2"]), float(given["epsilon"]))
-    return optim.AdaGrad(parameters, rate, float(given["epsilon"]))
+def _sgd(weights: Parameters, rate: float | Schedule, given: Mapping[str, Any]) -> Optimizer:
+    momentum = given["momentum"]
+    return optim.SGD(weights, rate, momentum, nesterov=given["nesterovs_momentum"] and momentum > 0)
 
 
-SOLVERS = ("sgd", "adam", "rmsprop", "adagrad", "lbfgs")
+# What makes the optimizer from the weights, a learning rate, and `given`, the parameters of the estimator.
+SOLVERS: Mapping[str, Callable[[Parameters, float | Schedule, Mapping[str, Any]], Optimizer]] = {
+    "sgd": _sgd,
+    "adam": lambda weights, rate, given: Adam(weights, rate, (given["beta_1"], given["beta_2"]), given["epsilon"]),
+    "rmsprop": lambda weights, rate, given: optim.RMSProp(weights, rate, given["beta_2"], given["epsilon"]),
+    "adagrad": lambda weights, rate, given: optim.AdaGrad(weights, rate, given["epsilon"]),
+    "lbfgs": lambda weights, rate, given: optim.SGD(weights, rate),  # which takes no step: see `minimize`
+}
 
 
 def change_rate(optimizer: Optimizer, rate: float) -> None:

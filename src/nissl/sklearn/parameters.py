@@ -31,7 +31,7 @@ NUMBERS: Mapping[str, tuple[type, float, float | None, str]] = {
 }
 SWITCHES = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "batch_norm")
 CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "solver": fitting.SOLVERS,
+    "solver": tuple(fitting.SOLVERS),
     "learning_rate": ("constant", "invscaling", "adaptive"),
     "engine": ("auto", "native", "numpy"),
     "dtype": (None, "float32", "float64", np.float32, np.float64),
