@@ -109,7 +109,7 @@ class TableModel:
         """Return an answer for each row: the class, or the number in its own units.
 
         Columns may come in any order, with others among them. Classes come as text, or as whole numbers if all are.
-        Raises DataError if a column lacks, or holds text where it held numbers or dates.
+        Raises DataError if a column is missing, or holds text where it held numbers or dates.
         """
         if self.target.task == "regression":
             return self.answers(self._outputs(frame))
@@ -286,13 +286,11 @@ def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> P
     sound = all(texts and len(set(texts)) == len(texts) for texts in levels)
     if not (len(levels) == len(others) == categories and sound):
         raise DataError("its categories do not belong to its columns")
-    wanted = dict.fromkeys(("medians", "means", "scales"), (numbers, "float64")) | {
-        "indicated": (numbers, "bool"),
-        "prior": (len(target.classes) or 1, "float64"),
-    }
-    for name, (count, dtype) in wanted.items():
+    for name in ARRAYS:
         array = arrays[name]
-        if array.shape != (count,) or array.dtype != dtype or not np.isfinite(array).all():
+        shape = (len(target.classes) or 1,) if name == "prior" else (numbers,)
+        dtype = "bool" if name == "indicated" else "float64"
+        if array.shape != shape or array.dtype != dtype or not np.isfinite(array).all():
             raise DataError(f"its {name} are {array.dtype} of shape {array.shape}, or not all finite")
     target_scale = float(_expect(document["target scale"], (int, float)))
     if not (arrays["scales"] > 0).all() or not 0 < target_scale < np.inf:
@@ -300,14 +298,10 @@ def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> P
     return Preprocessor(
         columns,
         target,
-        arrays["medians"],
-        arrays["means"],
-        arrays["scales"],
-        arrays["indicated"],
-        levels,
-        others,
-        arrays["prior"],
-        target_scale,
+        levels=levels,
+        others=others,
+        target_scale=target_scale,
+        **{name: arrays[name] for name in ARRAYS},
     )
 
 

@@ -89,10 +89,6 @@ class Preprocessor:
             for known, rare in zip(encoder.categories_, encoder.infrequent_categories_, strict=True):
                 others.append(() if rare is None else tuple(map(str, rare)))
                 levels.append(tuple(str(text) for text in known if text not in set(others[-1])))
-        regression = table.target.task == "regression"
-        if regression:
-            _check_target(table)
-        counts = np.bincount(table.y, minlength=len(table.target.classes)) if not regression else None
         return cls(
             table.columns,
             table.target,
@@ -102,8 +98,7 @@ class Preprocessor:
             np.asarray(np.isnan(numbers).any(axis=0)),
             tuple(levels),
             tuple(others),
-            np.array([table.y.mean()]) if counts is None else counts / counts.sum(),
-            float(table.y.std()) or 1.0 if regression else 1.0,
+            *_prior_and_scale(table),
         )
 
     @cached_property
@@ -184,7 +179,7 @@ class Preprocessor:
     def transform(self, frame: DataFrame) -> Array:
         """Return rows as an array (rows, width) of float32. Other columns and their order do not matter.
 
-        Raises DataError if a column lacks, or holds text where it held numbers or dates.
+        Raises DataError if a column is missing, or holds text where it held numbers or dates.
         """
         frame = as_frame(frame, "the table")
         check_there([column.name for column in self.columns], list(frame.columns), "the table")
@@ -281,11 +276,17 @@ def _check_scales(table: Table, means: Array, scales: Array) -> None:
             raise DataError(f"column '{printable(name)}' holds numbers too large to scale; divide them first")
 
 
-def _check_target(table: Table) -> None:
+def _prior_and_scale(table: Table) -> tuple[Array, float]:
+    """Return the shares of the classes and 1; or of numbers the mean and the standard deviation, 1 in place of 0."""
+    if table.target.task == "classification":
+        counts = np.bincount(table.y, minlength=len(table.target.classes))
+        return counts / counts.sum(), 1.0
     with np.errstate(over="ignore", invalid="ignore"):
-        if not np.isfinite(table.y.var()):
-            name = printable(table.target.name)
-            raise DataError(f"the target '{name}' holds numbers too large to scale; divide them first")
+        mean, deviation = table.y.mean(), table.y.std()
+    if not np.isfinite(deviation):
+        name = printable(table.target.name)
+        raise DataError(f"the target '{name}' holds numbers too large to scale; divide them first")
+    return np.array([mean]), float(deviation) or 1.0
 
 
 def _as_float32(numbers: Array, prepare: Preprocessor, frame: DataFrame) -> Array:
