@@ -7,7 +7,6 @@ and feeds those who listen: progress, checkpoint, early stopping, callbacks.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import signal
 import threading
@@ -49,6 +48,7 @@ from nissl.objective import Loss, Objective, check_probabilities, choose, fit_ta
 from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.progress import reporter
 from nissl.random import permutation_indices, streams
+from nissl.shapes import Shape
 from nissl.step import TrainingStep
 from nissl.tensor import Tensor, wrap
 
@@ -92,6 +92,7 @@ class Training:
     """One training, ready to run: model, data, objective, optimizer, and how far it is."""
 
     make_step: Callable[..., TrainingStep] = TrainingStep
+    slice_steps = 1  # as many steps as take SECONDS_OF_A_SLICE, as far as is known
 
     def __init__(
         self,
@@ -133,20 +134,8 @@ class Training:
             outputs = forward(model, self.inputs.take(slice(0, 1))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
-        weigh = functools.partial(checked_weights, objective=self.objective, dtype=self.inputs.dtype)
-        self.weights = weigh(sample_weight, len(self.inputs), name="sample_weight")
-        self.validation: tuple[Inputs, Array, Array | None] | None = None
-        if validation is not None:
-            held_weights = None
-            if isinstance(validation, tuple) and len(validation) == 3:
-                *pair, held_weights = validation
-                validation = (pair[0], pair[1])
-            held = as_dataset(validation, "validation")
-            if held.x.shape[1:] != dataset.x.shape[1:]:
-                raise ShapeError(f"validation rows have shape {held.x.shape[1:]}, training rows {dataset.x.shape[1:]}")
-            targets = fit_targets(self.objective, outputs, held.y, self.inputs.dtype)
-            held_weights = weigh(held_weights, len(held), name="the weights of the validation data")
-            self.validation = Inputs(held.x, self.inputs.dtype), targets, held_weights
+        self.weights = self._checked_weights(sample_weight, len(self.inputs), "sample_weight")
+        self.validation = None if validation is None else self._held_out(validation, outputs)
 
         count = len(self.inputs)
         whole = count // self.batch_size
@@ -178,6 +167,22 @@ class Training:
         self.ahead: tuple[int, Array] = (0, np.empty((0, count), np.int64))  # an epoch, the orders from it on
         self.kept: list[Array] = []  # what a step changes, as it was before the latest slice
 
+    def _held_out(self, validation: WeightedData, outputs: Shape) -> tuple[Inputs, Array, Array | None]:
+        """Return validation data as rows, targets and weights that fit those of the training."""
+        weights = None
+        if isinstance(validation, tuple) and len(validation) == 3:
+            x, y, weights = validation
+            validation = (x, y)
+        held, shape = as_dataset(validation, "validation"), self.inputs.x.shape[1:]
+        if held.x.shape[1:] != shape:
+            raise ShapeError(f"validation rows have shape {held.x.shape[1:]}, training rows {shape}")
+        targets = fit_targets(self.objective, outputs, held.y, self.inputs.dtype)
+        weights = self._checked_weights(weights, len(held), "the weights of the validation data")
+        return Inputs(held.x, self.inputs.dtype), targets, weights
+
+    def _checked_weights(self, weights: Any, count: int, name: str) -> Array | None:
+        return checked_weights(weights, count, objective=self.objective, dtype=self.inputs.dtype, name=name)
+
     def run(self, stepwise: bool = True) -> Generator[Event, None, None]:
         """Train from where `progress` is to the end, and yield what happens.
 
@@ -200,8 +205,6 @@ class Training:
                     self._take_steps(order, 1 if stepwise else self.slice_steps)
                     yield self._step_done()
                 yield self._finish_epoch(order, time.perf_counter() - started)
-
-    slice_steps = 1  # as many steps as take SECONDS_OF_A_SLICE, as far as is known
 
     def _order(self) -> Array:
         """Return the order of the rows of data in the epoch at hand."""
