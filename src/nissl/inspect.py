@@ -1,6 +1,6 @@
 """Looking inside a network while it trains: what its layers put out, how large gradients and weights are.
 
-A Watch takes one step in so many in its own hands: an eager step is looked at as it goes; a compiled one is run by a
+A Watch takes one step in so many into its own hands: an eager step is looked at as it goes; a compiled one is run by a
 second compiled function, which also computes what its layers, gradients and weights are like. All other steps run as
 they always do.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,9 @@ class Statistics:
     edges: Array
 
 
+NUMBERS = tuple(each.name for each in fields(Statistics) if each.name not in ("counts", "edges"))
 # Of what was not there in a step: a module that was not called, a parameter without a gradient.
-MISSING = Statistics(
-    mean=math.nan,
-    std=math.nan,
-    norm=math.nan,
-    zeros=math.nan,
-    saturated=math.nan,
-    counts=np.zeros(0, int),
-    edges=np.zeros(0),
-)
+MISSING = Statistics(**dict.fromkeys(NUMBERS, math.nan), counts=np.zeros(0, int), edges=np.zeros(0))
 
 Bounds = tuple[float, float] | None
 
@@ -99,9 +92,8 @@ def _as_rows(tensors: Sequence[Tensor]) -> Tensor:
 def _measure(rows: Tensor, unsaturated: Sequence[Bounds], bins: int) -> tuple[Tensor, Tensor]:
     """Return what a Statistics of each row is made of, by ops, so that it compiles with the step it is measured in.
 
-    These are, of shape (rows, 7): mean, standard deviation, norm, the shares, and the least and the largest number in
-    the histogram; and, of shape (rows, sample), the bin into which each number of a sample falls, or `bins` if it is
-    not finite.
+    These are, of shape (rows, 7): NUMBERS, in this order, and the least and the largest number in the histogram; and,
+    of shape (rows, sample), the bin into which each number of a sample falls, or `bins` if it is not finite.
     """
     count, size = rows.shape
     sample = rows[:, :: -(-size // SAMPLE)].astype(np.float64)
@@ -402,10 +394,9 @@ class Watch:
         >>> seen.curves("gradients", "norm")
         {}
         """
-        if kind not in KINDS or what not in ("mean", "std", "norm", "zeros", "saturated"):
+        if kind not in KINDS or what not in NUMBERS:
             raise OptionError(
-                f"curves of {what!r} of {kind!r}: the kinds are {', '.join(KINDS)}, each with mean, std, norm, zeros "
-                "and saturated"
+                f"curves of {what!r} of {kind!r}: the kinds are {', '.join(KINDS)}, each with {', '.join(NUMBERS)}"
             )
         curves = {}
         for path, found in getattr(self, kind).items():
