@@ -43,10 +43,13 @@ RELAY = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes
 # A compiled function, and its arguments.
 MachineCall = tuple[Any, tuple[Any, ...]]
 
-
 # Work whose estimated time on one core exceeds this many seconds runs on several threads; waking them takes 0.1 ms or
 # more.
 SECONDS_WORTH_THREADS = 5e-4
+
+
+# The prefix of a cached answer that is, instead of machine code, the index of an equation that has none.
+UNSUPPORTED = b"unsupported equation "
 
 
 def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
@@ -63,10 +66,6 @@ def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
         if not answer.startswith(UNSUPPORTED):
             return plan, memory, answer
         left_to_numpy.append(graph.equations[int(answer.removeprefix(UNSUPPORTED))])
-
-
-# The prefix of a cached answer that is, instead of machine code, the index of an equation that has none.
-UNSUPPORTED = b"unsupported equation "
 
 
 def _made(graph: Graph, plan: Plan, memory: MemoryPlan) -> bytes:
@@ -357,9 +356,7 @@ def _calibrated() -> int:
 
     def look(arrays: Sequence[Array]) -> int:
         given = list(arrays)
-        for i in (0,):
-            return sys.getrefcount(given[i])
-        raise AssertionError
+        return sys.getrefcount(given[0])
 
     tensors = [wrap(np.empty(1))]
     return look([tensor._array() for tensor in tensors])
