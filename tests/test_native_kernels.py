@@ -253,8 +253,8 @@ def test_rows_are_copied_for_many_columns():
         assert len(gathered(graph)) == fused
 
 
-def test_so_many_numbers_of_rows_are_not_written_down_on_the_stack(monkeypatch):
-    monkeypatch.setattr(plan, "MOST_NUMBERS", 5)
+def test_too_many_row_indices_are_not_kept_on_the_stack(monkeypatch):
+    monkeypatch.setattr(plan, "MOST_INDICES", 5)
     arrays = floats(9, 300), labels(6, 8), floats(300, 5, seed=1), floats(6, 5, seed=2)
     counts = {name: len(gathered(graph_of(GATHERED[name], *map(ns.tensor, arrays)))) for name in GATHERED}
     assert counts == {"X[i]·B": 1, "X[i]ᵀ·C": 0, "both": 0, "of pictures": 1, "of a part": 1}
@@ -297,7 +297,7 @@ def test_a_profile_reads_no_rows_that_are_not_there():
         step.profile(ns.tensor(np.arange(5) + 10**9))
 
 
-def test_nor_does_a_training_step():
+def test_no_training_step_writes_beside_its_results():
     model = nn.Sequential(nn.Linear(13, 37), nn.LayerNorm(37), nn.ReLU(), nn.Dropout(0.3), nn.Linear(37, 5))
     optimizer = optim.Adam(model.parameters())
 

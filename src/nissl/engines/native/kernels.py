@@ -132,29 +132,29 @@ def equations_of(kernel: Kernel) -> list[Equation]:
 
 
 def is_gather(equation: Equation) -> bool:
-    """Whether an equation takes rows by index, x[numbers]."""
+    """Whether an equation takes rows by index, x[indices]."""
     if equation.op.name != "index" or len(equation.inputs) != 2:
         return False
-    source, numbers = equation.inputs
+    source, indices = equation.inputs
     assert isinstance(source, Symbol)
-    assert isinstance(numbers, Symbol)
+    assert isinstance(indices, Symbol)
     first, *rest = equation.attributes["key"]
-    return first is HOLE and all(part == slice(None) for part in rest) and len(numbers.shape) == 1
+    return first is HOLE and all(part == slice(None) for part in rest) and len(indices.shape) == 1
 
 
 def indices_of(equation: Equation) -> Symbol | None:
     """Return the labels or row indices of an equation that looks something up by them, else None."""
     if equation.op.name != "one_hot" and not is_gather(equation):
         return None
-    numbers = equation.inputs[-1]
-    assert isinstance(numbers, Symbol)
-    return numbers
+    indices = equation.inputs[-1]
+    assert isinstance(indices, Symbol)
+    return indices
 
 
 def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
     """Whether a kernel uses labels or row indices that are no inputs, so that only the kernel can check their range."""
-    numbers = [indices_of(equation) for equation in equations_of(kernel)]
-    return any(x is not None and places[x][0] not in graph.inputs for x in numbers)
+    indices = [indices_of(equation) for equation in equations_of(kernel)]
+    return any(x is not None and places[x][0] not in graph.inputs for x in indices)
 
 
 def lanes_of(group: Group) -> int:

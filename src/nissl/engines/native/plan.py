@@ -31,8 +31,8 @@ REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # When to fuse a gather into a product. Rows of at least LONG_ROW bytes are read as fast in place as by a copy made
 # before. But a copy is faster with more than FEW_COLUMNS columns of the result for each gathered row, and with more
 # than MANY_COLUMNS, which read the rows again and again, unless all rows (NEAR_ROWS bytes) stay in the cache. If the
-# product sums over the gathered rows, it keeps their indices on the stack, at most MOST_NUMBERS.
-LONG_ROW, FEW_COLUMNS, MANY_COLUMNS, NEAR_ROWS, MOST_NUMBERS = 1024, 8, 256, 1 << 19, 1 << 12
+# product sums over the gathered rows, it keeps their indices on the stack, at most MOST_INDICES.
+LONG_ROW, FEW_COLUMNS, MANY_COLUMNS, NEAR_ROWS, MOST_INDICES = 1024, 8, 256, 1 << 19, 1 << 12
 # Expensive rows, such as those of a softmax, are worth sharing among threads from this many elements in all.
 MANY_ELEMENTS = 1 << 12
 # Ops that, like the elementwise ones, compute each element on its own: from its index.
@@ -359,9 +359,9 @@ class _Planner:
 
         It is the Layout for row indices 0, 1, 2, ...; the product replaces these by those of the gather.
         """
-        (source, numbers), (rows,) = gather.inputs, gather.outputs
+        (source, indices), (rows,) = gather.inputs, gather.outputs
         assert isinstance(source, Symbol)
-        assert isinstance(numbers, Symbol)
+        assert isinstance(indices, Symbol)
         base, layout = self.places[source]
         width = math.prod(rows.shape[1:])
         read = [x for x in reader.inputs if self.places[x][0] is rows]
@@ -371,13 +371,13 @@ class _Planner:
         if read[0] in beside:  # which would not go through the indices
             return None
         _, view = self.places[read[0]]
-        seen_before = self.places[numbers][0] in self.graph.inputs  # so that their range is checked before
+        seen_before = self.places[indices][0] in self.graph.inputs  # so that their range is checked before
         long = width > 1 and width * rows.dtype.itemsize >= LONG_ROW
         unbroken = layout.strides[1:] == contiguous(rows.shape).strides[1:]
         apart = layout.strides[0] != 1  # else the product could not tell rows from columns by their stride
         columns = reader.shape[-1]
         near = columns <= MANY_COLUMNS or rows.size * rows.dtype.itemsize <= NEAR_ROWS
-        fits = FEW_COLUMNS * rows.shape[0] >= columns if view.strides[1] == 1 else rows.shape[0] <= MOST_NUMBERS
+        fits = FEW_COLUMNS * rows.shape[0] >= columns if view.strides[1] == 1 else rows.shape[0] <= MOST_INDICES
         whole = view.offset == 0 and sorted(view.strides) == [1, width] and math.prod(view.shape) == rows.size
         if not (seen_before and near and fits and long and unbroken and apart and whole):
             return None

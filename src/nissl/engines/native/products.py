@@ -252,12 +252,12 @@ class Product:
             return lambda k: self.apart(self.part_of(part, index(0), k).pointer, a.layout.strides[0], height)
         if self.row_indices is None:
             row_indices = [self.emitter.row_index(gather, builder.add(row, index(i))) for i in range(height)]
-            starts = [self.part_of(a, number.value, first) for number in row_indices]
+            starts = [self.part_of(a, row_index.value, first) for row_index in row_indices]
             return lambda k: [self.part_of(start, index(0), k).pointer for start in starts]
 
         def column(k: ir.Value) -> list[ir.Value]:
-            number = builder.load(self.row_index_address(builder.add(first, k)), typ=INDEX)
-            return self.apart(self.part_of(a, row, number).pointer, 1, height)
+            row_index = builder.load(self.row_index_address(builder.add(first, k)), typ=INDEX)
+            return self.apart(self.part_of(a, row, row_index).pointer, 1, height)
 
         return column
 
