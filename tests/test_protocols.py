@@ -52,6 +52,8 @@ CALLS = {
     "np.max": lambda x: np.max(x, axis=1),
     "np.amin": lambda x: np.amin(x),
     "np.clip": lambda x: np.clip(x, 0.3, 0.8),
+    "np.clip, names": lambda x: np.clip(x, a_min=0.3, a_max=0.8),
+    "np.clip, one end": lambda x: np.clip(x, max=0.8),
     "np.where": lambda x: np.where(OTHER > 0, x, OTHER),
     "np.concatenate, flat": lambda x: np.concatenate([x, OTHER], axis=None),
     "np.concatenate": lambda x: np.concatenate([x, OTHER], axis=1),

@@ -17,6 +17,7 @@ import numpy as np
 
 from nissl.engines.base import current
 from nissl.errors import GradientError, OptionError
+from nissl.functional import clip
 from nissl.ops.linalg import tensordot
 from nissl.ops.movement import concat, pad, stack
 from nissl.ops.reduce import max as largest
@@ -29,6 +30,10 @@ def _dot(a: Any, b: Any) -> Tensor:
     if not a.ndim or not b.ndim:
         return a * b
     return a @ b if b.ndim <= 2 else tensordot(a, b, (-1, -2))
+
+
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+    return clip(a, a_min if min is None else min, a_max if max is None else max)
 
 
 def _concatenate(arrays: Any, axis: int | None = 0) -> Tensor:
@@ -62,6 +67,7 @@ _RENAMED: dict[str, Callable[..., Any]] = {
     "bitwise_and": _of_bools(OPS["logical_and"]),
     "bitwise_or": _of_bools(OPS["logical_or"]),
     "broadcast_to": lambda array, shape: array.broadcast_to(shape),
+    "clip": _clip,
     "concatenate": _concatenate,
     "divide": OPS["div"],
     "dot": _dot,
