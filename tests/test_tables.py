@@ -419,8 +419,9 @@ def test_columns_that_are_not_there_or_named_twice():
         tables.from_frame(frame, "survived", category=["port"], drop=["port"])
     with pytest.raises(OptionError, match="'survived' is named for target and for number"):
         tables.from_frame(frame, "survived", number=["survived"])
-    with pytest.raises(OptionError, match="drop takes a list"):
-        tables.from_frame(frame, "survived", drop="port")
+    for drop in ("port", 0, None):
+        with pytest.raises(OptionError, match=f"drop takes a list of names of columns, got {drop!r}"):
+            tables.from_frame(frame, "survived", drop=drop)
     with pytest.raises(DataError, match="more than one column named 'age'"):
         tables.from_frame(pd.concat([frame, frame[["age"]]], axis=1), "survived")
     with pytest.raises(DataError, match="no column left"):
@@ -824,6 +825,7 @@ def numbered_frame():
 
 def test_columns_may_be_named_by_numbers():
     frame = numbered_frame()
+    assert [column.name for column in tables.from_frame(frame, 2, drop=[0]).columns] == ["1"]
     table = tables.from_frame(frame, 2)
     prepare = tables.Preprocessor.fit(table)
     model = tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)

@@ -116,9 +116,9 @@ def read(
     """
     layout = find_layout(path)
     where = Path(path).name
-    lists = {"category": category, "number": number, "drop": drop}
-    _check_names(where, layout.names, target, lists)
-    frame = read_frame(layout, text=[target, *category] if task != "regression" else category)
+    lists = _named(layout.names, where, target, category=category, number=number, drop=drop)
+    text = lists["category"] if task == "regression" else [target, *lists["category"]]
+    frame = read_frame(layout, text)
     return _examined(frame, target, task, lists, where, [layout.says] if layout.says else [])
 
 
@@ -133,31 +133,34 @@ def from_frame(
     name: str = "the table",
 ) -> Table:
     """Return the table in a DataFrame; see `read`."""
-    lists = {"category": category, "number": number, "drop": drop}
     frame, target = as_frame(frame, name), str(target)
-    _check_names(name, tuple(frame.columns), target, lists)
+    lists = _named(tuple(frame.columns), name, target, category=category, number=number, drop=drop)
     return _examined(frame, target, task, lists, name, [])
 
 
-def _check_names(where: str, names: tuple[str, ...], target: str, lists: dict[str, Collection[str]]) -> None:
-    """Raise if a column that is named is not there, or is named for two things."""
+def _named(there: tuple[str, ...], where: str, target: str, **lists: Collection[Any]) -> dict[str, list[str]]:
+    """Return the names of columns by their use; raise if a column is not there, or is named for two things."""
+    named = {"target": [target]}
+    for use, columns in lists.items():
+        if isinstance(columns, str) or not isinstance(columns, Collection):
+            raise OptionError(f"{use} takes a list of names of columns, got {columns!r}")
+        named[use] = [*map(str, columns)]
     chosen: dict[str, str] = {}
-    for use, columns in {"target": [target], **lists}.items():
-        if isinstance(columns, str):
-            raise OptionError(f"{use} takes a list of names of columns, got the text {columns!r}")
-        check_there(columns, names, where)
-        for column in columns:
+    for use, names in named.items():
+        check_there(names, there, where)
+        for column in names:
             if chosen.setdefault(column, use) != use:
                 raise OptionError(
                     f"column '{printable(column)}' is named for {chosen[column]} and for {use}; choose one"
                 )
+    return named
 
 
 def _examined(
     frame: DataFrame,
     target_name: str,
     task: str | None,
-    lists: dict[str, Collection[str]],
+    lists: dict[str, list[str]],
     where: str,
     remarks: list[str],
 ) -> Table:
