@@ -1,7 +1,8 @@
 """NumPy's own functions on Tensors: `np.exp(w)`, `array * w` and `np.sum(w)` are nissl's, so that no gradient is lost.
 
-NumPy asks a Tensor among its arguments, by the methods defined here, what a call means. Where nissl has the function it
-is called and gives a Tensor; all others get the values as arrays, unless that would lose a gradient without a word.
+NumPy asks a Tensor among its arguments, by the methods defined here, what a call means. Where nissl has the function,
+with these arguments, it is called and gives a Tensor; all others get the values as arrays, unless that would lose a
+gradient without a word.
 Sources: NEP 13, NEP 18 (NumPy enhancement proposals).
 """
 

@@ -1,10 +1,10 @@
 """What the columns of a table are, and their cells as numbers or as text.
 
 A column is one of four kinds. `number`: numbers, whole ones too, since most of those are counts or have an order.
-`category`: text of which the same comes again and again. `yes/no`: text that says one or the other, each in one word
-of YES and NO; where more of them occur, they may be codes, and are categories. `date`: text in one
-of DATE_FORMATS. Text that is different in almost every row, as names and numbers of tickets are, is no kind: a network
-cannot learn from what it will never see again. A column of one value tells nothing.
+`category`: text that comes again and again. `yes/no`: text that says one or the other, each in one word of YES and NO;
+where more of these words occur, they may be codes, and are categories. `date`: text in one of DATE_FORMATS. Text that
+is different in almost every row, such as names and numbers of tickets, is no kind: a network cannot learn from what it
+will never see again. A column of one value tells nothing.
 
 Everything that is found here and kept with a model is plain data: names, words, formats.
 """

@@ -169,7 +169,7 @@ class TableModel:
         """Return how much worse the model gets when a column is shuffled, and the standard deviation, for each column.
 
         Worse in accuracy, or in R²: the permutation importance of Breiman (2001), by column of the table. Of more than
-        10,000 rows, so many at random are looked at. Columns that say the same take importance from each other.
+        10,000 rows, 10,000 drawn at random are used. Columns that say the same take importance from each other.
 
         Raises OptionError unless `repeats`, how often each column is shuffled, is 1 or more.
         """

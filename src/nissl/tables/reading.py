@@ -171,7 +171,7 @@ def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]
             else:
                 if not whole and len(records) > 1:
                     records.pop()  # cut off
-        except csv.Error:  # a cell of more than 100,000 letters: the records before it may tell, or another separator
+        except csv.Error:  # a cell beyond csv.field_size_limit(): the records before it may tell, or another separator
             pass
         if not records:
             continue

@@ -68,7 +68,7 @@ class Table:
     def split(self, fraction: float, seed: int = 0) -> tuple[Table, Table]:
         """Return two parts: what remains, and `fraction` of the rows, drawn at random so that targets are spread alike.
 
-        The rows are put side by side by their target, at random among equals, and every so many-th is taken: each class
+        The rows are put in the order of their targets, at random among equals, and taken at even distances: each class
         is held out by its share, to a row, and so are high and low numbers. The only row of a class is never held out.
         """
         if not 0 < fraction < 1:
@@ -98,8 +98,8 @@ def read(
 ) -> Table:
     """Return the table in a file of comma-separated values, or of semicolons, tabs or bars, also compressed (.gz).
 
-    `target` is the column to predict. What kinds the columns are is found out; `category`, `number` and `drop` name
-    those of which you know better. `task` is "classification" or "regression", else it follows from the target. Rows
+    `target` is the column to predict. The kinds of the others are found out; `category`, `number` and `drop` name
+    columns of which you know better. `task` is "classification" or "regression", else it follows from the target. Rows
     without a target are left out.
 
     Raises DataError for a file that is no table, and for columns that a network cannot learn from, such as names.
