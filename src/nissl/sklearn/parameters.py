@@ -12,6 +12,7 @@ from sklearn.utils import check_scalar
 
 from nissl.errors import unknown_name
 from nissl.sklearn import fitting
+from nissl.text import counted
 
 REAL, INTEGER = numbers.Real, numbers.Integral
 
@@ -63,7 +64,7 @@ def check(estimator: Any) -> None:
         )
     for name, known in CHOICES.items():
         if getattr(estimator, name) not in known:
-            raise unknown_name(name, getattr(estimator, name), map(str, known))
+            raise unknown_name(name, getattr(estimator, name), (str(one) for one in known if not isinstance(one, type)))
     if estimator.layers is not None and not callable(estimator.layers):
         raise TypeError(f"layers= must be an nn.Module or a function that makes one, got {estimator.layers!r}")
 
@@ -74,5 +75,6 @@ def for_each(value: Any, count: int, name: str) -> list[Any]:
         return [value] * count
     values = list(value)
     if len(values) != count:
-        raise ValueError(f"{name} has {len(values)} values for {count} hidden layers; give one, or one for each")
+        values_for = f"{counted(len(values), 'value')} for {counted(count, 'hidden layer')}"
+        raise ValueError(f"{name} has {values_for}; give one, or one for each")
     return values
