@@ -66,26 +66,13 @@ class Product:
         self.a = self.operand(a, (self.rows, self.inner))
         self.b = self.operand(b, (self.inner, self.columns))
         self.kind = scalar_type(b.dtype)
-        rows = 1 if self.inner < FEW_TERMS else self.rows
-        self.height, vectors = tile_shape(rows, -(-self.columns // lanes), vector_registers())
-        self.block = vectors * lanes  # the columns of a tile
-        self.row_blocks = -(-self.rows // self.height)
-        self.column_blocks = -(-self.columns // self.block)
-        scattered = self.b.layout.strides[-1] != 1 and self.columns > 1
-        # If whole rows of B stay in the cache, tiles are computed in row-major order, so that arrays in the order of
-        # the result are accessed sequentially: above all, the parameters and moments that an optimizer updates.
-        near, piece = B_ROWS_BYTES // b.dtype.itemsize, B_PIECE_BYTES // b.dtype.itemsize
-        whole = self.column_blocks * self.block
-        in_order = self.rows <= FEW_ROWS and self.inner * whole > near * (1 if self.rows == 1 else 2) and not scattered
-        self.rows_first = (
-            in_order
-            or self.inner * whole <= near
-            or (SMALLEST_K_BLOCK * whole <= near and self.row_blocks >= MANY_ROWS)
+        size, scattered = b.dtype.itemsize, self.b.layout.strides[-1] != 1 and self.columns > 1
+        self.height, self.width, self.rows_first, self.k_block = blocking(
+            self.rows, self.inner, self.columns, lanes, size, scattered
         )
-        columns = whole if self.rows_first else self.block
-        longest = ROWS_IN_ORDER if in_order else (near if self.rows_first else piece) // columns
-        steps = -(-self.inner // longest)
-        self.k_block = -(-self.inner // steps)  # the length of a block of K
+        self.row_blocks = -(-self.rows // self.height)
+        self.column_blocks = -(-self.columns // self.width)
+        columns = self.column_blocks * self.width if self.rows_first else self.width
         packs_b = scattered or (self.row_blocks >= USES_WORTH_PACKING and self.column_blocks > 1)
         self.packed_b = self.stack_buffer(self.k_block * columns) if packs_b else None
         transposed = self.a.layout.strides[-1] != 1
@@ -96,9 +83,8 @@ class Product:
         # axis, and are kept for all tiles.
         gathers_columns = transposed and self.group.gather is not None
         self.row_indices = self.stack_buffer(self.inner, INDEX) if gathers_columns else None
-        self.partial_sums = (
-            PartialSums(self, PARTIAL_SUMS_BYTES // (columns * b.dtype.itemsize), columns) if steps > 1 else None
-        )
+        divided = self.k_block < self.inner
+        self.partial_sums = PartialSums(self, PARTIAL_SUMS_BYTES // (columns * size), columns) if divided else None
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return the Memory of an operand, broadcast over the batch."""
@@ -215,7 +201,7 @@ class Product:
 
     def column_by_column(self, share: Share, body: Callable[[ir.Value, int], None]) -> None:
         """Emit a loop over the columns of a share of blocks, one tile width at a time."""
-        self.emitter.chunks(self.columns, self.block, body, share)
+        self.emitter.chunks(self.columns, self.width, body, share)
 
     def widths(self, columns: int) -> list[int]:
         """Return the lengths of the vectors that some columns are divided into."""
@@ -471,6 +457,27 @@ def _lanes(vector: ir.Value) -> int:
 
 def _zero(kind: ir.Type) -> ir.Constant:
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
+
+
+def blocking(
+    rows: int, inner: int, columns: int, lanes: int, itemsize: int, scattered: bool
+) -> tuple[int, int, bool, int]:
+    """Return the height and width of tiles, whether they come in row-major order, and the length of a block of K.
+
+    `scattered` says that the rows of B are not contiguous. If whole rows of B stay in the cache, tiles are computed in
+    row-major order, so that arrays in the order of the result are accessed sequentially: above all, the parameters and
+    moments that an optimizer updates.
+    """
+    height, vectors = tile_shape(1 if inner < FEW_TERMS else rows, -(-columns // lanes), vector_registers())
+    width = vectors * lanes
+    whole = -(-columns // width) * width  # the columns of all tiles
+    near, piece = B_ROWS_BYTES // itemsize, B_PIECE_BYTES // itemsize
+    in_order = rows <= FEW_ROWS and inner * whole > near * (1 if rows == 1 else 2) and not scattered
+    many_rows = -(-rows // height) >= MANY_ROWS
+    rows_first = in_order or inner * whole <= near or (SMALLEST_K_BLOCK * whole <= near and many_rows)
+    longest = ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // width
+    blocks = -(-inner // longest)
+    return height, width, rows_first, -(-inner // blocks)
 
 
 @functools.cache
