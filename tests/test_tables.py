@@ -263,6 +263,16 @@ def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
     assert kinds(tables.from_frame(frame, "y", drop=["x"])) == {"other": "number"}
 
 
+def test_numbers_of_rows_are_found_though_rows_without_a_target_lack(tmp_path):
+    target = ["" if i % 7 == 3 else i % 2 for i in range(60)]
+    frame = pd.DataFrame({"other": [i * 37 % 11 for i in range(60)], "y": target})
+    frame.to_csv(tmp_path / "indexed.csv")  # with the index of the frame, in a column without a name
+    with pytest.raises(DataError, match=r"'Unnamed: 0' .identifier: it numbers the rows from 0 to 58"):
+        tables.read(tmp_path / "indexed.csv", "y")
+    frame["meters"] = frame.index * 2  # goes up too, but not by one with each row
+    assert kinds(tables.from_frame(frame, "y")) == {"other": "number", "meters": "number"}
+
+
 def test_words_and_blanks_are_no_numbers_whatever_is_said():
     frame = pd.DataFrame({"x": ["blue", " ", "red"] * 10, "other": range(0, 60, 2), "y": [0, 1] * 15})
     with pytest.raises(DataError, match="'x' is no column of numbers: it holds 'blue', 'red'"):

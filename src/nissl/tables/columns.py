@@ -382,14 +382,23 @@ def _number(cells: Series, name: str, missing: int) -> Finding:
     numbers = as_numbers(cells, name)
     known = numbers[~np.isnan(numbers)]
     low, high = known.min(), known.max()
-    whole = bool((known == np.floor(known)).all())
-    if whole and len(known) > MANY_TEXTS and high == low + len(known) - 1 and len(np.unique(known)) == len(known):
+    if len(known) > MANY_TEXTS and _number_the_rows(numbers, cells.index):
         advice = (
             f"'{name}' (identifier: it numbers the rows from {low:g} to {high:g}; if it means something, "
             f"--number {_argument(name)})"
         )
         return Finding(name, None, "identifier", f"{low:g} to {high:g}", missing, advice=advice)
     return Finding(name, Column(name, "number"), "number", f"{low:g} to {high:g}", missing)
+
+
+def _number_the_rows(numbers: Array, index: Any) -> bool:
+    """Return whether numbers are those from one on, each once; or go up with the index, of which rows may lack."""
+    known = numbers[~np.isnan(numbers)]
+    if (known != np.floor(known)).any():
+        return False
+    if known.max() == known.min() + len(known) - 1 and len(np.unique(known)) == len(known):
+        return True
+    return len(known) == len(numbers) and index.dtype.kind in "iu" and len(np.unique(known - np.asarray(index))) == 1
 
 
 def _forced_number(cells: Series, name: str, missing: int) -> Finding:
