@@ -66,14 +66,16 @@ METRIC_NAMES = {
 def in_figures(name: str, value: float) -> str:
     """Return a metric as it is read.
 
-    >>> in_figures("accuracy", 0.925), in_figures("rmse", 1234.5), in_figures("roc_auc", float("nan"))
-    ('92.5 %', '1234', '-')
+    >>> in_figures("accuracy", 0.925), in_figures("rmse", 22034.56), in_figures("roc_auc", float("nan"))
+    ('92.5 %', '22,035', '-')
     """
     if np.isnan(value):
         return "-"
     if "accuracy" in name:
         return f"{100 * value:.1f} %"
-    return f"{value:.4g}" if name in ("mae", "rmse") else f"{value:.3f}"
+    if name not in ("mae", "rmse"):
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.4g}"  # prices are not read with an exponent
 
 
 @dataclass(frozen=True, eq=False)
