@@ -2,14 +2,16 @@
 
 import base64
 import re
+from html import escape
 
 import nbclient
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 
 import nissl as ns
-from nissl import nn, notebook
+from nissl import nn, notebook, plots
 
 CELLS = {
     "tensor": "import nissl as ns\nfrom nissl import nn\nx = ns.tensor([[1.0, -2.0]], requires_grad=True)\nx",
@@ -101,3 +103,32 @@ def test_names_are_no_html():
     assert (
         ns.fit(nn.Linear(2, 1), (np.eye(2), np.ones((2, 1))), epochs=1, engine="numpy")._repr_html_().count("<img") == 1
     )
+
+
+@pytest.mark.parametrize(("values", "picture"), [(["a&b", "<c>"], "confusion_matrix"), ([0.5, 2e4], "predictions")])
+def test_tables_and_their_evaluations_are_tables_of_html(values, picture, monkeypatch):
+    frame = pd.DataFrame({"<b>x</b>": [i % 7 for i in range(40)], "k": values * 20})
+    table = ns.tables.from_frame(frame, target="k")
+    assert repr(table) == str(table)  # at the prompt too, not all rows
+    html = table._repr_html_()
+    assert "<td>&lt;b&gt;x&lt;/b&gt;</td><td>number</td><td>0 to 6</td>" in html
+    assert "<b>" not in html
+    assert all(escape(line) in html for line in (table.about_target, *table.remarks))
+
+    prepare = ns.tables.Preprocessor.fit(table)
+    ns.manual_seed(0)
+    model = ns.tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)
+    evaluation = model.evaluate(table)
+    drawn, draw = [], getattr(plots, picture)
+    monkeypatch.setattr(
+        plots, picture, lambda *values, **labels: drawn.append((values, labels)) or draw(*values, **labels)
+    )
+    html = evaluation._repr_html_()
+    cells = re.findall("<td>(.*?)</td>", html)
+    assert [re.split("  +", line.strip()) for line in str(evaluation).splitlines()[1:]] == [
+        cells[i : i + 3] for i in range(0, len(cells), 3)
+    ]
+    assert html.count("<img") == 1
+    assert "40 rows" in html
+    ((arrays, labels),) = drawn
+    assert labels == {"label": "k"} if picture == "predictions" else arrays[1] == ("<c>", "a&b")

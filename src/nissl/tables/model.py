@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from nissl import evaluation, functional, storage
+from nissl import evaluation, functional, notebook, storage
 from nissl.errors import DataError, ModelFileError, NisslError, OptionError, ShapeError
 from nissl.files import PathLike
 from nissl.nn.module import Module
@@ -35,7 +35,7 @@ class TableEvaluation:
     """How well a model does on rows, beside an answer that looks at none: the most frequent class, or the mean.
 
     `metrics` and `baseline` map the same names to numbers: `accuracy`, `balanced_accuracy`, `log_loss`, `roc_auc`, or
-    `mae`, `rmse`, `r2`. `true` and `predicted` are the numbers of the classes, or the numbers.
+    `mae`, `rmse`, `r2`. `true` and `predicted` are the numbers of the classes, or the numbers; `target` says which.
     """
 
     rows: int
@@ -43,15 +43,31 @@ class TableEvaluation:
     baseline: Mapping[str, float]
     true: Array
     predicted: Array
+    target: Target
     confusion_matrix: Array | None = None
 
     def __str__(self) -> str:
-        lines = [("", "model", "baseline")]
-        for name, value in self.metrics.items():
-            lines.append((METRIC_NAMES[name], in_figures(name, value), in_figures(name, self.baseline[name])))
-        return table(lines, right="lrr")
+        return table([HEAD, *self._lines], right="lrr")
+
+    def _repr_html_(self) -> str:
+        """Return the metrics for a notebook, with the confusion matrix, or predicted against true, as a picture."""
+        from nissl import plots  # here, since only pictures need it
+
+        if self.confusion_matrix is None:
+            figure = plots.predictions(self.true, self.predicted, label=self.target.name)
+        else:
+            figure = plots.confusion_matrix(self.confusion_matrix, self.target.classes)
+        return notebook.table(HEAD, self._lines, note=f"{self.rows:,} rows") + notebook.picture(figure)
+
+    @property
+    def _lines(self) -> list[tuple[str, ...]]:
+        return [
+            (METRIC_NAMES[name], in_figures(name, value), in_figures(name, self.baseline[name]))
+            for name, value in self.metrics.items()
+        ]
 
 
+HEAD = ("", "model", "baseline")
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -157,7 +173,7 @@ class TableModel:
         constant = np.broadcast_to(self.preprocessor.prior, (len(true), len(self.preprocessor.prior)))
         if self.target.task == "regression":
             metrics, baseline = (_number_metrics(true, guess) for guess in (answers, constant[:, 0]))
-            return TableEvaluation(len(true), metrics, baseline, true, answers)
+            return TableEvaluation(len(true), metrics, baseline, true, answers, self.target)
         from sklearn.metrics import confusion_matrix
 
         predicted = answers.argmax(axis=1)
@@ -165,7 +181,7 @@ class TableModel:
             warnings.filterwarnings("ignore", message="A single label was found")  # as rows of one class have
             matrix = confusion_matrix(true, predicted, labels=range(len(self.target.classes)))
             metrics, baseline = (_class_metrics(true, guess) for guess in (answers, constant))
-        return TableEvaluation(len(true), metrics, baseline, true, predicted, matrix)
+        return TableEvaluation(len(true), metrics, baseline, true, predicted, self.target, matrix)
 
     def importances(self, data: Table | DataFrame, repeats: int = 5, seed: int = 0) -> dict[str, tuple[float, float]]:
         """Return how much worse the model gets when a column is shuffled, and the standard deviation, for each column.

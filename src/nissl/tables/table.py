@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from nissl import notebook
 from nissl.errors import DataError, OptionError, unknown_name
 from nissl.files import PathLike
 from nissl.tables.columns import TASKS, Column, Finding, Target, as_frame, check_there, examine, find_target
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FEWEST_ROWS = 10
+HEAD = ("column", "kind", "values", "missing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +44,21 @@ class Table:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def __str__(self) -> str:
-        lines = [("column", "kind", "values", "missing")]
-        lines += [
-            (printable(found.name), found.kind, found.values, str(found.missing or "")) for found in self.findings
-        ]
-        head = f"{self.name}: {len(self):,} rows"
-        return "\n".join([head, table(lines, right="lllr"), self.about_target, *self.remarks])
+    def __repr__(self) -> str:
+        return "\n".join([self._title, table([HEAD, *self._lines], right="lllr"), self.about_target, *self.remarks])
+
+    def _repr_html_(self) -> str:
+        """Return the same for a notebook."""
+        below = notebook.text("\n".join([self.about_target, *self.remarks]))
+        return notebook.text(self._title) + notebook.table(HEAD, self._lines) + below
+
+    @property
+    def _title(self) -> str:
+        return f"{self.name}: {len(self):,} rows"
+
+    @property
+    def _lines(self) -> list[tuple[str, ...]]:
+        return [(printable(found.name), found.kind, found.values, str(found.missing or "")) for found in self.findings]
 
     @property
     def about_target(self) -> str:
