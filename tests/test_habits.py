@@ -122,6 +122,12 @@ def test_a_misspelt_name_is_told_the_nearest():
     assert not hasattr(ns, "__path_of_nothing__")
 
 
+@pytest.mark.parametrize("name", ["mse", "mean_squared_error"])
+def test_the_mean_is_not_taken_for_the_sum(name):
+    with pytest.raises(AttributeError, match=r"write nn\.mse_loss"):
+        getattr(nn, name)
+
+
 def test_what_is_in_another_module_is_told_where():
     for name, home in {"Linear": "nn", "cross_entropy": "nn", "Adam": "optim", "gelu": "functional"}.items():
         with pytest.raises(AttributeError, match=f"; it is {home}.{name}$"):

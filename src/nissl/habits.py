@@ -95,7 +95,14 @@ OPTIMIZER: Hints = {
 NN: Hints = {
     **_each("Dense LazyLinear", "write nn.Linear(in_features, out_features)"),
     **_each("MSELoss MeanSquaredError", "losses are functions: write nn.mse_loss(prediction, target)"),
+    **_each("mse mean_squared_error squared_error", "write nn.mse_loss(prediction, target)"),
     **_each("L1Loss MeanAbsoluteError", "losses are functions: write nn.l1_loss(prediction, target)"),
+    **_each("mae mean_absolute_error absolute_error", "write nn.l1_loss(prediction, target)"),
+    **_each(
+        "categorical_crossentropy sparse_categorical_crossentropy log_loss", "write nn.cross_entropy(logits, labels)"
+    ),
+    **_each("binary_crossentropy bce", "write nn.binary_cross_entropy(probabilities, targets)"),
+    "bce_with_logits": "write nn.binary_cross_entropy_with_logits(logits, targets)",
     **_each("SmoothL1Loss HuberLoss Huber", "losses are functions: write nn.huber_loss(prediction, target)"),
     **_each(
         "CrossEntropyLoss SparseCategoricalCrossentropy CategoricalCrossentropy NLLLoss nll_loss",
