@@ -883,7 +883,7 @@ def test_a_fit_that_was_still_getting_better_says_so():
         ({"loss": "hinge"}, ValueError, "unknown loss 'hinge'"),
         ({"schedule": "cosin"}, ValueError, "unknown schedule 'cosin'; did you mean 'cosine'"),
         ({"class_weight": "equal"}, ValueError, "class_weight must be a dict"),
-        ({"class_weight": {"pine": 2}}, ValueError, "pine.*not classes of y"),
+        ({"class_weight": {"pine": 2}}, ValueError, r"pine.*not classes of y: \['"),
         ({"clip_norm": 0}, ValueError, "clip_norm == 0"),
         ({"layers": "deep"}, TypeError, "layers= must be an nn.Module"),
     ],
@@ -891,6 +891,12 @@ def test_a_fit_that_was_still_getting_better_says_so():
 def test_mistakes_are_named(options, error, message):
     with pytest.raises(error, match=message):
         NeuralNetClassifier(**options).fit(X, CLASSES)
+
+
+@pytest.mark.parametrize("sizes", [(8,), [8, 4], 8])
+def test_sizes_of_layers_in_the_place_of_the_loss_are_told_their_name(sizes):
+    with pytest.raises(ValueError, match=f"write hidden_layer_sizes={re.escape(repr(sizes))}"):
+        NeuralNetRegressor(sizes).fit(X, NUMBER)
 
 
 def test_data_that_cannot_be_learned_are_refused():

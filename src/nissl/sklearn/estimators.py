@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from nissl import nn
-from nissl.errors import unknown_name
+from nissl.errors import OptionError, unknown_name
 from nissl.evaluation import EVALUATION_BATCH
 from nissl.evaluation import predict as outputs_of
 from nissl.nn.module import Module
@@ -297,7 +297,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
             raise ValueError(f'class_weight must be a dict from class to weight, "balanced" or None, got {given!r}')
         unknown = [name for name in given if name not in self.classes_]
         if unknown:
-            raise ValueError(f"class_weight names {unknown}, which are not classes of y: {list(self.classes_)}")
+            raise ValueError(f"class_weight names {unknown}, which are not classes of y: {self.classes_.tolist()}")
         factors = np.array([float(given.get(name, 1.0)) for name in self.classes_.tolist()])
         if not (np.isfinite(factors).all() and (factors >= 0).all() and (factors * amounts).any()):
             raise ValueError("class_weight must be 0 or more, and not leave every row without weight")
@@ -448,6 +448,11 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
     def _loss(self) -> Callable[..., Any]:
         if callable(self.loss):
             return self.loss
+        if isinstance(self.loss, int | list | tuple):
+            raise OptionError(
+                f"loss is a name or a function, got {self.loss!r}. It comes first, as in MLPRegressor; for sizes of "
+                f"layers write hidden_layer_sizes={self.loss!r}"
+            )
         if self.loss not in fitting.REGRESSION_LOSSES:
             raise unknown_name("loss", self.loss, fitting.REGRESSION_LOSSES)
         return fitting.REGRESSION_LOSSES[self.loss]
