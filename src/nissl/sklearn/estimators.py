@@ -448,10 +448,11 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
     def _loss(self) -> Callable[..., Any]:
         if callable(self.loss):
             return self.loss
-        if isinstance(self.loss, int | list | tuple):
+        given: object = self.loss
+        if isinstance(given, int | list | tuple):
             raise OptionError(
-                f"loss is a name or a function, got {self.loss!r}. It comes first, as in MLPRegressor; for sizes of "
-                f"layers write hidden_layer_sizes={self.loss!r}"
+                f"loss is a name or a function, got {given!r}. It comes first, as in MLPRegressor; for sizes of layers "
+                f"write hidden_layer_sizes={given!r}"
             )
         if self.loss not in fitting.REGRESSION_LOSSES:
             raise unknown_name("loss", self.loss, fitting.REGRESSION_LOSSES)
