@@ -330,15 +330,26 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch):
     fails(1, "locked.run: Permission denied", "train", "xor", "--out", Path("locked/run"))
 
 
-def test_model_files_that_are_none():
+def test_model_files_that_are_none(no_pictures):
     Path("noise.safetensors").write_bytes(os.urandom(500))
     Path("cut.safetensors").write_bytes(Path(save_model()).read_bytes()[:2000])
     Path("folder").mkdir()
     np.save("rows.npy", DIGITS.x[:2])
+    call("train", "xor", "--epochs", 1, "--out", "run")
     kinds = {"gone": "does not exist", "folder": "is a folder", "noise.safetensors": "damaged"}
+    kinds |= {
+        "run": "is a folder; .* run.model.safetensors",
+        "run/checkpoint.safetensors": "is a checkpoint.*model.saf",
+    }
     for path, message in (kinds | {"cut.safetensors": "damaged", "rows.npy": "not a model file"}).items():
         for command, *rest in (["info"], ["info", "--json"], ["evaluate", "digits"], ["predict", "rows.npy"]):
             fails(1, f"{path}.*{message}", command, path, *rest)
+
+
+def test_a_folder_is_no_place_for_a_file():
+    pytest.importorskip("onnx")
+    Path("folder").mkdir()
+    fails(1, "folder: is a folder, not a file to write", "export", save_model(), "--out", "folder")
 
 
 def test_a_data_set_that_does_not_fit_the_model():

@@ -34,6 +34,8 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
 
     path = Path(os.path.realpath(checked_path(path)))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is not a file that can be written anew", str(path))
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)

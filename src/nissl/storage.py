@@ -312,6 +312,11 @@ def load_network(path: PathLike, with_optimizer: bool = False) -> Any:
 
 
 def _load(arrays: Arrays, document: Mapping[str, Any], path: PathLike, with_optimizer: bool) -> Any:
+    if "checkpoint" in document:
+        raise ModelFileError(
+            f"{path} is a checkpoint, from which a training goes on; a model is a file that ns.save or nissl train "
+            "wrote, such as model.safetensors beside it"
+        )
     model = make_module(document.get("architecture"), under("model/", arrays), path)
     parameters = model.named_parameters()
     frozen = document.get("frozen", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import functional, nn, ops, storage, tables
+from nissl.cli.train_run import MODEL_FILE
 from nissl.errors import DataError, ModelFileError, ShapeError
 from nissl.objective import last_layer
 from nissl.tensor import Tensor
@@ -32,6 +34,8 @@ class SavedModel:
 
 def open_model(path: str) -> SavedModel:
     """Return the model in a file, in evaluation mode."""
+    if Path(path, MODEL_FILE).is_file():
+        raise ModelFileError(f"{path} is a folder; the model in it is {Path(path, MODEL_FILE)}")
     notes = storage.load_notes(path)
     if storage.is_of_table(notes):
         return _open_table_model(path, notes.get("data set"))
