@@ -152,9 +152,13 @@ def test_resume_goes_on_as_if_nothing_had_happened(no_pictures, monkeypatch):
     monkeypatch.setattr(training, "fit", lambda *data, **options: fit(*data, **options, callbacks=[stop]))
     result = call(*command, "run")
     assert (result.status, result.out) == (130, "")
-    assert "interrupted after 3 epochs" in result.err
+    assert "interrupted after 3 epochs; what was learned is in run. " in result.err
+    assert "with --out run --resume" in result.err
     monkeypatch.setattr(training, "fit", fit)
-    assert call(*command, "run", "--resume").json["epochs"] == 6
+    resumed = call(*command, "run", "--resume").json
+    assert resumed["epochs"] == 6
+    rows = list(csv.DictReader(Path("run/history.csv").read_text().splitlines()))
+    assert resumed["seconds"] >= 0.99 * sum(float(row["seconds"]) for row in rows)  # of all epochs, not of the last
     assert same(state("whole"), state("run"))
 
 
@@ -177,7 +181,7 @@ def test_resume_where_nothing_is_starts_and_where_all_is_done_changes_nothing(no
         ("--seed 4", "seed"),
         ("--validation-fraction 0.3", "data|steps"),
         ("--clip-norm 1", "clip_norm"),
-        ("--epochs 9", "steps"),
+        ("--epochs 9", "schedule .* follow from the number of epochs"),
     ],
 )
 def test_resume_with_other_settings_is_refused_and_the_run_is_kept(no_pictures, options, named):

@@ -6,6 +6,7 @@ settings that identify the training.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,9 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
         if ours.get(name) != theirs.get(name):
             raise OptionError(
                 f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
-                f"here it is {_short(ours.get(name))}. Use another folder, or the same settings" + _written_by(document)
+                f"here it is {_short(ours.get(name))}. Use another folder, or the same settings"
+                + _about_steps(theirs.get(name), ours.get(name))
+                + _written_by(document)
             )
     keys_and_draws = [tensor for stream in streams.values() for tensor in (stream.key, stream.draws)]
     before = [(tensor, tensor.numpy()) for tensor in (*training.state(), *keys_and_draws)]
@@ -140,6 +143,12 @@ def _progress_in(document: Mapping[str, Any], best: dict[str, Array]) -> Progres
     progress = Progress(**{name: _expect(document, name, kind) for name, kind in kinds.items()}, best=best)
     progress.rows = [{name: _expect(row, name, float) for name in row} for row in progress.rows]
     return progress
+
+
+def _about_steps(theirs: object, ours: object) -> str:
+    """Return what to say about two schedules that differ in their steps alone, or nothing."""
+    same_but_for_steps = re.sub(r"steps=\d+", "", str(theirs)) == re.sub(r"steps=\d+", "", str(ours))
+    return ": the steps of a schedule follow from the number of epochs" if same_but_for_steps else ""
 
 
 def _written_by(document: Mapping[str, Any]) -> str:

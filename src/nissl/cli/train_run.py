@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Settings:
         optimizer: Optimizer,
         folder: Path,
     ) -> tuple[History, float]:
-        """Train a model, leave it in evaluation mode, and return its history and the seconds that it took.
+        """Train a model, leave it in evaluation mode, and return its history and the seconds that all epochs took.
 
         The history goes to the folder of the run, where the training can be gone on with.
         """
@@ -98,12 +99,14 @@ class Settings:
             schedule=self.schedule,
         )
         seconds = time.perf_counter() - started
+        if self.resume:  # the epochs before took their time too
+            seconds = max(seconds, sum(row["seconds"] for row in history.rows))
         model.eval()
         files.write_text(folder / "history.csv", history.to_csv())
         if history.interrupted:
             click.echo(
                 f"interrupted after {len(history)} epochs; what was learned is in {folder}. "
-                "To go on, give the same command with --out and --resume",
+                f"To go on, give the same command with --out {shlex.quote(str(folder))} --resume",
                 err=True,
             )
         return history, seconds
