@@ -156,6 +156,7 @@ def test_without_validation_all_epochs_are_run(no_pictures):
         ("gone.csv", 1, "gone.csv does not exist"),
         ("./folder --target kind", 1, "folder is a folder"),
         ("pets.csv --target kind --task sorting", 2, "unknown task 'sorting'"),
+        ("pets.csv --target kind --drop coat,kilos", 1, "no column 'coat,kilos'; .* --drop coat --drop kilos "),
         ("pets.csv --target kind --drop kind", 1, "'kind' is named for target and for drop"),
         ("pets.csv --target kind --number coat", 1, "'coat' is no column of numbers"),
         ("pets.csv --target kind --test-fraction 1", 2, "--test-fraction"),

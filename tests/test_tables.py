@@ -263,6 +263,15 @@ def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
     assert kinds(tables.from_frame(frame, "y", drop=["x"])) == {"other": "number"}
 
 
+def test_values_in_the_place_of_names_are_remarked_on(tmp_path):
+    rows = "".join(f"{i}.5,{i % 7},{'ab'[i % 2]}\n" for i in range(1, 41))
+    (tmp_path / "bare.csv").write_text(rows)
+    (remark,) = tables.read(tmp_path / "bare.csv", "b").remarks
+    assert remark.startswith("the first line is taken for names of columns; if '1.5' in it are values")
+    (tmp_path / "years.csv").write_text("2019,2020,kind\n" + rows)  # as names may be
+    assert not tables.read(tmp_path / "years.csv", "kind").remarks
+
+
 def test_numbers_of_rows_are_found_though_rows_without_a_target_lack(tmp_path):
     target = ["" if i % 7 == 3 else i % 2 for i in range(60)]
     frame = pd.DataFrame({"other": [i * 37 % 11 for i in range(60)], "y": target})

@@ -79,6 +79,15 @@ class Layout:
         unusual += [f"encoded in {self.encoding}"] if not self.encoding.startswith("utf-8") else []
         return ", ".join(unusual)
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth knowing about it."""
+        values = [name for name in self.names if POINT_DECIMAL.fullmatch(name)]
+        row = (
+            f"the first line is taken for names of columns; if {some(values, 2)} in it are values, write names above it"
+        )
+        return [*filter(None, [self.says]), *([row] if values else [])]
+
 
 def find_layout(path: PathLike, fewest_columns: int = 2) -> Layout:
     """Return how a file of rows is written.

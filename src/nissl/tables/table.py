@@ -129,7 +129,7 @@ def read(
     lists = _named(layout.names, where, target, category=category, number=number, drop=drop)
     text = lists["category"] if task == "regression" else [target, *lists["category"]]
     frame = read_frame(layout, text)
-    return _examined(frame, target, task, lists, where, [layout.says] if layout.says else [])
+    return _examined(frame, target, task, lists, where, layout.remarks)
 
 
 def from_frame(
@@ -157,6 +157,8 @@ def _named(there: tuple[str, ...], where: str, target: str, **lists: Collection[
         named[use] = [*map(str, columns)]
     chosen: dict[str, str] = {}
     for use, names in named.items():
+        if use != "target":
+            _check_one_each(names, there, where, use)
         check_there(names, there, where)
         for column in names:
             if chosen.setdefault(column, use) != use:
@@ -164,6 +166,17 @@ def _named(there: tuple[str, ...], where: str, target: str, **lists: Collection[
                     f"column '{printable(column)}' is named for {chosen[column]} and for {use}; choose one"
                 )
     return named
+
+
+def _check_one_each(columns: Collection[str], names: tuple[str, ...], where: str, use: str) -> None:
+    """Raise if what should be the name of one column is a list of names with commas between them."""
+    for column in columns:
+        parts = str(column).split(",")
+        if len(parts) > 1 and column not in names and {*parts} <= {*names}:
+            options = " ".join(f"--{use} {shlex.quote(printable(part))}" for part in parts)
+            raise OptionError(
+                f"{where} has no column '{printable(column)}'; name each by itself: {options} ({use}={parts} in Python)"
+            )
 
 
 def _examined(
