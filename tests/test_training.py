@@ -13,6 +13,7 @@ import nissl as ns
 from nissl import nn, optim
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, DivergenceError, OptionError, ShapeError
+from nissl.progress import in_words
 from nissl.random import permutation_indices
 from nissl.traced import ENGINES
 
@@ -295,6 +296,16 @@ def test_the_accuracy_of_labels_with_two_axes_is_a_fraction():
     model = classifier()
     labels = ns.predict(model, x).argmax(-1)
     assert ns.evaluate(model, (x, labels)).accuracy == 1.0
+
+
+def test_losses_far_from_one_are_shown_with_an_exponent(capfd):
+    prices = (1e5 * X[:, :1]).astype("float32")
+    history = ns.fit(nn.Linear(X.shape[1], 1), (X, prices), epochs=1, progress="lines")
+    shown = f"{history.loss[0]:.3e}"
+    assert "e+0" in shown
+    assert f"loss {shown}  " in capfd.readouterr().err
+    assert shown in str(history)
+    assert in_words({"loss": 1.5e-7, "metric": 0.0}) == "loss 1.500e-07  metric 0.0000"
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(capfd):

@@ -22,7 +22,7 @@ from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
-from nissl.text import table
+from nissl.text import in_decimals, table
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -71,7 +71,7 @@ class History:
     def table(self) -> str:
         """Return the curves as a text table, one line per epoch."""
         names = list(self.curves)
-        body = [(str(i + 1), *(f"{row[name]:.4f}" for name in names)) for i, row in enumerate(self.rows)]
+        body = [(str(i + 1), *(in_decimals(row[name]) for name in names)) for i, row in enumerate(self.rows)]
         return table([("epoch", *names), *body], right="r" * (1 + len(names)))
 
     def to_csv(self) -> str:
@@ -145,12 +145,12 @@ class Evaluation:
         return class_scores(self.confusion_matrix, self.class_names or range(len(self.confusion_matrix)))
 
     def __str__(self) -> str:
-        lines = [f"loss {self.loss:.4f}"]
+        lines = [f"loss {in_decimals(self.loss)}"]
         if self.accuracy is not None:
             lines.append(f"accuracy {self.accuracy:.4f}")
         if self.r2 is not None:
             lines.append(f"r2 {self.r2:.4f}")
-        lines.extend(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        lines.extend(f"{name} {in_decimals(value)}" for name, value in self.metrics.items())
         if self.confusion_matrix is not None:
             names = tuple(map(str, self.class_names or range(len(self.confusion_matrix))))
             width = max([len(str(self.confusion_matrix.max())), *map(len, names)])

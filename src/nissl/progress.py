@@ -11,6 +11,7 @@ from typing import Any
 
 from nissl import notebook
 from nissl.errors import OptionError
+from nissl.text import in_decimals
 
 Report = Callable[[Any], None]
 
@@ -53,7 +54,8 @@ def in_words(values: Mapping[str, float]) -> str:
     for name, value in values.items():
         if name != "seconds":
             label = name.replace("_", " ")
-            shown.append(f"{label} {value:.2%}".replace("%", " %") if "accuracy" in name else f"{label} {value:.4f}")
+            number = f"{value:.2%}".replace("%", " %") if "accuracy" in name else in_decimals(value)
+            shown.append(f"{label} {number}")
     return "  ".join(shown)
 
 

@@ -40,6 +40,15 @@ def some(names: Iterable[str], most: int = 8) -> str:
     return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
 
 
+def in_decimals(value: float) -> str:
+    """Return a number with four decimals; with an exponent where these were all zeros, or the digits too many.
+
+    >>> in_decimals(0.25), in_decimals(1.2e-7), in_decimals(3.21e9), in_decimals(0.0)
+    ('0.2500', '1.200e-07', '3.210e+09', '0.0000')
+    """
+    return f"{value:.4f}" if value == 0 or 5e-5 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return how many there are of what a noun says.
 
