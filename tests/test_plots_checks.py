@@ -260,6 +260,16 @@ def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def test_a_legend_of_two_rows_is_even_and_read_row_by_row():
+    names = [f"{i}.weight" for i in range(1, 12, 2)]
+    figure = plots.lines({side: {name: [1.0, 2.0] for name in names} for side in ("left", "right")}, x=[0, 1])
+    figure.draw_without_rendering()
+    boxes = [(text.get_window_extent(), text.get_text()) for text in figure.legends[0].get_texts()]
+    read = sorted(boxes, key=lambda box: (-round(box[0].y0), box[0].x0))
+    assert [text for _, text in read] == names
+    assert len({round(box.y0) for box, _ in boxes}) * len({round(box.x0) for box, _ in boxes}) == len(names)
+
+
 def test_classes_of_one_name_each_have_their_place_in_the_legend():
     figure = regions(lambda x: np.ones(len(x), int), labels=["wrong", "wrong"])
     assert legend(figure) == ["wrong"] * 3

@@ -138,9 +138,19 @@ def add_legend(figure: Figure, handles: Sequence[Artist], names: Sequence[object
     """Explain lines and points below a picture; a legend of many rows makes it taller."""
     written = [plain(name, 30) for name in names]
     columns = min(most_columns, legend_columns(written, POINTS * figure.get_figwidth()))
-    further = max(0, ceil(len(written) / columns) - 3)
-    figure.set_figheight(figure.get_figheight() + further * 1.7 * TEXT / POINTS)
-    figure.legend(handles, written, loc="outside lower center", ncols=columns, frameon=False, fontsize=TEXT)
+    rows = ceil(len(written) / columns)
+    columns = ceil(len(written) / rows)  # six names are three and three, not five and one
+    figure.set_figheight(figure.get_figheight() + max(0, rows - 3) * 1.7 * TEXT / POINTS)
+    # matplotlib fills column by column, and names are read row by row.
+    order = [i for column in range(columns) for i in range(column, len(written), columns)]
+    figure.legend(
+        [handles[i] for i in order],
+        [written[i] for i in order],
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=TEXT,
+    )
 
 
 def legend_columns(names: Sequence[str], width: float) -> int:
