@@ -356,6 +356,14 @@ def test_a_folder_is_no_place_for_a_file():
     fails(1, "folder: is a folder, not a file to write", "export", save_model(), "--out", "folder")
 
 
+def test_a_data_set_of_other_classes_than_the_model_is_remarked_on():
+    assert call("evaluate", save_model(), "digits").err == ""
+    names = [f"letter {letter}" for letter in "abcdefghij"]
+    result = call("evaluate", save_model(**{"class names": names}), "digits")
+    assert result.status == 0
+    assert "tells 'letter a', 'letter b', 'letter c' and 7 more apart, but digits has '0', '1', '2' and 7" in result.err
+
+
 def test_a_data_set_that_does_not_fit_the_model():
     fails(1, r"takes rows of shape \(8, 8\), but xor has rows of shape \(2,\)", "evaluate", save_model(), "xor")
 

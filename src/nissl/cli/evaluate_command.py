@@ -14,7 +14,7 @@ from nissl.errors import DataError, ShapeError
 from nissl.tables import TableModel
 from nissl.tables.columns import check_there
 from nissl.tables.reading import find_layout, read_frame
-from nissl.text import counted, printable
+from nissl.text import counted, printable, some
 
 
 @click.command("evaluate")
@@ -33,6 +33,12 @@ def command(model: str, dataset: str | Path, as_json: bool) -> None:
     if saved.input_shape is not None and test.x.shape[1:] != saved.input_shape:
         raise ShapeError(
             f"{model} takes rows of shape {saved.input_shape}, but {dataset} has rows of shape {test.x.shape[1:]}"
+        )
+    if saved.class_names and saved.class_names != list(test.class_names or ()):
+        click.echo(
+            f"{model} tells {some(saved.class_names, 3)} apart, but {dataset} has {some(test.class_names or (), 3)}; "
+            "they are compared by their numbers",
+            err=True,
         )
     found = evaluation.evaluate(saved.model, test)
     if as_json:
