@@ -334,6 +334,7 @@ def test_predict_does_not_overwrite_what_it_reads(trained):
     pets().to_csv("new.csv", index=False)
     before = Path("new.csv").read_bytes()
     fails(1, "is the file that is read", "predict", trained, "new.csv", "--out", "new.csv")
+    fails(1, "name it new.csv", "predict", trained, "new.csv", "--out", "new.xlsx")
     fails(2, "choose one", "predict", trained, "new.csv", "--out", "out.csv", "--json")
     assert Path("new.csv").read_bytes() == before
     assert os.listdir() == ["new.csv"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ROWS_AT_A_TIME = 50_000
+NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json")  # whose programs would take text for damage
 PREDICTION = "prediction"
 PROBABILITY = "probability of "
 
@@ -107,6 +108,10 @@ def _opened(out: Path | None, file: Path, layout: Layout) -> Iterator[TextIO]:
         return
     if out.exists() and os.path.samefile(out, file):
         raise OptionError(f"--out {out} is the file that is read; choose another")
+    if out.suffix.lower() in NOT_WRITTEN:
+        raise OptionError(
+            f"--out {out}: predictions are written as text, cell by cell; name it {out.with_suffix('.csv')}"
+        )
     # Excel takes a file for UTF-8 only if it has the mark, so one that had it keeps it.
     encoding = "utf-8-sig" if layout.encoding == "utf-8-sig" else "utf-8"
     with write_atomically(out) as temporary:
