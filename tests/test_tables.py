@@ -263,6 +263,14 @@ def test_columns_that_cannot_be_used_are_refused_with_advice(cells, message):
     assert kinds(tables.from_frame(frame, "y", drop=["x"])) == {"other": "number"}
 
 
+@pytest.mark.parametrize("value", ["a word", "7", 7.0])
+def test_a_value_in_one_row_alone_is_left_out(value):
+    frame = pd.DataFrame({"x": [value, *[None] * 29], "other": range(0, 60, 2), "y": [0, 1] * 15})
+    table = tables.from_frame(frame, "y")
+    assert kinds(table) == {"other": "number"}
+    assert re.search(r"^x +left out +only '(a word|7)' in 1 row +29$", str(table), re.MULTILINE)
+
+
 def test_values_in_the_place_of_names_are_remarked_on(tmp_path):
     rows = "".join(f"{i}.5,{i % 7},{'ab'[i % 2]}\n" for i in range(1, 41))
     (tmp_path / "bare.csv").write_text(rows)

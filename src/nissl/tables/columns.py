@@ -309,9 +309,12 @@ def examine(cells: Series, name: str, wanted: str | None = None) -> Finding:
     present = np.append([text != "" for text in texts], False)[codes]
     missing = int(len(cells) - present.sum())
     different = sorted({text for text in texts if text})
-    if len(different) == 0 or (len(different) == 1 and not missing):
-        value = f"only {_quoted(different[:1])}" if different else "all missing"
-        return Finding(name, None, "left out", value, missing)
+    alone = present.sum() == 1
+    if not different:
+        return Finding(name, None, "left out", "all missing", missing)
+    if len(different) == 1 and (alone or not missing):
+        where = " in 1 row" if alone else ""
+        return Finding(name, None, "left out", f"only {_quoted(different)}{where}", missing)
     if wanted == "category":
         return _category(cells, name, missing)
     if wanted == "number":
