@@ -204,7 +204,7 @@ class Flat(nn.Module):
         ({"lr": 0.03}, r"schedule is constant\(lr=0\.02\), here it is constant\(lr=0\.03"),
         ({"batch_size": 20}, "batch_size is 16, here it is 20"),
         ({"model": lambda: make_model(activation=nn.Tanh)}, "model is .*ReLU.*, here it is .*Tanh"),
-        ({"data": (X + 1, LABELS)}, "data"),
+        ({"data": (X + 1, LABELS)}, "data held other numbers or another order than here"),
         ({"data": (X, LABELS[::-1])}, "data"),
         ({"validation": (X, LABELS)}, "validation data"),
         ({"rule": optim.AdamW}, "optimizer is Adam.* here it is AdamW"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nissl.training import Training
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+DIGESTED = ("data", "sample_weight", "validation data")
 
 
 @dataclass
@@ -108,9 +109,15 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
         ours["seed"], theirs["seed"] = str(seed), document.get("seed")
     for name in ours | theirs:
         if ours.get(name) != theirs.get(name):
+            # Digests tell nothing to those who read them.
+            differs = (
+                f"its {name} held other numbers or another order than here"
+                if name in DIGESTED and name in ours and name in theirs
+                else f"its {name} is {_short(theirs.get(name))}, here it is {_short(ours.get(name))}"
+            )
             raise OptionError(
-                f"the checkpoint in {folder} is of another training: its {name} is {_short(theirs.get(name))}, "
-                f"here it is {_short(ours.get(name))}. Use another folder, or the same settings"
+                f"the checkpoint in {folder} is of another training: {differs}. "
+                "Use another folder, or the same settings"
                 + _about_steps(theirs.get(name), ours.get(name))
                 + _written_by(document)
             )
