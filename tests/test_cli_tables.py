@@ -166,6 +166,7 @@ def test_without_validation_all_epochs_are_run(no_pictures):
         ("xor --drop kind", 2, "--drop is for tables"),
         ("xor --test-fraction 0.1", 2, "--test-fraction is for tables"),
         ("petz", 2, "unknown data set 'petz'"),
+        ("pets --target kind", 2, "no data set 'pets'; for the table write pets.csv"),
     ],
 )
 def test_mistakes_are_one_line(arguments, status, message):

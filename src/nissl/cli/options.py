@@ -13,7 +13,7 @@ import numpy as np
 
 from nissl.errors import unknown_name
 from nissl.evaluation import class_scores
-from nissl.tables.reading import is_table_path
+from nissl.tables.reading import SUFFIXES, is_table_path
 from nissl.text import table
 
 
@@ -49,6 +49,9 @@ class DataSetOrTable(click.ParamType):  # type: ignore[type-arg]  # generic sinc
         """Return the name if it is known, or else the path."""
         if value not in self.data_set.known and is_table_path(str(value)):
             return Path(value)
+        tables = [f"{value}{suffix}" for suffix in SUFFIXES if Path(f"{value}{suffix}").is_file()]
+        if value not in self.data_set.known and tables:
+            self.fail(f"there is no data set '{value}'; for the table write {tables[0]}", param, ctx)
         return self.data_set.convert(value, param, ctx)
 
 
