@@ -16,11 +16,12 @@ from test_native import close, graph_of
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native import emitter, plan, program
+from nissl.engines.native import cache, emitter, plan, program
 from nissl.engines.native.assembly import Kernels, emit, emit_kernels
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
+from nissl.engines.native.products import Product
 from nissl.engines.native.program import Program
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
@@ -258,6 +259,24 @@ def test_too_many_row_indices_are_not_kept_on_the_stack(monkeypatch):
     arrays = floats(9, 300), labels(6, 8), floats(300, 5, seed=1), floats(6, 5, seed=2)
     counts = {name: len(gathered(graph_of(GATHERED[name], *map(ns.tensor, arrays)))) for name in GATHERED}
     assert counts == {"X[i]·B": 1, "X[i]ᵀ·C": 0, "both": 0, "of pictures": 1, "of a part": 1}
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 100_000), (1, 16, 200_000), (4, 9, 30_000), (1, 16, 60_000)], ids=str)
+def test_a_product_with_many_columns_fits_on_the_stack(shape, monkeypatch):
+    sizes = []
+    stack_buffer = Product.stack_buffer
+
+    def told(self, size, kind=None):
+        sizes.append(size * self.b.dtype.itemsize)
+        return stack_buffer(self, size, kind)
+
+    monkeypatch.setattr(Product, "stack_buffer", told)
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    rows, inner, columns = shape
+    a, b = floats(rows, inner), floats(inner, columns)
+    found = ns.compile(lambda a, b: a @ b)(a, b)
+    assert sum(sizes) <= 1 << 18
+    close(found.numpy(), (a.astype("float64") @ b).astype("float32"))
 
 
 def test_a_number_out_of_range_changes_nothing():

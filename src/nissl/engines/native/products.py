@@ -472,7 +472,9 @@ def blocking(
     width = vectors * lanes
     whole = -(-columns // width) * width  # the columns of all tiles
     near, piece = B_ROWS_BYTES // itemsize, B_PIECE_BYTES // itemsize
-    in_order = rows <= FEW_ROWS and inner * whole > near * (1 if rows == 1 else 2) and not scattered
+    large = inner >= FEW_TERMS and inner * whole > near * (1 if rows == 1 else 2)
+    fits = height * whole * itemsize <= PARTIAL_SUMS_BYTES  # on the stack
+    in_order = rows <= FEW_ROWS and large and fits and not scattered
     many_rows = -(-rows // height) >= MANY_ROWS
     rows_first = in_order or inner * whole <= near or (SMALLEST_K_BLOCK * whole <= near and many_rows)
     longest = ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // width
