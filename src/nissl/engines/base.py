@@ -89,23 +89,46 @@ class Same:
         return f"this {type(self.thing).__name__}"
 
 
+class Count:
+    """How often something has happened."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 class Configured:
     """A Module or an optimizer, on whose attributes it depends which ops run.
 
-    It counts the changes of attributes of all such things, so that as long as there are none, nobody has to look.
+    It counts the changes of attributes of all such things, so that as long as there are none, nobody has to look. What
+    is written past `__setattr__`, as by `vars(module)[name] = value`, is seen when the next change is counted.
     """
 
-    changes = 0
+    changes = Count()  # an object of its own, since a class that changes loses what Python has cached of it
 
     if not TYPE_CHECKING:  # a type checker knows which attributes there are
 
         def __setattr__(self, name: str, value: Any) -> None:
-            super().__setattr__(name, value)
-            Configured.changes += 1
+            try:
+                super().__setattr__(name, value)
+            finally:  # a setter of the user's, or a signal handler, may raise after the change
+                Configured.changes.value += 1
 
         def __delattr__(self, name: str) -> None:
-            super().__delattr__(name)
-            Configured.changes += 1
+            try:
+                super().__delattr__(name)
+            finally:
+                Configured.changes.value += 1
+
+
+def counts_changes(kind: type) -> bool:
+    """Whether all changes of attributes of a type's objects are counted.
+
+    They are if it is Configured and no class outside nissl says how attributes are set, as a frozen dataclass does.
+    """
+    setters = [cls for cls in kind.__mro__ if not {"__setattr__", "__delattr__"}.isdisjoint(vars(cls))]
+    return Configured in setters and all(cls is object or cls.__module__.startswith("nissl.") for cls in setters)
 
 
 class Watch(Protocol):
