@@ -1,6 +1,9 @@
 """ns.compile: the same results as eagerly, and the surprises of a compiler, each written down as a test."""
 
+import dataclasses
+import functools
 import gc
+import sys
 import threading
 import warnings
 import weakref
@@ -13,6 +16,7 @@ from nissl import nn, optim
 from nissl.errors import GradientError, OptionError, TracingError
 from nissl.graph.graph import verify
 from nissl.graph.interpret import interpret
+from nissl.graph.snapshot import Snapshot
 
 OPTIMIZERS = {
     "sgd": lambda p: optim.SGD(p, lr=0.1),
@@ -174,6 +178,246 @@ def test_a_change_of_another_model_does_not_trace_again():
     assert compiled.latest.recognize((x,)) is None
 
 
+class Scaled(nn.Module):
+    def __init__(self, scale=2.0):
+        self.scale = scale
+
+    def forward(self, x):
+        return x * self.scale
+
+
+class SetsItself(Scaled):
+    def __setattr__(self, name, value):
+        self.__dict__[name] = value
+
+    def __delattr__(self, name):
+        del self.__dict__[name]
+
+
+class SetByAnother:
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+
+
+class Inherited(SetByAnother, Scaled):
+    pass
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frozen(nn.Module):
+    scale: float = 2.0
+
+    def forward(self, x):
+        return x * self.scale
+
+
+class Checked(nn.Module):
+    def __init__(self):
+        self.given = 2.0
+
+    @property
+    def scale(self):
+        return self.given
+
+    @scale.setter
+    def scale(self, value):
+        self.__dict__["given"] = value
+        raise ValueError("set all the same")
+
+    def forward(self, x):
+        return x * self.given
+
+
+def set_scale(model):
+    model.scale = 3.0
+
+
+def set_scale_against_protest(model):
+    with pytest.raises(ValueError, match="all the same"):
+        model.scale = 3.0
+
+
+def thrice(self, x):
+    return x * 3
+
+
+CHANGES = {
+    "by a __setattr__ of its own": (SetsItself, set_scale),
+    "by the __setattr__ of another base class": (Inherited, set_scale),
+    "of a frozen dataclass": (Frozen, lambda model: model.__init__(3.0)),
+    "by a setter that raises": (Checked, set_scale_against_protest),
+    "of its class": (Scaled, lambda model: setattr(model, "__class__", type("Thrice", (Scaled,), {"forward": thrice}))),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_change_however_it_is_made_traces_again(how):
+    kind, change = CHANGES[how]
+    model = kind()
+    compiled = ns.compile(lambda x: model(x), engine="numpy")
+    x = ns.tensor([1.0])
+    assert [compiled(x).item() for _ in range(2)] == [2, 2]
+    change(model)
+    assert compiled(x).item() == model(x).item() == 3
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        self.layers = [[[[[[Scaled()]]]]]]
+        self.table = dict.fromkeys(range(150), 1.0)
+
+    @property
+    def innermost(self):
+        return self.layers[0][0][0][0][0]
+
+    def forward(self, x):
+        return self.innermost[0](x) * self.table[7]
+
+
+def test_lists_and_dicts_in_modules_are_looked_through_however_deep_or_long():
+    many = nn.Sequential(*(Scaled(1.0) for _ in range(150)))
+    nested = Nested()
+    of_many, of_nested = (ns.compile(lambda x, m=m: m(x), engine="numpy") for m in (many, nested))
+    x = ns.tensor([1.0])
+    assert (of_many(x).item(), of_nested(x).item()) == (1, 2)
+    many[70] = Scaled(5.0)
+    nested.innermost[0] = Scaled(3.0)
+    assert (of_many(x).item(), of_nested(x).item()) == (5, 3)
+    nested.table[7] = 10.0
+    assert of_nested(x).item() == 30
+
+
+def test_a_list_that_the_function_has_too_is_looked_through():
+    layers = [Scaled(1.0) for _ in range(150)]
+
+    class Chain(nn.Module):
+        def __init__(self):
+            self.layers = layers
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    model = Chain()
+    compiled = ns.compile(lambda x: model(x) * len(layers) / len(layers), engine="numpy")
+    assert compiled(ns.tensor([1.0])).item() == 1
+    layers[70] = Scaled(5.0)
+    assert compiled(ns.tensor([1.0])).item() == 5
+
+
+class Warm(nn.Module):
+    """Doubles its input in the first call, and trebles it in the following ones."""
+
+    cold = True
+
+    def forward(self, x):
+        if self.cold:
+            self.cold = False
+            return x * 2
+        return x * 3
+
+
+def test_a_setting_that_a_call_itself_changes_holds_from_the_next_call_on():
+    model = Warm()
+    compiled = ns.compile(lambda x: model(x), engine="numpy")
+    assert [compiled(ns.tensor([1.0])).item() for _ in range(4)] == [2, 3, 3, 3]
+    assert traces(compiled) == 2
+
+
+class Trainer:
+    def __init__(self):
+        self.model = Scaled()
+
+    def predict(self, x):
+        return self.model.forward(x)
+
+
+def test_what_a_method_or_a_partial_is_bound_to_is_looked_at():
+    trainer, model = Trainer(), Scaled()
+    functions = [
+        trainer.predict,
+        functools.partial(Trainer.predict, trainer),
+        functools.partial(lambda x, owner: owner.model(x), owner=trainer),
+        ns.compile(trainer.predict),
+    ]
+    compiled = [ns.compile(f, engine="numpy") for f in functions]
+    forward = ns.compile(model.forward, engine="numpy")
+    x = ns.tensor([1.0])
+    assert [f(x).item() for f in compiled] == [2] * 4
+    assert forward(x).item() == 2
+    trainer.model = Scaled(3.0)
+    assert [f(x).item() for f in compiled] == [3] * 4
+    trainer.model.scale = model.scale = 5.0
+    assert [f(x).item() for f in compiled] == [5] * 4
+    assert forward(x).item() == 5
+
+
+def test_a_part_may_know_the_module_that_it_is_in():
+    model = nn.Sequential(Scaled())
+    model[0].owner = model
+    model[0].itself = [model[0]]
+    model[0].itself.append(model[0].itself)
+    compiled = ns.compile(lambda x: model(x), engine="numpy")
+    assert compiled(ns.tensor([1.0])).item() == 2
+    model[0].scale = 3.0
+    assert compiled(ns.tensor([1.0])).item() == 3
+
+
+def test_a_zero_is_told_from_a_negative_zero():
+    model = Scaled(0.0)
+    compiled = ns.compile(lambda x: model(x), engine="numpy")
+    for scale in (0.0, -0.0, 0.0):
+        model.scale = scale
+        assert np.signbit(compiled(ns.tensor([1.0])).numpy()) == np.signbit(scale)
+
+
+def test_a_thread_may_call_while_another_remembers_its_first_call(monkeypatch):
+    results = []
+
+    class Slow(Snapshot):
+        def __init__(self, things):
+            thread = threading.Thread(target=lambda: results.append(double(x).item()))
+            if not results:
+                results.append(None)
+                thread.start()
+                thread.join()
+            super().__init__(things)
+
+    monkeypatch.setattr("nissl.traced.Snapshot", Slow)
+    double = ns.compile(lambda x: x * 2, engine="numpy")
+    x = ns.tensor([1.0])
+    assert double(x).item() == 2
+    assert results == [None, 2]
+
+
+def test_a_thread_may_change_a_model_that_another_calls():
+    model = Scaled(1.0)
+    model.notes = {}
+    compiled = ns.compile(lambda x: model(x), engine="numpy")
+    done = threading.Event()
+
+    def change():
+        while not done.is_set():
+            for i in range(5):
+                model.notes[i] = i
+                setattr(model, f"note_{i}", i)
+            for i in range(5):
+                delattr(model, f"note_{i}")
+            model.notes.clear()
+
+    interval, thread = sys.getswitchinterval(), threading.Thread(target=change)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it is traced many times
+            assert {compiled(ns.tensor([1.0])).item() for _ in range(1000)} == {1.0}
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
 def test_a_changed_mode_traces_again():
     model, compiled = compiled_forward()
     x = ns.ones((50, 3))
@@ -216,6 +460,47 @@ def test_a_changed_hyperparameter_traces_again():
     rule.weight_decay = 0.5
     compiled(x, y)
     assert traces(compiled) == 2
+
+
+class Boosted(optim.SGD):
+    def __init__(self, params, lr):
+        self.options = {"boost": 1.0}
+        super().__init__(params, lr)
+
+    def update(self, p, g, state, rate):
+        p.assign(p - rate * g * self.options["boost"])
+
+
+def test_a_setting_of_an_optimizer_in_a_dict_traces_again():
+    w = nn.Parameter([0.0])
+    rule = Boosted([w], lr=1.0)
+
+    @ns.compile(engine="numpy")
+    def step(x):
+        (w * x).sum().backward()
+        rule.step()
+
+    step(ns.tensor([1.0]))
+    step(ns.tensor([1.0]))
+    rule.options["boost"] = 10.0
+    step(ns.tensor([1.0]))
+    assert w.item() == -12
+
+
+def test_a_replaced_state_of_an_optimizer_traces_again():
+    w = nn.Parameter([0.0])
+    rule = optim.SGD([w], lr=1.0, momentum=0.5)
+
+    @ns.compile(engine="numpy")
+    def step(x):
+        (w * x).sum().backward()
+        rule.step()
+
+    step(ns.tensor([1.0]))
+    rule.state["0"]["velocity"] = ns.tensor([100.0])
+    step(ns.tensor([1.0]))
+    assert abs(w.item()) > 40
+    assert rule.state["0"]["velocity"].item() != 100
 
 
 def test_a_name_bound_to_another_model_traces_again():

@@ -4,8 +4,8 @@ What a signature is: the shapes and dtypes of the arguments, which of them are t
 that are no numbers, and everything that steered the trace from outside: the settings of modules and optimizers that it
 met, and which objects the function's names stand for. If any of these has changed, the function is traced again.
 
-What is frozen: Python numbers and arrays that the function closes over. Pass them as arguments, or put them into
-Tensors that the function reads.
+What is frozen: Python numbers and arrays that the function closes over, and all in objects of your own that a Module
+has. Pass them as arguments, put them into Tensors that the function reads, or make them attributes of a Module.
 """
 
 from __future__ import annotations

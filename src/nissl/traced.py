@@ -147,12 +147,16 @@ class Traced:
     def fits(self, arguments: Sequence[Tensor]) -> bool:
         """Whether nothing that steered the trace has changed."""
         return (
-            all(thing.fingerprint() == before for thing, before in self.observed)
+            self._is_set_as_before()
             and all(tensor.requires_grad == before for tensor, before in self.trained)
             and self._waits_as_before(arguments)
             and self._aliases(arguments) == self.aliases
             and self._is_steered_as_before()
         )
+
+    def _is_set_as_before(self) -> bool:
+        """Whether the settings of Modules and optimizers are the same."""
+        return all(thing.fingerprint() == before for thing, before in self.observed)
 
     def _waits_as_before(self, arguments: Sequence[Tensor]) -> bool:
         """Whether gradients wait where they did."""
@@ -170,18 +174,25 @@ class Traced:
         return [state for value in (*self.names.values(), *self.objects) for state in state_in(value)]
 
     def remember(self, structure: Any, arguments: Sequence[Tensor]) -> None:
-        """Keep what a call was like, so that the next one like it is recognized at once."""
+        """Keep what a call was like, so that the next one like it is recognized at once.
+
+        Nothing is kept if the function itself has changed a setting: the next call will not be like this one.
+        """
         leaves = tuple(Leaf(i) for i in range(len(arguments)))
         plain = (
             structure == (tuple, ((tuple, leaves), (dict, ())))
             and len(set(map(id, arguments))) == len(arguments)
-            and not any(t.requires_grad for t in arguments)
+            and not any(t.requires_grad or t.weak for t in arguments)
             and not any(self.aliases)
         )
-        self.kinds = [(t.shape, t.dtype) for t in arguments] if plain else None
-        self.mode = current.recording, current.evaluating
-        self.meant = self.names.values()
-        self.snapshot = Snapshot([*(thing for thing, _ in self.observed), *self.state, *self.meant, *self.objects])
+        if plain:
+            meant = self.names.values()
+            snapshot = Snapshot([*(thing for thing, _ in self.observed), *self.state, *meant, *self.objects])
+            if self._is_set_as_before() and self._is_steered_as_before():
+                self.mode, self.meant, self.snapshot = (current.recording, current.evaluating), meant, snapshot
+                self.kinds = [(t.shape, t.dtype) for t in arguments]  # last, as another thread may call meanwhile
+                return
+        self.kinds = None
 
     def recognize(self, positional: Sequence[Any]) -> list[Tensor] | None:
         """Return the arguments as Tensors if this trace surely holds for them; of the other calls, `fits` decides.

@@ -17,15 +17,22 @@ class Wrapping:
 
 
 class Names:
-    """The names in a function that come from outside of it, and in the functions beside it that it calls."""
+    """The names in a function that come from outside of it, and in the functions beside it that it calls.
+
+    What methods and partials are bound to counts as named, too.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self.bound: list[Any] = []
         self.cells: list[types.CellType] = []
         self.globals: list[tuple[dict[str, Any], str]] = []
         waiting: list[Any] = [function]
         seen: list[types.FunctionType] = []
         while waiting:
-            f = _plain(waiting.pop())
+            given = waiting.pop()
+            f = _plain(given)
+            if f is not None:
+                self.bound += [thing for thing in _bound_to(given) if not any(thing is other for other in self.bound)]
             if f is None or f in seen:
                 continue
             seen.append(f)
@@ -36,11 +43,11 @@ class Names:
 
     def values(self) -> list[Any]:
         """Return all that the names stand for now."""
-        found = [cell.cell_contents for cell in self.cells if cell != _EMPTY]
+        found = self.bound + [cell.cell_contents for cell in self.cells if cell != _EMPTY]
         return found + [namespace[name] for namespace, name in self.globals if name in namespace]
 
     def mean(self, before: Sequence[Any]) -> bool:
-        """Whether the names stand for the same things as before."""
+        """Whether the names stand for the same things as before; what is bound always does."""
         if not self.cells and not self.globals:
             return True
         values = self.values()
@@ -56,6 +63,15 @@ def _plain(f: Any) -> types.FunctionType | None:
         f = f.told_by if isinstance(f, Wrapping) else f.func
     f = getattr(f, "__func__", f)
     return f if isinstance(f, types.FunctionType) else None
+
+
+def _bound_to(f: Any) -> list[Any]:
+    """Return the object of a method, and the arguments that partials hold."""
+    if isinstance(f, Wrapping):
+        return _bound_to(f.told_by)
+    if isinstance(f, functools.partial):
+        return [*f.args, *f.keywords.values(), *_bound_to(f.func)]
+    return [f.__self__] if isinstance(f, types.MethodType) else []
 
 
 def _global_names(code: types.CodeType) -> set[str]:

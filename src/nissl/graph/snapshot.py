@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
-from nissl.engines.base import Configured
+from nissl.engines.base import Configured, counts_changes
 from nissl.tensor import Tensor
 
-# Limits of the search through the objects that a function refers to. Modules and optimizers are searched completely.
+# Limits of the search through the objects that a function or a Module refers to. The attributes of Modules and
+# optimizers, and the lists, tuples and dicts in them, are searched completely.
 DEPTH, BREADTH = 3, 100
 REQUIRES_GRAD = attrgetter("requires_grad")
 ENDS = (Tensor, types.FunctionType, types.MethodType, types.ModuleType, type)
@@ -68,32 +70,39 @@ class Snapshot:
     """
 
     def __init__(self, things: Iterable[Any]) -> None:
-        self.changes = Configured.changes
-        attributes: list[Any] = []  # of Configured things
+        self.changes = Configured.changes.value
+        attributes: list[Any] = []  # of things that count their changes
         others: list[Any] = []
         self.tensors: list[Tensor] = []
-        seen: set[int] = set()
-        waiting = [(thing, DEPTH) for thing in things]
+        self.configured: list[Configured] = []
+        searched: dict[int, float] = {}  # how deep, by the id of a thing
+        waiting: list[tuple[Any, float]] = [(thing, DEPTH) for thing in things]
         while waiting:
             thing, depth = waiting.pop()
-            if id(thing) in seen:
+            container = container_in(thing)
+            if has_settings(thing):
+                depth = math.inf
+            elif container is not thing:  # nothing more to search, or an object, which a Module may have
+                depth = 0 if container is None else min(depth, DEPTH)
+            if searched.get(id(thing), -1) >= depth:
                 continue
-            seen.add(id(thing))
+            searched[id(thing)] = depth
             if isinstance(thing, Tensor):
                 self.tensors.append(thing)
-            container = container_in(thing)
-            depth = len(seen) + DEPTH if has_settings(thing) else depth
-            if container is not None and depth and (len(container) <= BREADTH or depth > DEPTH):
-                (attributes if isinstance(thing, Configured) else others).append(container)
-                waiting.extend((part, depth - 1) for part in parts_of(container))
+            if isinstance(thing, Configured):
+                self.configured.append(thing)
+            if container is not None and depth and (len(container) <= BREADTH or depth == math.inf):
+                (attributes if counts_changes(type(thing)) else others).append(container)
+                waiting.extend((part, depth - 1) for part in list(parts_of(container)))  # as threads may change it
         self.attributes, self.others = Contents(attributes), Contents(others)
         self.required = list(map(REQUIRES_GRAD, self.tensors))
+        self.types = list(map(type, self.configured))
 
     def holds(self) -> bool:
         """Whether nothing has changed since."""
-        changes = Configured.changes
+        changes = Configured.changes.value
         if changes != self.changes:
-            if not self.attributes.are_as_before():
+            if not self.attributes.are_as_before() or list(map(type, self.configured)) != self.types:
                 return False
             self.changes = changes
         return self.others.are_as_before() and list(map(REQUIRES_GRAD, self.tensors)) == self.required

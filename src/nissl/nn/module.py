@@ -9,6 +9,7 @@ saved and made again.
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 import os
 import warnings
@@ -257,11 +258,7 @@ class Module(Configured):
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Return what steers the computation besides numbers; a compiled step is traced again when it changes."""
-        found: list[Any] = [type(self), self.training]
-        for name, value in vars(self).items():
-            found.append(name)
-            found.append(_fingerprint(value))
-        return tuple(found)
+        return (fingerprint(self),)
 
     def summary(self) -> str:
         """Return a table of the layers: path, layer, shapes of its own parameters, how many numbers these hold."""
@@ -318,18 +315,29 @@ def _find(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _find(f"{name}.{i}", part)
 
 
-def _fingerprint(value: Any) -> Any:
-    if isinstance(value, Module):
-        return (Same(value), value.fingerprint())
+def fingerprint(value: Any, seen: set[int] | None = None) -> Any:
+    """Return what tells a setting from another: for a plain value itself, in containers part by part, else which it is.
+
+    `seen` are the ids of what has been looked into already, as a part may know the Module that it is in.
+    """
+    seen = set() if seen is None else seen
+    if isinstance(value, float):
+        return (type(value), value, math.copysign(1.0, value))  # as 0.0 and -0.0 are equal
+    if value is None or isinstance(value, bool | int | str):
+        return (type(value), value)
     if isinstance(value, Tensor):
         return (Same(value), value.requires_grad)
-    if isinstance(value, list | tuple):
-        return (type(value), tuple(map(_fingerprint, value)))
-    if isinstance(value, dict):
-        return tuple((key, _fingerprint(part)) for key, part in value.items())
-    if value is None or isinstance(value, bool | int | float | str):
-        return (type(value), value)
-    return Same(value)
+    if id(value) in seen or not isinstance(value, Module | list | tuple | dict):
+        return Same(value)
+    seen.add(id(value))
+    found: list[Any] = [type(value)]
+    if isinstance(value, Module):
+        found += [Same(value), value.training]
+        value = vars(value)
+    parts: dict[Any, Any] = dict(value if isinstance(value, dict) else enumerate(value))  # which no thread changes
+    for name, part in parts.items():
+        found += [name, fingerprint(part, seen)]
+    return tuple(found)
 
 
 class Sequential(Module):

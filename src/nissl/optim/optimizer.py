@@ -18,6 +18,7 @@ from nissl import habits
 from nissl.arguments import number
 from nissl.engines.base import Configured, Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
+from nissl.nn.module import fingerprint
 from nissl.ops.elementwise import elementwise
 from nissl.ops.source import zeros_like
 from nissl.shapes import describe
@@ -149,8 +150,8 @@ class Optimizer(Configured):
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Return what steers a step besides numbers; a compiled step is traced again when it changes."""
-        settings = tuple(self._hyperparameters().items())
-        return (type(self), settings, self.schedule, tuple(p.requires_grad for p in self.parameters.values()))
+        held = list(vars(self).items())  # a list at once, as another thread may set an attribute meanwhile
+        return (type(self), self.schedule, fingerprint({name: value for name, value in held if name != "schedule"}))
 
     def _hyperparameters(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if isinstance(value, bool | int | float | tuple)}
