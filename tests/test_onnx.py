@@ -600,7 +600,7 @@ def test_the_mistakes_of_a_user_are_one_line_each(tmp_path):
     assert call("export", tmp_path / "none") == (1, "", Line("none does not exist"))
     assert call("export", path, "--to", "onix") == (2, "", Line("did you mean 'onnx'"))
     assert call("export", path, "--out", path) == (2, "", Line("--out is MODEL itself"))
-    assert call("export", path, "--out", tmp_path) == (1, "", Line("is not a file"))
+    assert call("export", path, "--out", tmp_path) == (1, "", Line("is a folder, not a file"))
     assert call("export", path, "--opset", 5) == (1, "", Line(f"opset must be a whole number from {OPSET} to .*got 5"))
     assert call("export", path, "--input-shape", "28x28") == (2, "", Line("'28x28': the shape of one row"))
     assert call("export", path, "--input-shape", "7,7") == (
