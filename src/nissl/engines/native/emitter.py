@@ -229,6 +229,14 @@ class Emitter:
         ]
         self.builder.call(copy, [*places, index(math.prod(self.shape) * size), ir.Constant(ir.IntType(1), 0)])
 
+    def prefetch(self, pointer: ir.Value) -> None:
+        """Ask for the cache line at an address, without waiting for it."""
+        module, number = self.builder.module, ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [POINTER, number, number, number])
+        fetch = module.globals.get("llvm.prefetch.p0") or ir.Function(module, kind, "llvm.prefetch.p0")
+        read, soon, data = ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)
+        self.builder.call(fetch, [pointer, read, soon, data])
+
     # Computing
 
     def value(self, symbol: Symbol, place: Place) -> Element:

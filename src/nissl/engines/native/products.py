@@ -12,9 +12,12 @@ either, it is split (K blocking), and a buffer, PartialSums, holds what is added
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 from llvmlite import ir
 
@@ -37,13 +40,19 @@ FEW_TERMS = 4
 # With at most FEW_ROWS of A, a large B is read once: ROWS_IN_ORDER whole rows at a time, as they lie in memory, which
 # the prefetcher follows. Large is more than B_ROWS_BYTES, half of the L2 cache, for one row of A, else twice that.
 FEW_ROWS, ROWS_IN_ORDER = 4, 8
+CACHE_LINE = 64  # bytes
 # How often something must be used to be worth packing: pieces of B, and elements of A that are on more pages than the
 # TLB has entries.
 USES_WORTH_PACKING, TLB_ENTRIES = 4, 64
 
 
-# Returns, for a k, the addresses of the elements of A in the rows of a tile.
-Column = Callable[[ir.Value], list[ir.Value]]
+@dataclass(eq=False)
+class Left:
+    """Some rows of A."""
+
+    column: Callable[[ir.Value], list[ir.Value]]  # returns the addresses of their elements at a k
+    # Emits, in the loop over k of the tile that begins at a column, prefetches of what the next rows need.
+    prefetch: Callable[[ir.Value, ir.Value], None] | None = None
 
 
 class Product:
@@ -83,6 +92,8 @@ class Product:
         # axis, and are kept for all tiles.
         gathers_columns = transposed and self.group.gather is not None
         self.row_indices = self.stack_buffer(self.inner, INDEX) if gathers_columns else None
+        # The tiles of some rows that are computed one after the other by the same thread.
+        self.tiles_beside = self.column_blocks if self.rows_first and self.by_rows else 1
         divided = self.k_block < self.inner
         self.partial_sums = PartialSums(self, PARTIAL_SUMS_BYTES // (columns * size), columns) if divided else None
 
@@ -101,6 +112,11 @@ class Product:
         batches = math.prod(self.batch)
         return batches if batches > 1 else max(self.row_blocks, self.column_blocks)
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether threads share blocks of rows, not of columns."""
+        return self.row_blocks >= self.column_blocks
+
     def emit(self, share: Share) -> None:
         """Emit the pass, or a share of its units."""
         if math.prod(self.batch) > 1:
@@ -111,10 +127,9 @@ class Product:
     def emit_matrix(self, batch: ir.Value, share: Share | None) -> None:
         """Emit one product of two matrices, or a share of its blocks of rows or columns."""
         a, b = (self.in_batch(operand, batch) for operand in (self.a, self.b))
-        by_rows = self.row_blocks >= self.column_blocks
         rows, columns = Share(index(0), index(self.row_blocks)), Share(index(0), index(self.column_blocks))
         if share is not None:
-            rows, columns = (share, columns) if by_rows else (rows, share)
+            rows, columns = (share, columns) if self.by_rows else (rows, share)
         if self.row_indices is not None:
             self.emitter.loop(index(0), index(self.inner), 1, self.store_row_index)
         if self.rows_first:
@@ -133,8 +148,7 @@ class Product:
         """Emit a loop over a share, `size` units at a time."""
 
         def part(first: ir.Value) -> None:
-            last = self.builder.add(first, index(size))
-            body(Share(first, self.builder.select(self.builder.icmp_signed("<", last, share.end), last, share.end)))
+            body(Share(first, self.least(self.builder.add(first, index(size)), share.end)))
 
         self.emitter.loop(share.begin, share.end, size, part)
 
@@ -230,22 +244,60 @@ class Product:
         pointer = builder.gep(matrix.pointer, [builder.add(along_rows, along_columns)], source_etype=self.kind)
         return Memory(pointer, matrix.layout, matrix.dtype)
 
-    def left(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Column:
-        """Return the Column of some rows of A, with k counted from the column `first`."""
-        builder, gather = self.builder, self.group.gather
-        if gather is None:
+    def left(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Left:
+        """Return some rows of A, with k counted from the column `first`."""
+        if self.group.gather is None:
             part = self.part_of(a, row, first)
-            return lambda k: self.apart(self.part_of(part, index(0), k).pointer, a.layout.strides[0], height)
-        if self.row_indices is None:
-            row_indices = [self.emitter.row_index(gather, builder.add(row, index(i))) for i in range(height)]
-            starts = [self.part_of(a, row_index.value, first) for row_index in row_indices]
-            return lambda k: [self.part_of(start, index(0), k).pointer for start in starts]
+            return Left(lambda k: self.apart(self.part_of(part, index(0), k).pointer, a.layout.strides[0], height))
+        return (self.gathered_rows if self.row_indices is None else self.gathered_columns)(a, row, first, height)
 
-        def column(k: ir.Value) -> list[ir.Value]:
+    def gathered_rows(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Left:
+        """Return some rows of A that are gathered from anywhere, which only a prefetch can bring near in time."""
+        builder, gather = self.builder, self.group.gather
+        assert gather is not None
+
+        def start(row: ir.Value) -> Memory:
+            return self.part_of(a, self.emitter.row_index(gather, row).value, first)
+
+        starts = [start(builder.add(row, index(i))) for i in range(height)]
+        share = -(-height // self.tiles_beside)  # of the next rows, for each of the tiles of these
+
+        def prefetch(k: ir.Value, column: ir.Value) -> None:
+            first_row = builder.add(row, index(height))
+            if self.tiles_beside > 1:
+                tile = builder.udiv(column, index(self.width))
+                first_row = builder.add(first_row, builder.mul(tile, index(share)))
+            with self.if_multiple(k, CACHE_LINE // self.b.dtype.itemsize):
+                for i in range(share):
+                    ahead = self.least(builder.add(first_row, index(i)), index(self.rows - 1))
+                    self.emitter.prefetch(self.part_of(start(ahead), index(0), k).pointer)
+
+        return Left(lambda k: [self.part_of(memory, index(0), k).pointer for memory in starts], prefetch)
+
+    def gathered_columns(self, a: Memory, row: ir.Value, first: ir.Value, height: int) -> Left:
+        """Return some rows of a transposed A whose columns are gathered."""
+        builder = self.builder
+
+        def address(row: ir.Value, k: ir.Value) -> ir.Value:
             row_index = builder.load(self.row_index_address(builder.add(first, k)), typ=INDEX)
-            return self.apart(self.part_of(a, row, row_index).pointer, 1, height)
+            return self.part_of(a, row, row_index).pointer
 
-        return column
+        def prefetch(k: ir.Value, column: ir.Value) -> None:
+            ahead = self.least(builder.add(row, index(height)), index(self.rows - 1))
+            tile = builder.udiv(column, index(self.width))
+            with self.if_multiple(builder.add(k, tile), self.tiles_beside):
+                self.emitter.prefetch(address(ahead, k))
+
+        return Left(lambda k: self.apart(address(row, k), 1, height), prefetch)
+
+    def if_multiple(self, number: ir.Value, of: int) -> contextlib.AbstractContextManager[ir.Block]:
+        """Emit a block that runs only for multiples of a number."""
+        rest = self.builder.urem(number, index(of))
+        return self.builder.if_then(self.builder.icmp_signed("==", rest, index(0)))
+
+    def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Return the lesser of two indices."""
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     def store_row_index(self, k: ir.Value) -> None:
         """Store the row index at k, as a nonnegative number, on the stack."""
@@ -260,7 +312,7 @@ class Product:
         """Return the addresses of elements that are `stride` elements apart."""
         return [self.builder.gep(pointer, [index(i * stride)], source_etype=self.kind) for i in range(count)]
 
-    def pack_rows(self, left: Column, steps: ir.Value, height: int) -> Column:
+    def pack_rows(self, left: Left, steps: ir.Value, height: int) -> Left:
         """Pack the rows of A for a tile, so that the elements of one k are contiguous."""
         builder = self.builder
 
@@ -269,11 +321,11 @@ class Product:
             return self.apart(start, 1, height)
 
         def pack(k: ir.Value) -> None:
-            vector = self.load(left(k)[0], height, self.a.layout.strides[-2])
+            vector = self.load(left.column(k)[0], height, self.a.layout.strides[-2])
             builder.store(vector, place(k)[0], align=self.b.dtype.itemsize)
 
         self.emitter.loop(index(0), steps, 1, pack)
-        return place
+        return Left(place, left.prefetch)
 
     def stack_buffer(self, size: int, kind: ir.Type | None = None) -> ir.Value:
         """Return a buffer on the stack, so that each thread has its own."""
@@ -313,7 +365,7 @@ class Product:
 
     def tile(
         self,
-        left: Column,
+        left: Left,
         b: Memory,
         steps: ir.Value,
         batch: ir.Value,
@@ -325,18 +377,19 @@ class Product:
         """Emit a tile of the result, or its partial sums; `left` are its rows of A, `b` begins at its columns."""
         widths = self.widths(count)
         if self.partial_sums is None:
-            self.finish(self.sums(left, b, steps, self.zeros(height, widths)), batch, row, column)
+            self.finish(self.sums(left, b, steps, self.zeros(height, widths), column), batch, row, column)
         else:
             place = self.partial_sums.place(row, column)
-            self.partial_sums.store_tile(
-                place, self.sums(left, b, steps, self.partial_sums.load_tile(place, height, widths))
-            )
+            before = self.partial_sums.load_tile(place, height, widths)
+            self.partial_sums.store_tile(place, self.sums(left, b, steps, before, column))
 
     def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Return the initial sums of a tile."""
         return [[_zero(widened(self.kind, width)) for width in widths] for _ in range(height)]
 
-    def sums(self, left: Column, b: Memory, steps: ir.Value, before: list[list[ir.Value]]) -> list[list[ir.Value]]:
+    def sums(
+        self, left: Left, b: Memory, steps: ir.Value, before: list[list[ir.Value]], column: ir.Value
+    ) -> list[list[ir.Value]]:
         """Emit the inner loop: add the products of some columns of A and rows of B to the sums of a tile."""
         builder, dtype, size = self.builder, self.b.dtype, self.b.dtype.itemsize
         widths = [_lanes(vector) for vector in before[0]]
@@ -353,18 +406,21 @@ class Product:
             Element(builder, self.load(builder.gep(b_row, [index(start)], source_etype=self.kind), width), dtype)
             for start, width in zip(starts, widths, strict=True)
         ]
-        column = left(k)
+        addresses = left.column(k)
         following = builder.add(k, index(1))
         results: list[list[ir.Value]] = []
-        for i, row in enumerate(sums):
-            number = builder.load(column[i], typ=self.kind, align=size)
+        for address, row in zip(addresses, sums, strict=True):
+            number = builder.load(address, typ=self.kind, align=size)
             results.append([])
-            for total, start, vector, width in zip(row, before[i], vectors, widths, strict=True):
+            for total, vector, width in zip(row, vectors, widths, strict=True):
                 factor = Element(builder, splat(builder, number, width), dtype)
                 results[-1].append(fma(factor, vector, Element(builder, total, dtype)).value)
-                total.add_incoming(start, entry)
-                total.add_incoming(results[-1][-1], body)
-        k.add_incoming(following, body)
+        if left.prefetch is not None:
+            left.prefetch(k, column)
+        for total, start, result in zip(*map(chain.from_iterable, (sums, before, results)), strict=True):
+            total.add_incoming(start, entry)
+            total.add_incoming(result, builder.block)
+        k.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, steps), body, after)
         builder.position_at_end(after)
         return results
@@ -414,8 +470,7 @@ class PartialSums:
             self.store_tile(self.place(row, column), p.zeros(height, p.widths(count)))
 
         def block(k: ir.Value) -> None:
-            left = builder.sub(index(p.inner), k)
-            compute(k, builder.select(builder.icmp_signed("<", left, index(p.k_block)), left, index(p.k_block)))
+            compute(k, p.least(builder.sub(index(p.inner), k), index(p.k_block)))
 
         def finish(row: ir.Value, height: int, column: ir.Value, count: int) -> None:
             p.finish(self.load_tile(self.place(row, column), height, p.widths(count)), batch, row, column)
