@@ -81,6 +81,7 @@ class Product:
         )
         self.row_blocks = -(-self.rows // self.height)
         self.column_blocks = -(-self.columns // self.width)
+        self.by_rows = is_shared_by_rows(self.rows, self.columns, self.height, self.width)
         columns = self.column_blocks * self.width if self.rows_first else self.width
         packs_b = scattered or (self.row_blocks >= USES_WORTH_PACKING and self.column_blocks > 1)
         self.packed_b = self.stack_buffer(self.k_block * columns) if packs_b else None
@@ -110,12 +111,9 @@ class Product:
     def units(self) -> int:
         """The number of parts that threads can share: matrices, or blocks of rows or columns."""
         batches = math.prod(self.batch)
-        return batches if batches > 1 else max(self.row_blocks, self.column_blocks)
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether threads share blocks of rows, not of columns."""
-        return self.row_blocks >= self.column_blocks
+        if batches > 1:
+            return batches
+        return self.row_blocks if self.by_rows else self.column_blocks
 
     def emit(self, share: Share) -> None:
         """Emit the pass, or a share of its units."""
@@ -535,6 +533,20 @@ def blocking(
     longest = ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // width
     blocks = -(-inner // longest)
     return height, width, rows_first, -(-inner // blocks)
+
+
+def is_shared_by_rows(rows: int, columns: int, height: int, width: int) -> bool:
+    """Whether threads share the blocks of rows of a result, not those of columns.
+
+    Each thread reads all of B if they share rows, all of A if they share columns: the smaller one should be read by all,
+    as long as the shares are equal enough.
+    """
+
+    def largest_share(size: int, block: int) -> float:
+        blocks = -(-size // block)
+        return sum(min(-(-blocks // threads) * block, size) for threads in (2, 4)) / size
+
+    return rows > columns or largest_share(rows, height) < largest_share(columns, width)
 
 
 @functools.cache
