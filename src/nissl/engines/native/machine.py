@@ -6,6 +6,7 @@ import ctypes
 import functools
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import llvmlite
@@ -46,6 +47,15 @@ def vector_registers() -> int:
     return 32 if vector_bytes() == 64 or platform.machine().lower() in ("arm64", "aarch64") else 16
 
 
+@functools.cache
+def second_level_cache_bytes() -> int:
+    """Return the size of a core's L2 cache: as Linux tells it, elsewhere a usual one."""
+    try:
+        return 1024 * int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip().removesuffix("K"))
+    except (OSError, ValueError):
+        return 1 << 19
+
+
 def machine_code(module: ir.Module) -> bytes:
     """Return the object code of a module, optimized for this CPU: from the cache, or compiled now."""
     text = str(module)
@@ -56,7 +66,8 @@ def machine_code(module: ir.Module) -> bytes:
 def describe_machine() -> str:
     """Return all that machine code depends on: the CPU and the compiler."""
     features = llvm.get_host_cpu_features().flatten()
-    return f"{llvm.get_host_cpu_name()} {features} LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
+    compiler = f"LLVM {llvm.llvm_version_info} llvmlite {llvmlite.__version__}"
+    return f"{llvm.get_host_cpu_name()} {features} L2 {second_level_cache_bytes()} {compiler}"
 
 
 def object_code(text: str) -> bytes:

@@ -23,15 +23,15 @@ from llvmlite import ir
 
 from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout, contiguous
-from nissl.engines.native.machine import vector_registers
+from nissl.engines.native.machine import second_level_cache_bytes, vector_registers
 from nissl.engines.native.maths import Element, fma, scalar_type, splat, widened
 from nissl.engines.native.memory import ALIGNMENT
 from nissl.graph.graph import Symbol
 
 # The most vectors in a tile: more would only make the code longer.
 LARGEST_TILE = 16
-# Bytes of a piece of B, of a panel of A, and of the buffer of partial sums.
-B_PIECE_BYTES, A_PANEL_BYTES, PARTIAL_SUMS_BYTES = 1 << 16, 1 << 22, 1 << 18
+# Bytes of a panel of A, and of the buffer of partial sums. A piece of B takes a quarter of the L2 cache.
+A_PANEL_BYTES, PARTIAL_SUMS_BYTES = 1 << 22, 1 << 18
 # Whole rows of B are used if B_ROWS_BYTES hold all of them, or at least SMALLEST_K_BLOCK, as a block of K; the latter
 # pays for loading and storing partial sums from MANY_ROWS rows of tiles on.
 B_ROWS_BYTES, SMALLEST_K_BLOCK, MANY_ROWS = 1 << 18, 192, 16
@@ -524,7 +524,7 @@ def blocking(
     height, vectors = tile_shape(1 if inner < FEW_TERMS else rows, -(-columns // lanes), vector_registers())
     width = vectors * lanes
     whole = -(-columns // width) * width  # the columns of all tiles
-    near, piece = B_ROWS_BYTES // itemsize, B_PIECE_BYTES // itemsize
+    near, piece = B_ROWS_BYTES // itemsize, second_level_cache_bytes() // 4 // itemsize
     large = inner >= FEW_TERMS and inner * whole > near * (1 if rows == 1 else 2)
     fits = height * whole * itemsize <= PARTIAL_SUMS_BYTES  # on the stack
     in_order = rows <= FEW_ROWS and large and fits and not scattered
@@ -538,8 +538,8 @@ def blocking(
 def is_shared_by_rows(rows: int, columns: int, height: int, width: int) -> bool:
     """Whether threads share the blocks of rows of a result, not those of columns.
 
-    Each thread reads all of B if they share rows, all of A if they share columns: the smaller one should be read by all,
-    as long as the shares are equal enough.
+    Each thread reads all of B if they share rows, all of A if they share columns. All should read the smaller one, as
+    long as the shares are equal enough.
     """
 
     def largest_share(size: int, block: int) -> float:
