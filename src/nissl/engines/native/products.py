@@ -41,9 +41,9 @@ FEW_TERMS = 4
 # the prefetcher follows. Large is more than B_ROWS_BYTES, half of the L2 cache, for one row of A, else twice that.
 FEW_ROWS, ROWS_IN_ORDER = 4, 8
 CACHE_LINE = 64  # bytes
-# How often something must be used to be worth packing: pieces of B, and elements of A that are on more pages than the
-# TLB has entries.
-USES_WORTH_PACKING, TLB_ENTRIES = 4, 64
+# How often something must be used to be worth packing: pieces of B, and rows of a transposed A, for which a block of K
+# must also be longer than measured for this number of vector registers.
+USES_WORTH_PACKING, LENGTH_WORTH_PACKING = 4, {16: 64, 32: 384}
 
 
 @dataclass(eq=False)
@@ -87,7 +87,7 @@ class Product:
         self.packed_b = self.stack_buffer(self.k_block * columns) if packs_b else None
         transposed = self.a.layout.strides[-1] != 1
         reused = self.rows_first and self.column_blocks >= USES_WORTH_PACKING
-        packs_a = transposed and reused and self.k_block > TLB_ENTRIES
+        packs_a = transposed and reused and self.k_block > LENGTH_WORTH_PACKING[vector_registers()]
         self.packed_a = self.stack_buffer(self.k_block * self.height) if packs_a else None
         # A fused gather takes rows of A, or where A is transposed, its columns: then the indices are along the inner
         # axis, and are kept for all tiles.
@@ -281,7 +281,8 @@ class Product:
             return self.part_of(a, row, row_index).pointer
 
         def prefetch(k: ir.Value, column: ir.Value) -> None:
-            ahead = self.least(builder.add(row, index(height)), index(self.rows - 1))
+            # The last of the next rows, as the first may be in the same cache line as these.
+            ahead = self.least(builder.add(row, index(2 * height - 1)), index(self.rows - 1))
             tile = builder.udiv(column, index(self.width))
             with self.if_multiple(builder.add(k, tile), self.tiles_beside):
                 self.emitter.prefetch(address(ahead, k))
@@ -399,6 +400,8 @@ class Product:
         k = builder.phi(index(0).type)
         k.add_incoming(index(0), entry)
         sums = [[builder.phi(vector.type) for vector in row] for row in before]
+        if left.prefetch is not None:
+            left.prefetch(k, column)  # first, as it branches: what is loaded before would not stay in registers
         b_row = self.part_of(b, k, index(0)).pointer
         vectors = [
             Element(builder, self.load(builder.gep(b_row, [index(start)], source_etype=self.kind), width), dtype)
@@ -413,8 +416,6 @@ class Product:
             for total, vector, width in zip(row, vectors, widths, strict=True):
                 factor = Element(builder, splat(builder, number, width), dtype)
                 results[-1].append(fma(factor, vector, Element(builder, total, dtype)).value)
-        if left.prefetch is not None:
-            left.prefetch(k, column)
         for total, start, result in zip(*map(chain.from_iterable, (sums, before, results)), strict=True):
             total.add_incoming(start, entry)
             total.add_incoming(result, builder.block)
@@ -553,9 +554,10 @@ def is_shared_by_rows(rows: int, columns: int, height: int, width: int) -> bool:
 def tile_shape(rows: int, vectors: int, registers: int) -> tuple[int, int]:
     """Return the height, and the width in vectors, of the tiles of a result that take the least estimated time.
 
-    A tile needs registers for its sums, for its part of a row of B, and for an element of A.
+    A tile needs registers for its sums, for its part of a row of B, and for an element of A. Among equals, the highest
+    reads the least of B.
     """
-    best, least = (1, 1), math.inf
+    best, least = (1, 1), (math.inf, 0)
     for height in range(1, min(rows, LARGEST_TILE) + 1):
         for width in range(1, min(vectors, LARGEST_TILE // height) + 1):
             if height * width + (width if height > 1 else 1) + 1 > registers:
@@ -565,8 +567,8 @@ def tile_shape(rows: int, vectors: int, registers: int) -> tuple[int, int]:
                 for h, many in ((height, rows // height), (rows % height, 1))
                 for w, times in ((width, vectors // width), (vectors % width, 1))
             )
-            if cycles < least:
-                best, least = (height, width), cycles
+            if (cycles, -height) < least:
+                best, least = (height, width), (cycles, -height)
     return best
 
 
