@@ -41,9 +41,9 @@ FEW_TERMS = 4
 # the prefetcher follows. Large is more than B_ROWS_BYTES, half of the L2 cache, for one row of A, else twice that.
 FEW_ROWS, ROWS_IN_ORDER = 4, 8
 CACHE_LINE = 64  # bytes
-# How often something must be used to be worth packing: pieces of B, and rows of a transposed A, for which a block of K
-# must also be longer than measured for this number of vector registers.
-USES_WORTH_PACKING, LENGTH_WORTH_PACKING = 4, {16: 64, 32: 384}
+# A piece of B is packed if it is used at least so often; rows of a transposed A are if a block of K is also longer than
+# was measured to pay with this number of vector registers.
+USES_OF_PACKED_B, USES_OF_PACKED_A, LENGTH_OF_PACKED_A = 5, 4, {16: 64, 32: 384}
 
 
 @dataclass(eq=False)
@@ -83,11 +83,11 @@ class Product:
         self.column_blocks = -(-self.columns // self.width)
         self.by_rows = is_shared_by_rows(self.rows, self.columns, self.height, self.width)
         columns = self.column_blocks * self.width if self.rows_first else self.width
-        packs_b = scattered or (self.row_blocks >= USES_WORTH_PACKING and self.column_blocks > 1)
+        packs_b = scattered or (self.row_blocks >= USES_OF_PACKED_B and self.column_blocks > 1)
         self.packed_b = self.stack_buffer(self.k_block * columns) if packs_b else None
         transposed = self.a.layout.strides[-1] != 1
-        reused = self.rows_first and self.column_blocks >= USES_WORTH_PACKING
-        packs_a = transposed and reused and self.k_block > LENGTH_WORTH_PACKING[vector_registers()]
+        reused = self.rows_first and self.column_blocks >= USES_OF_PACKED_A
+        packs_a = transposed and reused and self.k_block > LENGTH_OF_PACKED_A[vector_registers()]
         self.packed_a = self.stack_buffer(self.k_block * self.height) if packs_a else None
         # A fused gather takes rows of A, or where A is transposed, its columns: then the indices are along the inner
         # axis, and are kept for all tiles.
@@ -133,7 +133,7 @@ class Product:
         if self.rows_first:
             panel, compute = self.row_blocks, self.by_rows_of_tiles
         else:
-            panel = max(A_PANEL_BYTES // (self.inner * self.b.dtype.itemsize * self.height), USES_WORTH_PACKING)
+            panel = max(A_PANEL_BYTES // (self.inner * self.b.dtype.itemsize * self.height), USES_OF_PACKED_B)
             compute = self.by_columns_of_tiles
         if self.partial_sums is not None:
             panel = min(panel, self.partial_sums.tiles)
