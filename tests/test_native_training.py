@@ -55,6 +55,33 @@ def test_the_first_step_and_500_are_those_of_the_reference(name, dtype, lr, tole
     assert expected[1]["losses"][-20:].mean() < expected[1]["losses"][:20].mean()
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "SGD"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_state_that_would_be_subnormal_is_zero(name, dtype):
+    smallest = np.finfo(dtype).tiny
+
+    def state_after_a_step(engine):
+        p = nn.Parameter(np.ones(100, dtype))
+        optimizer = OPTIMIZERS[name]([p], 1e-3)
+
+        @ns.compile(engine=engine)
+        def step():
+            p.grad = ns.tensor(np.zeros(100, dtype))
+            optimizer.step()
+
+        step()
+        (state,) = optimizer.state.values()
+        for slot in state.values():
+            slot.assign(np.resize(np.array([smallest / 8, 8 * smallest, 0, 1, np.nan], dtype), 100))
+        step()
+        return np.array([slot.numpy() for slot in state.values()])
+
+    expected = state_after_a_step("numpy")
+    subnormal = (expected != 0) & (abs(expected) < smallest)
+    assert subnormal.any()
+    np.testing.assert_allclose(state_after_a_step("native"), np.where(subnormal, 0, expected), rtol=1e-5)
+
+
 def test_near_can_tell():
     assert_near({"a": np.array([1e3, 0.0])}, {"a": np.array([1e3, 1e-4])}, 1e-6)
     with pytest.raises(AssertionError, match="a is off by"):

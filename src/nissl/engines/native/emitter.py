@@ -445,6 +445,8 @@ def apply_rule(equation: Equation, operands: Sequence[Any]) -> Sequence[Element]
     results = value if op.outputs > 1 else (value,)
     if not all(isinstance(result, Element) for result in results):
         raise Unsupported(f"{op.name} of Python numbers alone")
+    if op.rough:  # the rule of an optimizer: a new value and new state
+        results = [results[0], *(state.flushed() for state in results[1:])]
     typed = [NativeMaths.astype(result, symbol.dtype) for result, symbol in zip(results, equation.outputs, strict=True)]
     return [Element(result.builder, result.value, result.dtype) for result in typed]
 

@@ -161,9 +161,17 @@ class RoughElement(Element):
     Division takes as long as ten multiplications. On CPUs with an instruction that estimates the reciprocal, LLVM
     refines that estimate by a step of Newton's method instead. A finite number divided by +infinity is still 0; for a
     divisor of 0, or an infinite dividend, the result is not finite, but may be NaN where division gives infinity.
+
+    Where the state of an optimizer would be subnormal, it is 0. CPUs need twice as long for arithmetic with such
+    numbers, and the mean of gradients that have become 0, as those of dead units, soon is one and stays one, since
+    0.9 · x rounds to x.
     """
 
     flags = ("contract",)
+
+    def flushed(self) -> Element:
+        """Return 0 instead of subnormal numbers."""
+        return select(NativeMaths.abs(self) < float(np.finfo(self.dtype).tiny), self.coerce(0), self)
 
     def __truediv__(self, other: Any) -> Element:
         return self._quotient(self, self.coerce(other))
