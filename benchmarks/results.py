@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from llvmlite.binding import get_host_cpu_name
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 LIBRARIES = (
     *("nissl", "numpy", "llvmlite", "torch", "jax", "jaxlib", "optax", "keras", "tensorflow"),
@@ -45,12 +47,13 @@ def duration(seconds: float) -> str:
 
 
 def processor() -> str:
-    """Return the name of the CPU."""
+    """Return the name of the CPU, and its kind as LLVM calls it, since in the cloud the name may say little."""
     try:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({get_host_cpu_name()})"
 
 
 def version(library: str) -> str:

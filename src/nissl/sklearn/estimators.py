@@ -18,7 +18,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from nissl import nn
 from nissl.errors import OptionError, unknown_name
-from nissl.evaluation import EVALUATION_BATCH
 from nissl.evaluation import predict as outputs_of
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Schedule
@@ -27,6 +26,8 @@ from nissl.sklearn.base import NeuralNetwork, takes_parts
 from nissl.sklearn.documentation import documented
 
 Array = npt.NDArray[Any]
+
+FIRST_LOOK = 100  # rows; more are predicted only if these all get the same class
 
 
 @documented
@@ -224,7 +225,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     def _look_back(self, x: Array, targets: Array) -> None:
         if self._is_multilabel or (targets == targets[0]).all():
             return
-        predicted = self._numbers(outputs_of(self.module_, x[:: math.ceil(len(x) / EVALUATION_BATCH)]))
+        predicted = self._numbers(outputs_of(self.module_, x[:: math.ceil(len(x) / FIRST_LOOK)]))
         if len(np.unique(predicted)) == 1:
             predicted = self._numbers(outputs_of(self.module_, x))
         if len(np.unique(predicted)) == 1:
