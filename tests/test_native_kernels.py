@@ -21,7 +21,7 @@ from nissl.engines.native.assembly import Kernels, emit, emit_kernels
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
-from nissl.engines.native.products import Product
+from nissl.engines.native.products import Product, is_shared_by_rows
 from nissl.engines.native.program import Program
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
@@ -194,7 +194,9 @@ GATHERED = {
 
 
 @pytest.mark.parametrize("name", GATHERED)
-@pytest.mark.parametrize("shape", [(1, 5, 3), (5, 1, 70), (7, 9, 1), (33, LANES, 40), (131, 257, 67), (70, 300, 9)])
+@pytest.mark.parametrize(
+    "shape", [(1, 5, 3), (5, 1, 70), (7, 9, 1), (33, LANES, 40), (131, 257, 67), (70, 300, 9), (1024, 40, 128)]
+)
 def test_products_read_rows_by_their_numbers(name, shape, monkeypatch):
     monkeypatch.setattr(plan, "LONG_ROW", 8)
     monkeypatch.setattr(plan, "TINY_VALUE", 0)
@@ -207,6 +209,41 @@ def test_products_read_rows_by_their_numbers(name, shape, monkeypatch):
     )
     check(GATHERED[name], *arrays)
     check(GATHERED[name], *(x.astype("float64") if x.dtype.kind == "f" else x for x in arrays))
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"), [(32, 784, 128), (40, 300, 300), (200, 300, 100), (1024, 300, 128)]
+)
+def test_threads_share_rows_or_columns_of_a_product(rows, inner, columns):
+    x, b, c = floats(rows, inner), floats(inner, columns, seed=1), floats(rows, columns, seed=2)
+    i = np.arange(20 * rows).reshape(20, rows) * 7 % rows
+    source, right, outer = map(ns.tensor, (x, b, c))
+    results = nn.Buffer(np.zeros((rows, columns), "float32")), nn.Buffer(np.zeros((inner, columns), "float32"))
+
+    @ns.compile
+    def step(i):
+        results[0].assign(source[i] @ right)
+        results[1].assign(source[i].T @ outer)
+
+    found = []
+    for threads in (1, 2, 3, 4):
+        ns.set_num_threads(threads)
+        for result in results:
+            result.assign(result * 0)
+        step.scan(i)
+        found.append([result.numpy().copy() for result in results])
+    assert "shared_scan" in step.latest.program.code.functions
+    for each in found[1:]:
+        np.testing.assert_array_equal(each[0], found[0][0])
+        np.testing.assert_array_equal(each[1], found[0][1])
+    close(found[0][0], x[i[-1]] @ b)
+    close(found[0][1], x[i[-1]].T @ c)
+
+
+def test_threads_share_what_leaves_the_smaller_operand_to_all():
+    assert not is_shared_by_rows(32, 128, 8, 32)  # each thread would read all of the weights
+    assert is_shared_by_rows(1024, 128, 8, 32)
+    assert is_shared_by_rows(96, 100, 4, 64)  # two blocks of columns, of 64 and 36
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,14 @@ def in_forked_child(make_locks: Work) -> Work:
     return make_locks
 
 
+def usable_cores() -> int:
+    """Return the number of cores that threads of this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _allotted()))
+    """Return the number of cores that this process may use, by its quota too."""
+    return max(1, min(usable_cores(), _allotted()))
 
 
 def _allotted() -> int:

@@ -243,13 +243,11 @@ def emit_relay() -> ir.Module:
     return module
 
 
-SPINS = 1000  # about 20 µs, after which a waiting thread yields the core
-
-
 def emit_barrier(module: ir.Module) -> ir.Function:
     """Emit `barrier(memory, threads)`, which returns when all threads have called it.
 
-    The memory holds the number of threads that have arrived and, 64 bytes on (another cache line), how often all have.
+    The memory holds the number of threads that have arrived and, 64 bytes on (another cache line), how often all have,
+    and how often a waiting thread looks at that before it yields the core.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "barrier")
     function.linkage = "internal"
@@ -257,6 +255,7 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     memory, threads = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     meetings = builder.gep(memory, [index(8)], source_etype=INDEX)
+    patience = builder.load(builder.gep(memory, [index(9)], source_etype=INDEX), typ=INDEX)
     before = builder.load_atomic(meetings, "acquire", 8, typ=INDEX)
     here = builder.add(builder.atomic_rmw("add", memory, index(1), "acq_rel"), index(1))
     with builder.if_then(builder.icmp_signed("==", here, threads)):
@@ -276,7 +275,7 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     builder.position_at_end(again)
     more = builder.add(spins, index(1))
     spins.add_incoming(more, again)
-    builder.cbranch(builder.icmp_signed("<", more, index(SPINS)), waiting, yielding)
+    builder.cbranch(builder.icmp_signed("<", more, patience), waiting, yielding)
     builder.position_at_end(yielding)
     if hasattr(os, "sched_yield"):
         give_way = ir.Function(module, ir.FunctionType(ir.IntType(32), []), "sched_yield")

@@ -30,8 +30,9 @@ from nissl.graph.graph import Symbol
 
 # The most vectors in a tile: more would only make the code longer.
 LARGEST_TILE = 16
-# Bytes of a panel of A, and of the buffer of partial sums. A piece of B takes a quarter of the L2 cache.
-A_PANEL_BYTES, PARTIAL_SUMS_BYTES = 1 << 22, 1 << 18
+# Bytes of a panel of A, of the buffer of partial sums, and at most of a piece of B, which takes a quarter of the L2
+# cache. The latter two are on the stack.
+A_PANEL_BYTES, PARTIAL_SUMS_BYTES, B_PIECE_BYTES = 1 << 22, 1 << 18, 1 << 18
 # Whole rows of B are used if B_ROWS_BYTES hold all of them, or at least SMALLEST_K_BLOCK, as a block of K; the latter
 # pays for loading and storing partial sums from MANY_ROWS rows of tiles on.
 B_ROWS_BYTES, SMALLEST_K_BLOCK, MANY_ROWS = 1 << 18, 192, 16
@@ -525,7 +526,7 @@ def blocking(
     height, vectors = tile_shape(1 if inner < FEW_TERMS else rows, -(-columns // lanes), vector_registers())
     width = vectors * lanes
     whole = -(-columns // width) * width  # the columns of all tiles
-    near, piece = B_ROWS_BYTES // itemsize, second_level_cache_bytes() // 4 // itemsize
+    near, piece = B_ROWS_BYTES // itemsize, min(second_level_cache_bytes() // 4, B_PIECE_BYTES) // itemsize
     large = inner >= FEW_TERMS and inner * whole > near * (1 if rows == 1 else 2)
     fits = height * whole * itemsize <= PARTIAL_SUMS_BYTES  # on the stack
     in_order = rows <= FEW_ROWS and large and fits and not scattered

@@ -30,7 +30,7 @@ from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
-from nissl.threads import get_num_threads, in_forked_child, run_together
+from nissl.threads import get_num_threads, in_forked_child, run_together, usable_cores
 
 Array = npt.NDArray[Any]
 
@@ -46,6 +46,8 @@ MachineCall = tuple[Any, tuple[Any, ...]]
 # Work whose estimated time on one core exceeds this many seconds runs on several threads; waking them takes 0.1 ms or
 # more.
 SECONDS_WORTH_THREADS = 5e-4
+# How often a thread that waits for others looks, in about 20 µs, before it gives way to the rest of the system.
+PATIENCE = 1000
 
 
 # The prefix of a cached answer that is, instead of machine code, the index of an equation that has none.
@@ -287,10 +289,11 @@ def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
     ends = [*(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(turns)]
     legs = [(int(turns[first]), last - first) for first, last in zip([0, *ends], ends, strict=False)]
     status = (ctypes.c_int64 * 1)()
-    barrier = (ctypes.c_int64 * 16)()  # two cache lines
     can_share = all("shared_scan" in scan.program.code.functions for scan in scans)
     seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
     threads = get_num_threads() if can_share and seconds > SECONDS_WORTH_THREADS else 1
+    barrier = (ctypes.c_int64 * 16)()  # two cache lines
+    barrier[9] = PATIENCE if threads <= usable_cores() else 0  # who waits for a thread without a core gives it its own
     tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
 
     def calls(name: str, thread: int) -> list[MachineCall]:
