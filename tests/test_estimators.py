@@ -8,6 +8,7 @@ import pydoc
 import re
 import signal
 import threading
+import warnings
 import weakref
 
 import numpy as np
@@ -843,6 +844,15 @@ def test_a_network_that_gives_every_row_the_same_class_says_so():
     lost = NeuralNetClassifier(activation="logistic", solver="sgd", learning_rate_init=1e-6, max_iter=1, random_state=0)
     with pytest.warns(ConvergenceWarning, match=r"all 53 rows get the class '\w+'.*StandardScaler"):
         lost.fit(X, PAIR)
+
+
+def test_rows_of_one_class_at_the_places_of_the_first_look_say_nothing():
+    rows = np.arange(300)
+    y = np.where(rows % 3 == 0, "seen first", "others")  # of 300 rows, every third is looked at first
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="all 300 rows get the class")
+        fitted = quick(max_iter=60, learning_rate_init=0.05).fit(np.eye(3)[rows % 3], y)
+    assert len(np.unique(fitted.predict(np.eye(3)))) == 2
 
 
 def test_a_fit_that_was_still_getting_better_says_so():

@@ -11,6 +11,7 @@ import pytest
 
 import nissl as ns
 from nissl import nn, optim
+from nissl.data import dataset
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, DivergenceError, OptionError, ShapeError
 from nissl.progress import in_words
@@ -306,6 +307,14 @@ def test_losses_far_from_one_are_shown_with_an_exponent(capfd):
     assert f"loss {shown}  " in capfd.readouterr().err
     assert shown in str(history)
     assert in_words({"loss": 1.5e-7, "metric": 0.0}) == "loss 1.500e-07  metric 0.0000"
+
+
+def test_large_numbers_whose_sum_overflows_are_no_infinite_ones():
+    x = np.full((60, X.shape[1]), 1e38, "float32")
+    dataset.as_dataset((x, np.zeros(60)), "data")
+    x[7, 1] = np.inf
+    with pytest.raises(DataError, match=r"has 1 NaN or infinite numbers, the first at index \(7, 1\)"):
+        dataset.as_dataset((x, np.zeros(60)), "data")
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(capfd):

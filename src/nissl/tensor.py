@@ -384,7 +384,8 @@ class Op:
     outputs: int = 1  # elementwise ops may have several, of one shape and dtype; no gradient flows through those
     promoted_from: int | None = None  # inputs from this one on are brought to a common dtype
     lowest_kind: str = "b"  # inputs of a kind before it in _KINDS are brought to it first: bools "b", integers, floats
-    # An engine may round by a few units in the last place otherwise than the formula says, and give NaN for x/0.
+    # An engine may round by a few units in the last place otherwise than the formula says, give NaN for x/0, and let
+    # results after the first be 0 where they are subnormal.
     rough: bool = False
     # Where the result has the shape and dtype of the first input, it is that input: nothing is computed or moved.
     passes_through: bool = False

@@ -4,10 +4,12 @@ For each k, a few vectors of a row of B are loaded; each of a few elements of a 
 added to the tile. Every element of the result is one sum over k, in order, so it does not depend on the tiling. The
 equations of the Group are the epilogue: they are applied to each finished tile, before it leaves the registers.
 
-Cache blocking: a piece of B, packed if its rows are not adjacent, stays in the L2 cache, a panel of A in L3 (Goto and
-van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). If B is narrow, all its columns stay there,
-and tiles are computed in row-major order, with the rows of a transposed A packed. If the inner axis is too long for
+Cache blocking: a piece of B, packed where that pays, stays in the L2 cache, a panel of A in L3 (Goto and van de Geijn,
+"Anatomy of high-performance matrix multiplication", 2008). If B is narrow, all its columns stay there, and tiles are
+computed in row-major order, with the rows of a transposed A packed where that pays. If the inner axis is too long for
 either, it is split (K blocking), and a buffer, PartialSums, holds what is added up so far.
+
+Rows of A that are taken by index are anywhere in memory: while a tile is computed, those of the next are prefetched.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ B_ROWS_BYTES, SMALLEST_K_BLOCK, MANY_ROWS = 1 << 18, 192, 16
 # In sums of fewer terms, sequential access to memory matters more than reuse: tiles are one row high.
 FEW_TERMS = 4
 # With at most FEW_ROWS of A, a large B is read once: ROWS_IN_ORDER whole rows at a time, as they lie in memory, which
-# the prefetcher follows. Large is more than B_ROWS_BYTES, half of the L2 cache, for one row of A, else twice that.
+# the prefetcher follows. Large is more than B_ROWS_BYTES for one row of A, else twice that.
 FEW_ROWS, ROWS_IN_ORDER = 4, 8
 CACHE_LINE = 64  # bytes
 # A piece of B is packed if it is used at least so often; rows of a transposed A are if a block of K is also longer than

@@ -293,7 +293,8 @@ def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
     seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
     threads = get_num_threads() if can_share and seconds > SECONDS_WORTH_THREADS else 1
     barrier = (ctypes.c_int64 * 16)()  # two cache lines
-    barrier[9] = PATIENCE if threads <= usable_cores() else 0  # who waits for a thread without a core gives it its own
+    # Number 9 is the barrier's patience: who waits for a thread without a core gives it its own at once.
+    barrier[9] = PATIENCE if threads <= usable_cores() else 0
     tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
 
     def calls(name: str, thread: int) -> list[MachineCall]:
