@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import linecache
+import math
 import os
 import signal
 import subprocess
@@ -23,8 +24,9 @@ from nissl.errors import DataError, OptionError
 
 @pytest.fixture(autouse=True)
 def _threads_are_woken(monkeypatch):
-    """Let scans be shared however short they are."""
+    """Let scans be shared however short they are, and by as many threads as a test asks for."""
     monkeypatch.setattr("nissl.engines.native.program.SECONDS_WORTH_THREADS", 0.0)
+    monkeypatch.setattr("nissl.threads.SECONDS_OF_A_LOOK", math.inf)
 
 
 def training(seed=0):
@@ -122,6 +124,57 @@ def test_a_team_that_is_busy_leaves_the_work_to_one_thread():
     assert_equal(trained(2), expected)
     team._state.team.serves = None
     assert team.run_together(nothing)
+
+
+@pytest.mark.parametrize(
+    ("threads", "on_cores", "left"),
+    [(2, 2.0, 2), (2, 1.7, 2), (2, 1.5, 1), (2, 1.0, 1), (4, 3.8, 4), (4, 3.0, 3), (4, 0.0, 1), (16, 15.0, 15)],
+)
+def test_threads_that_lack_cores_are_not_used(threads, on_cores, left, monkeypatch):
+    monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 1.0)
+    crowd = team.Crowd()
+    for _ in range(4):
+        assert crowd.limited(threads) == threads
+        crowd.look(threads, 0.26, 0.26 * on_cores)
+    assert crowd.limited(threads) == left
+
+
+def test_all_threads_are_tried_again_ever_less_often_while_that_is_in_vain(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(team.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 1.0)
+    crowd = team.Crowd()
+    pauses = []
+    for lacked in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0):
+        assert crowd.limited(2) == 2
+        crowd.look(2, 1.0, 2.0 - lacked)
+        before = now
+        while crowd.limited(2) < 2:
+            now += 0.01
+        pauses.append(round(now - before, 1))
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.0, 0.1]
+
+
+def test_more_threads_than_cores_are_noticed(monkeypatch):
+    monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 0.05)
+    monkeypatch.setattr(team._state, "crowd", team.Crowd())
+    threads = 2 * team.usable_cores()
+    expected = trained(1)
+    end = time.monotonic() + 60
+    while team.threads_to_use() == ns.get_num_threads() and time.monotonic() < end:
+        assert_equal(trained(threads), expected)
+    assert 1 <= team.threads_to_use() < threads
+
+
+def test_a_scan_in_slices_is_the_same_scan(monkeypatch):
+    expected = trained(2)
+    used = []
+    monkeypatch.setattr(
+        "nissl.engines.native.program.threads_to_use", lambda: used.append(len(used) % 3 + 1) or used[-1]
+    )
+    monkeypatch.setattr("nissl.engines.native.program.SECONDS_OF_A_SLICE", 1e-9)
+    assert_equal(trained(2), expected)
+    assert used == [1, 2, 3] * (len(ORDER) // 3)
 
 
 def test_a_wrong_label_in_a_shared_scan_ends_all_threads():

@@ -7,20 +7,31 @@ which inherits no threads. A caller does not wait for a busy pool: it runs alone
 Workers meet at barriers in their machine code, so either all of them enter it or none. Signal handlers, such as that of
 Ctrl-C, run between two bytecode instructions; therefore one call of a function written in C releases the workers and
 runs the caller's own part.
+
+A worker whose core runs another program holds up all others at the next barrier. So the pool looks how much time on a
+core its threads get, and uses fewer of them while they get too little.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from nissl.arguments import whole_number
 
 Work = Callable[[], object]
+
+# The pool is judged after so many seconds of work, by how much of one core its threads lack together. What one thread
+# takes on a free core, two take if they lack 0.5: one of them waits for the other half of the time.
+SECONDS_OF_A_LOOK, LACK_TOLERATED = 0.05, 0.4
+# Seconds until all threads are tried again: more each time that this was in vain.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
 
 def in_forked_child(make_locks: Work) -> Work:
@@ -55,6 +66,7 @@ class Member:
 
     def __init__(self) -> None:
         self.work: Work = _nothing
+        self.seconds = 0.0  # that the latest work took on a core
         self.called = threading.Lock()
         self.called.acquire()
         self.done = True
@@ -65,9 +77,11 @@ class Member:
     def _wait(self) -> None:
         while True:
             self.called.acquire()
+            before = time.thread_time()
             try:
                 self.work()
             finally:
+                self.seconds = time.thread_time() - before
                 self.done = True
                 if self.finished.locked():
                     self.finished.release()
@@ -107,6 +121,7 @@ class Team:
         calls = map(operator.call, [*(member.called.release for member in members), parts[0]])
         raised: BaseException | None = None
         self.in_step = False
+        started, before = time.perf_counter(), time.thread_time()
         while not self.in_step:
             try:
                 deque(calls, maxlen=0)  # Python runs no signal handler in it: all members are called, or none
@@ -116,6 +131,8 @@ class Team:
                 self.in_step = True
             except BaseException as error:
                 raised = error
+        on_cores = time.thread_time() - before + sum(member.seconds for member in members)
+        _state.crowd.look(len(parts), time.perf_counter() - started, on_cores)
         for member in members:
             member.work = _nothing
         if raised is not None:
@@ -126,11 +143,43 @@ def _nothing() -> None:
     """Do nothing."""
 
 
+class Crowd:
+    """What other programs leave to the pool: how many threads get a core of their own."""
+
+    def __init__(self) -> None:
+        self.most: float = math.inf  # threads to use
+        self.pause, self.again = FIRST_PAUSE, 0.0  # until all are tried again, and when that is
+        self.threads, self.seconds, self.lacked = 0, 0.0, 0.0  # seen since the latest judgement
+
+    def limited(self, threads: int) -> int:
+        """Return how many threads to use of those that were asked for."""
+        if self.most < threads and time.perf_counter() > self.again:
+            self.most = math.inf
+        return int(min(threads, self.most))
+
+    def look(self, threads: int, seconds: float, on_cores: float) -> None:
+        """Take note of work of so many threads and seconds; all threads together spent `on_cores` seconds on a core."""
+        if threads != self.threads:
+            self.threads, self.seconds, self.lacked = threads, 0.0, 0.0
+        self.seconds += seconds
+        self.lacked += threads * seconds - on_cores
+        if self.seconds < SECONDS_OF_A_LOOK:
+            return
+        fewer = math.ceil(self.lacked / self.seconds - LACK_TOLERATED)
+        self.seconds = self.lacked = 0.0
+        if fewer > 0:
+            self.most, self.again = max(threads - fewer, 1), time.perf_counter() + self.pause
+            self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        elif self.most == math.inf:
+            self.pause = FIRST_PAUSE
+
+
 class _Threads:
-    """The chosen number of threads, and the pool."""
+    """The chosen number of threads, the pool, and what other programs leave to it."""
 
     chosen: int | None = None
     team: Team | None = None
+    crowd = Crowd()
 
 
 _state = _Threads()
@@ -153,11 +202,16 @@ def get_num_threads() -> int:
     return min(_state.chosen, getattr(_here, "most", _state.chosen))
 
 
+def threads_to_use() -> int:
+    """Return how many threads shall run a large program now: fewer than chosen if other programs take their cores."""
+    return _state.crowd.limited(get_num_threads())
+
+
 def set_num_threads(threads: int) -> None:
     """Set the number of threads of compiled code and of NumPy's matrix products.
 
-    Results of compiled code do not depend on it. Processes that run in parallel should have one thread each: where
-    threads of several processes wait at barriers on the same cores, they take many times as long.
+    Results of compiled code do not depend on it. It uses fewer threads while other programs take the cores of some.
+    Processes that run in parallel should have one thread each all the same: they lose nothing by trying more.
 
     >>> import nissl as ns
     >>> ns.set_num_threads(1)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
-from nissl.threads import get_num_threads, in_forked_child, run_together, usable_cores
+from nissl.threads import in_forked_child, run_together, threads_to_use, usable_cores
 
 Array = npt.NDArray[Any]
 
@@ -46,6 +47,8 @@ MachineCall = tuple[Any, tuple[Any, ...]]
 # Work whose estimated time on one core exceeds this many seconds runs on several threads; waking them takes 0.1 ms or
 # more.
 SECONDS_WORTH_THREADS = 5e-4
+# The steps of a scan run in slices of this estimated time on one core, with Python between them.
+SECONDS_OF_A_SLICE = 0.05
 # How often a thread that waits for others looks, in about 20 µs, before it gives way to the rest of the system.
 PATIENCE = 1000
 
@@ -282,40 +285,66 @@ class Scan:
 
 
 def run_in_turn(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> bool:
-    """Run steps without Python in between, the i-th by scans[turns[i]]; on several threads if they are large enough.
+    """Run steps, the i-th by scans[turns[i]], with Python only between slices; on several threads if large enough.
 
     Return whether all steps ran: it stops before the first with a label out of range, and sets `taken` of each scan.
     """
-    ends = [*(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(turns)]
-    legs = [(int(turns[first]), last - first) for first, last in zip([0, *ends], ends, strict=False)]
     status = (ctypes.c_int64 * 1)()
     can_share = all("shared_scan" in scan.program.code.functions for scan in scans)
-    seconds = sum(scans[turn].program.seconds * steps for turn, steps in legs)
-    threads = get_num_threads() if can_share and seconds > SECONDS_WORTH_THREADS else 1
+    tables = [scan.new_table(ctypes.addressof(status)) for scan in scans]
+    for legs, seconds in slices(scans, turns):
+        threads = threads_to_use() if can_share and seconds > SECONDS_WORTH_THREADS else 1
+        if threads == 1 or not run_shared(scans, legs, tables, threads):
+            for turn, steps in legs:
+                function, arguments = scans[turn].call("scan", tables[turn], steps)
+                function(*arguments)
+        if status[0]:
+            for scan, table in zip(scans, tables, strict=True):
+                scan.see_how_far(table)
+            return False
+    return True
+
+
+# Some consecutive steps of one scan: which scan, and how many steps.
+Leg = tuple[int, int]
+
+
+def slices(scans: Sequence[Scan], turns: npt.NDArray[np.int64]) -> Iterator[tuple[list[Leg], float]]:
+    """Yield slices of the steps that `run_in_turn` takes: their legs and their estimated time on one core."""
+    ends = [*(np.flatnonzero(np.diff(turns)) + 1).tolist(), len(turns)]
+    legs: list[Leg] = []
+    seconds = 0.0
+    for first, end in itertools.pairwise([0, *ends]):
+        turn = int(turns[first])
+        each = scans[turn].program.seconds
+        while first < end:
+            steps = min(end - first, 1 + int((SECONDS_OF_A_SLICE - seconds) / each))
+            legs.append((turn, steps))
+            first, seconds = first + steps, seconds + steps * each
+            if seconds > SECONDS_OF_A_SLICE:
+                yield legs, seconds
+                legs, seconds = [], 0.0
+    if legs:
+        yield legs, seconds
+
+
+def run_shared(
+    scans: Sequence[Scan], legs: Sequence[Leg], tables: Sequence[ctypes.Array[ctypes.c_uint64]], threads: int
+) -> bool:
+    """Run legs on several threads, the first on these tables; return False if the threads are not free."""
     barrier = (ctypes.c_int64 * 16)()  # two cache lines
     # Number 9 is the barrier's patience: who waits for a thread without a core gives it its own at once.
     barrier[9] = PATIENCE if threads <= usable_cores() else 0
-    tables = [[scan.new_table(ctypes.addressof(status)) for scan in scans] for _ in range(threads)]
-
-    def calls(name: str, thread: int) -> list[MachineCall]:
-        """Return the calls of a thread, one for each leg: a run of consecutive steps of one scan."""
-        return [scans[turn].call(name, tables[thread][turn], steps) for turn, steps in legs]
-
+    copies = [[type(table).from_buffer_copy(table) for table in tables] for _ in range(1, threads)]
     parts = []
-    for thread in range(threads if threads > 1 else 0):
-        function, arguments = joined(calls("shared_scan", thread))
+    for thread, own in enumerate([tables, *copies]):
+        function, arguments = joined([scans[turn].call("shared_scan", own[turn], steps) for turn, steps in legs])
         parts.append(functools.partial(function, *arguments, thread, threads, barrier))
-    if not parts or not run_together(parts):
-        for function, arguments in calls("scan", 0):
-            function(*arguments)
-    if status[0]:
-        for scan, table in zip(scans, tables[0], strict=True):
-            scan.see_how_far(table)
-    return not status[0]
+    return run_together(parts)
 
 
 def joined(calls: Sequence[MachineCall]) -> MachineCall:
-    """Return one call that makes several calls of shared scans without Python in between."""
+    """Return one call that makes several calls of shared scans, whose arguments must outlive it."""
     if len(calls) == 1:
         return calls[0]
     legs = (ctypes.c_int64 * (6 * len(calls)))()
