@@ -1,6 +1,7 @@
 """The scikit-learn estimators: the same numbers as scikit-learn's own networks, and what these do not have."""
 
 import copy
+import functools
 import gc
 import inspect
 import pickle
@@ -860,6 +861,25 @@ def test_a_fit_that_was_still_getting_better_says_so():
         quick(max_iter=2).fit(*IRIS)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"max_iter": 1}, {"max_iter": 1, "solver": "lbfgs"}, {"batch_size": 200, "max_iter": 1}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [NeuralNetClassifier, NeuralNetRegressor])
+def test_a_warning_is_at_the_line_that_called_fit_whatever_frames_are_between(kind, options):
+    estimator = kind(random_state=0, **options)
+    ways = [estimator.fit, make_pipeline(estimator).fit]
+    if hasattr(kind.fit, "__wrapped__"):  # before scikit-learn 1.9 nothing is wrapped around it
+        ways.append(functools.partial(kind.fit.__wrapped__, estimator))
+    for fit in ways:
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always")
+            fit(*IRIS)
+        assert given
+        assert {warning.filename for warning in given} == {__file__}
+
+
 # Mistakes.
 
 
@@ -901,6 +921,69 @@ def test_a_fit_that_was_still_getting_better_says_so():
 def test_mistakes_are_named(options, error, message):
     with pytest.raises(error, match=message):
         NeuralNetClassifier(**options).fit(X, CLASSES)
+
+
+ROWS = {"X": X, "y": CLASSES}
+REFUSED = {
+    "one class": ROWS | {"y": np.full(53, "yew")},
+    "NaN": ROWS | {"X": np.full((53, 5), np.nan)},
+    "other columns, weights of other rows": {"X": X[:, :2], "y": PAIR, "sample_weight": np.ones(9)},
+    "validation rows with other columns": {"X": X[:, :2], "y": PAIR, "X_val": X[:9], "y_val": PAIR[:9]},
+    "unknown classes to validate on": {"X": X, "y": PAIR, "X_val": X[:9], "y_val": CLASSES[:9]},
+}
+REFUSED_OPTIONS = {
+    "an activation": {"activation": "rellu"},
+    "a loss": {"loss": "hinge"},
+    "a loss without weights": {"loss": lambda logits, labels: nn.cross_entropy(logits, labels), "class_weight": {2: 3}},
+    "weights of classes": {"class_weight": {"pine": 2}},
+    "too few rows to validate on": {"early_stopping": True, "validation_fraction": 0.001},
+    "dropout in lbfgs": {"solver": "lbfgs", "dropout": 0.5},
+}
+
+
+def identities(estimator):
+    return {name: id(value) for name, value in vars(estimator).items()}
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [*((data, {}) for data in REFUSED.values()), *((ROWS, options) for options in REFUSED_OPTIONS.values())],
+    ids=[*REFUSED, *REFUSED_OPTIONS],
+)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_refused_fit_leaves_the_fitted_estimator_as_it_was(data, options, warm_start):
+    fitted = quick(warm_start=warm_start).fit(*IRIS)
+    before, weights, answers = identities(fitted), fitted.coefs_, fitted.predict_proba(IRIS[0])
+    curve, given = list(fitted.loss_curve_), fitted.get_params()
+    with pytest.raises((ValueError, TypeError)):
+        fitted.set_params(**options).fit(**data)
+    fitted.set_params(**given)
+    assert identities(fitted) == before
+    np.testing.assert_array_equal(fitted.predict_proba(IRIS[0]), answers)
+    assert all(map(np.array_equal, fitted.coefs_, weights))
+    assert fitted.loss_curve_ == curve
+    assert fitted.predict(IRIS[0]).dtype == IRIS[1].dtype
+
+
+def test_a_first_fit_that_is_refused_leaves_an_estimator_that_is_not_fitted():
+    for data, options in ((REFUSED["unknown classes to validate on"], {}), (ROWS, {"class_weight": {"pine": 2}})):
+        fitted = quick(**options)
+        with pytest.raises(ValueError, match="classes"):
+            fitted.fit(**data)
+        assert fitted.get_params().keys() == vars(fitted).keys()
+        with pytest.raises(NotFittedError):
+            fitted.predict(X)
+
+
+def test_a_refused_partial_fit_changes_nothing():
+    fitted = NeuralNetRegressor(random_state=0).partial_fit(X, NUMBER)
+    before = identities(fitted)
+    for rows, y in ((X[:, :2], NUMBER), (X, NUMBERS), (X, np.full(53, np.nan))):
+        with pytest.raises(ValueError, match=r"features|outputs|NaN"):
+            fitted.partial_fit(rows, y)
+        assert identities(fitted) == before
+    twin = NeuralNetRegressor(random_state=0).partial_fit(X, NUMBER)
+    same_weights(fitted.partial_fit(X, NUMBER), twin.partial_fit(X, NUMBER), atol=0)
 
 
 @pytest.mark.parametrize("sizes", [(8,), [8, 4], 8])

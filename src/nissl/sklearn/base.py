@@ -1,42 +1,39 @@
 """`NeuralNetwork`, what classifier and regressor share: a nissl training, in the form that scikit-learn asks for.
 
 A subclass says what becomes of y, and what outputs mean. `NetworkMixin` builds the network, `WeightsMixin` shows its
-weights, and `fitting` puts the training together.
+weights, `fitting` makes optimizer, loss and training of its parameters, and a `Run` takes the training to its end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from nissl import nn, optim
 from nissl.engines.base import evaluation_mode, recording
-from nissl.errors import DivergenceError
 from nissl.evaluation import EVALUATION_BATCH, History, model_dtype
 from nissl.evaluation import predict as outputs_of
 from nissl.objective import layers_in_order
 from nissl.optim.optimizer import Schedule
-from nissl.progress import reporter
 from nissl.random import seeded
 from nissl.sklearn import fitting, parameters
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from nissl.sklearn.network import NetworkMixin
 from nissl.sklearn.rows import Part, dense, row_weights, rows_that_count, split, weighted
+from nissl.sklearn.run import Run, warn
 from nissl.sklearn.weights import WeightsMixin
+from nissl.step import TrainingStep
 from nissl.tensor import wrap
 from nissl.threads import at_most
-from nissl.training import EpochDone, deferred_interrupt
 
 Array = npt.NDArray[Any]
 
@@ -99,7 +96,8 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         validation set of your own: its scores and losses are kept in `validation_scores_` and `validation_loss_curve_`,
         and `early_stopping` uses it instead of a part of X.
 
-        Ctrl-C raises KeyboardInterrupt after the current steps; the estimator keeps what it learned so far.
+        Ctrl-C raises KeyboardInterrupt after the current steps; the estimator keeps what it learned so far. Where data
+        or parameters are refused, it stays as it was.
         """
         parameters.check(self)
         if (X_val is None) != (y_val is None):
@@ -164,30 +162,44 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         known = hasattr(self, "module_") or any(value is not None for value in given.values())
         fresh = not known or not (incremental or self.warm_start)
         random = np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
-
-        x, targets = self._read(X, y, fresh, incremental, classes)
-        weights = row_weights(sample_weight, len(targets), x.dtype)
-        if weights is not None and not weights.all():  # a row without weight is none, in batches and in slices too
-            x, targets, weights = rows_that_count(x, targets, weights)
-        if fresh or not hasattr(self, "module_"):
-            self._build(x, random, {} if fresh else given)
-            self._forget_curves()
-        else:
-            self._check_same_network(x.shape[1])
-        if not incremental or not hasattr(self, "optimizer_"):
-            rate = self._schedule_or_rate(len(x))
-            self.optimizer_ = fitting.SOLVERS[self.solver](self.module_.parameters(), rate, vars(self))
-
-        factors = self._class_factors(targets, weights)
-        if factors is not None and not factors[targets].all():  # nor is a row of a class without weight
-            counting = (factors > 0).astype(x.dtype)[targets]
-            x, targets, weights = rows_that_count(x, targets, counting if weights is None else weights * counting)
-        train, validation = self._split(x, targets, weights, held, random)
-        self._train(train, validation, int(random.randint(2**31 - 1)), task)
+        with contextlib.ExitStack() as refusal:  # which leaves the estimator as it was
+            refusal.callback(_restore, self, dict(vars(self)))
+            x, targets, weights = self._read(X, y, sample_weight, fresh, incremental, classes)
+            if fresh or not hasattr(self, "module_"):
+                self._build(x, random, {} if fresh else given)
+                self._forget_curves()
+            else:
+                self._check_same_network(x.shape[1])
+            if not incremental or not hasattr(self, "optimizer_"):
+                rate = self._schedule_or_rate(len(x))
+                self.optimizer_ = fitting.SOLVERS[self.solver](self.module_.parameters(), rate, vars(self))
+            x, targets, weights = self._of_classes_that_count(x, targets, weights)
+            train, validation = self._split(x, targets, weights, held, random)
+            earlier = self.__dict__.pop("_step_of_parts", None)  # which is kept again if this training ends well
+            goes_on = incremental and self._runs_only_our_code()
+            # Examples seen so far are part of the seed: the same data give new orders and masks in each partial_fit.
+            seeds = np.random.SeedSequence([int(random.randint(2**31 - 1)), self.t_])
+            seed = int(seeds.generate_state(1, np.uint64)[0])
+            epochs = 1 if incremental else int(self.max_iter)
+            with self._training(train, validation, seed, epochs, earlier if goes_on else None) as training:
+                refusal.pop_all()
+                Run(self, training, task).to_the_end()
+        if goes_on:  # the next `partial_fit` need not trace and compile the step again
+            training.step.let_go()
+            self._step_of_parts = training.step
         if not incremental:
             self._look_back(x, targets)
 
-    def _read(self, X: Any, y: Any, fresh: bool, incremental: bool, classes: Any) -> tuple[Array, Array]:  # noqa: N803
+    def _read(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        fresh: bool,
+        incremental: bool,
+        classes: Any,
+    ) -> Part:
+        """Return the rows that count, with their targets and weights."""
         X, y = validate_data(  # noqa: N806
             self,
             X,
@@ -202,7 +214,19 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         y = y.toarray() if sparse.issparse(y) else y
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return dense(X), self._encode(y, fresh, classes, incremental)
+        x, targets = dense(X), self._encode(y, fresh, classes, incremental)
+        weights = row_weights(sample_weight, len(targets), x.dtype)
+        if weights is None or weights.all():
+            return x, targets, weights
+        return rows_that_count(x, targets, weights)  # a row without weight is none, in batches and in slices too
+
+    def _of_classes_that_count(self, x: Array, targets: Array, weights: Array | None) -> Part:
+        """Return the rows whose class has a weight."""
+        factors = self._class_factors(targets, weights)
+        if factors is None or factors[targets].all():
+            return x, targets, weights
+        counting = (factors > 0).astype(x.dtype)[targets]
+        return rows_that_count(x, targets, counting if weights is None else weights * counting)
 
     @property
     def _dtypes(self) -> tuple[Any, ...]:
@@ -255,31 +279,32 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             )
         return (x, targets, weights), validation
 
-    def _train(self, train: Part, validation: Part | None, seed: int, task: FitTask | None) -> None:
+    @contextlib.contextmanager
+    def _training(
+        self, train: Part, validation: Part | None, seed: int, epochs: int, earlier: TrainingStep | None
+    ) -> Iterator[fitting.PenalizedTraining]:
+        """Provide the training of `module_` on these rows, and in the block its random numbers and its threads."""
         x, targets, weights = train
         rows, batch = len(x), self._batch(len(x))
         if not isinstance(self.batch_size, str) and self.batch_size > rows:
-            warnings.warn(
-                f"batch_size={self.batch_size} is more than the {rows} rows, which are one batch", stacklevel=5
+            warn(f"batch_size={self.batch_size} is more than the {rows} rows, which are one batch")
+        parts = self.module_.named_modules().values()
+        has_batch_norm = any(isinstance(part, nn.BatchNorm) for part in parts)
+        if self.solver == "lbfgs" and (has_batch_norm or any(isinstance(part, nn.Dropout) for part in parts)):
+            raise ValueError(
+                "solver='lbfgs' needs a loss that is the same for the same weights: no dropout, no batch_norm"
             )
-        epochs = int(self.max_iter) if task is not None else 1
         factors = self._class_factors(targets, weights)
-        weights = weighted(weights, factors, targets)
-        has_batch_norm = any(isinstance(part, nn.BatchNorm) for part in self.module_.named_modules().values())
-        earlier = self.__dict__.pop("_step_of_parts", None)  # which is kept again if this training ends well
-        goes_on = task is None and self._runs_only_our_code()
         options: dict[str, Any] = {}
         if validation is not None:
             held, held_targets, held_weights = validation
             options["validation"] = held, held_targets, weighted(held_weights, factors, held_targets)
             options["metrics"] = {"score": lambda y, t: self._score_of(held_targets, y, held_weights)}
-        # Examples seen so far are part of the seed: the same data give new orders and masks in each partial_fit.
-        seed = int(np.random.SeedSequence([seed, self.t_]).generate_state(1, np.uint64)[0])
         engine = fitting.choose_engine(self.engine, self.module_, rows, math.ceil(rows / batch), epochs)
         # Processes side by side, each with a thread for every core, would wait for each other most of the time.
         share = at_most(fitting.threads_of_blas()) if engine == "native" else contextlib.nullcontext()
         with seeded(seed), share:
-            training = fitting.PenalizedTraining(
+            yield fitting.PenalizedTraining(
                 self.module_,
                 (x, targets),
                 alpha=float(self.alpha),
@@ -292,20 +317,10 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
                 clip_norm=self.clip_norm,
                 shuffle=bool(self.shuffle),
                 drop_last=has_batch_norm and rows > batch and rows % batch == 1,  # one row has no variance
-                sample_weight=weights,
-                earlier=earlier if goes_on else None,
+                sample_weight=weighted(weights, factors, targets),
+                earlier=earlier,
                 **options,
             )
-            if validation is not None and self.validation_scores_ is None:
-                self.validation_scores_, self.validation_loss_curve_, self.best_validation_score_ = [], [], -math.inf
-            if self.solver == "lbfgs":
-                assert task is not None
-                self._run_lbfgs(training, task)
-                return
-            self._run(training, rows, task)
-            if goes_on:  # the next `partial_fit` need not trace and compile the step again
-                training.step.let_go()
-                self._step_of_parts = training.step
 
     def _runs_only_our_code(self) -> bool:
         """Whether a step calls no function or Module of the user's own: a trace would freeze the numbers they read."""
@@ -314,132 +329,6 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             schedule = schedule.schedule
         called = [self._loss(), *self.module_.named_modules().values(), *([] if schedule is None else [schedule])]
         return all(str(getattr(part, "__module__", "")).partition(".")[0] == "nissl" for part in called)
-
-    def _run(self, training: fitting.PenalizedTraining, rows: int, task: FitTask | None) -> None:
-        """Train epoch by epoch, until one is the last."""
-        self.n_iter_ = 0
-        rounds = History() if task is not None else self._history_of_parts()
-        # A warm start goes on from the best weights of before, which may stay the best.
-        best = self.module_.state_dict() if self.early_stopping and self.validation_scores_ else {}
-        stops = False
-        with (
-            deferred_interrupt() as interrupted,
-            reporter(bool(self.verbose), training.epochs) as report,
-            contextlib.closing(training.run(stepwise=False)) as events,
-        ):
-            while not stops and training.progress.epoch < training.epochs:
-                if task is not None:
-                    task.epoch_begins()
-                for event in events:
-                    report(event)
-                    if isinstance(event, EpochDone) or interrupted.is_set():
-                        break
-                if not isinstance(event, EpochDone):
-                    break
-                rounds.rows.append(dict(event.values))
-                self.t_ += rows
-                self.n_iter_ += 1
-                stops = self._epoch_done(event.values, best)
-                stops = (task is not None and task.epoch_ends()) or stops
-                if interrupted.is_set():
-                    break
-        self.history_ = rounds
-        if best:
-            self.module_.load_state_dict(best)
-        self.module_.eval()
-        if interrupted.is_set():
-            raise KeyboardInterrupt(f"fit was interrupted after {self.n_iter_} epochs; what was learned is kept")
-        if task is not None and not stops:
-            warnings.warn(
-                f"Maximum iterations ({self.max_iter}) reached and the optimization has not converged yet: raise "
-                "max_iter, or let a validation set say when to stop, with early_stopping=True",
-                ConvergenceWarning,
-                stacklevel=6,
-            )
-
-    def _history_of_parts(self) -> History:
-        """Return the History that `partial_fit` goes on with: it validates nothing, so it has no such curves."""
-        rows = self.history_.rows if hasattr(self, "history_") else []
-        if rows and "validation_loss" not in rows[0]:
-            return self.history_
-        return History([{name: row[name] for name in row if not name.startswith("validation")} for row in rows])
-
-    def _run_lbfgs(self, training: fitting.PenalizedTraining, task: FitTask) -> None:
-        """Train on all rows at once, by SciPy's L-BFGS."""
-        if any(isinstance(part, nn.Dropout | nn.BatchNorm) for part in self.module_.named_modules().values()):
-            raise ValueError(
-                "solver='lbfgs' needs a loss that is the same for the same weights: no dropout, no batch_norm"
-            )
-        self.n_iter_, self.history_ = 0, History()
-
-        def told(loss: float) -> bool:
-            values = {"loss": loss, **training.validate()}
-            self.history_.rows.append(values)
-            self.n_iter_ += 1
-            self._note(values)
-            self.best_loss_ = loss
-            report(EpochDone(self.n_iter_, int(self.max_iter), values, improved=False))
-            stops = task.epoch_ends()
-            if self.n_iter_ < self.max_iter:
-                task.epoch_begins()
-            return stops or interrupted.is_set()
-
-        task.epoch_begins()
-        options = {"maxiter": int(self.max_iter), "maxfun": int(self.max_fun), "gtol": float(self.tol)}
-        with deferred_interrupt() as interrupted, reporter(bool(self.verbose), training.epochs) as report:
-            found = fitting.minimize(training, told, options)
-        self.loss_ = float(found.fun)
-        self.module_.eval()
-        if interrupted.is_set():
-            raise KeyboardInterrupt(f"fit was interrupted after {self.n_iter_} iterations; what was learned is kept")
-        if not math.isfinite(self.loss_):
-            raise DivergenceError(
-                f"lbfgs ended at a loss of {self.loss_}. Have the columns of X similar scales, as by StandardScaler?"
-            )
-        if found.status == 1:
-            warnings.warn(
-                f"lbfgs failed to converge after {found.nit} iterations and {found.nfev} evaluations: raise max_iter "
-                "or max_fun, or scale the columns of X",
-                ConvergenceWarning,
-                stacklevel=6,
-            )
-
-    def _epoch_done(self, values: Mapping[str, float], best: dict[str, Array]) -> bool:
-        """Note how an epoch went, keep the best weights, change the learning rate; return whether to stop."""
-        least, most = self.best_loss_, self.best_validation_score_
-        self._note(values)
-        if self.early_stopping:
-            assert most is not None
-            no_better = values["validation_score"] < most + self.tol
-            if self.best_validation_score_ != most:
-                best.update(self.module_.state_dict())
-        else:
-            least = math.inf if least is None else least
-            no_better = self.loss_ > least - self.tol
-            self.best_loss_ = min(self.loss_, least)
-        self._no_improvement_count = self._no_improvement_count + 1 if no_better else 0
-        if self.learning_rate == "invscaling":
-            fitting.change_rate(self.optimizer_, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
-        if self._no_improvement_count <= self.n_iter_no_change:
-            return False
-        rate = float(self.optimizer_.lr.item())
-        if self.learning_rate != "adaptive" or rate <= 1e-6:
-            return True
-        fitting.change_rate(self.optimizer_, rate / 5)
-        self._no_improvement_count = 0
-        return False
-
-    def _note(self, values: Mapping[str, float]) -> None:
-        """Add the loss of an epoch to the curves, and what the validation rows say."""
-        self.loss_ = values["loss"]
-        self.loss_curve_.append(self.loss_)
-        if self.validation_scores_ is not None and "validation_score" in values:
-            assert self.validation_loss_curve_ is not None
-            assert self.best_validation_score_ is not None
-            self.validation_scores_.append(values["validation_score"])
-            self.validation_loss_curve_.append(values["validation_loss"])
-            if values["validation_score"] > self.best_validation_score_:
-                self.best_validation_score_ = values["validation_score"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: machine code stays here."""
@@ -496,3 +385,8 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _restore(estimator: Any, attributes: Mapping[str, Any]) -> None:
+    vars(estimator).clear()
+    vars(estimator).update(attributes)

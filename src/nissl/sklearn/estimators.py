@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from nissl.optim.optimizer import Schedule
 from nissl.sklearn import fitting
 from nissl.sklearn.base import NeuralNetwork, takes_parts
 from nissl.sklearn.documentation import documented
+from nissl.sklearn.run import warn
 
 Array = npt.NDArray[Any]
 
@@ -229,12 +229,11 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
         if len(np.unique(predicted)) == 1:
             predicted = self._numbers(outputs_of(self.module_, x))
         if len(np.unique(predicted)) == 1:
-            warnings.warn(
+            warn(
                 f"all {len(x)} rows get the class '{self.classes_[predicted[0]]}', so nothing was learned that tells "
                 "classes apart. Have the columns of X similar scales, as by StandardScaler? If so, try more epochs, "
                 'another learning_rate_init or activation, or class_weight="balanced" where one class is rare',
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def _choose_outputs(self) -> None:

@@ -44,14 +44,9 @@ class NetworkMixin:
             units, activations, dropout = self._hidden()
             units = [features, *units, self.n_outputs_]
             self.module_ = fitting.network(units, activations, dropout, bool(self.batch_norm), dtype, random)
-        try:
-            for name in ("coefs", "intercepts"):
-                if given.get(name) is not None:
-                    setattr(self, f"{name}_", given[name])
-        except (TypeError, ValueError):
-            del self.module_  # which would pass for a fitted one, without the weights that were given
-            raise
         for name in ("coefs", "intercepts"):
+            if given.get(name) is not None:
+                setattr(self, f"{name}_", given[name])
             self.__dict__.pop(f"_given_{name}", None)
         self.n_layers_ = len(fitting.linear_layers(self.module_)) + 1
         self._made_of = self._plan(features)
