@@ -131,6 +131,17 @@ def test_options_of_columns_and_task(no_pictures):
     assert set(found["importances"]) == {"kilos", "coat", "kind"}
 
 
+def test_what_to_say_instead_is_told_as_options():
+    frame = pets().assign(row=range(60), area=[f"{i} m²" for i in range(60)])
+    frame.assign(years=["unknown", *range(59)]).rename(columns={"row": "my row"}).to_csv("pets.csv", index=False)
+    message = (
+        "Leave them out: .*--drop 'my row' --drop area; .*--number .*'my row'; or take as categories: --category area$"
+    )
+    fails(1, message, "train", "pets.csv", "--target", "kind", *QUICK)
+    message = "Or leave those rows out: --task regression; or take all as classes: --task classification$"
+    fails(1, message, "train", "pets.csv", "--target", "years", *QUICK)
+
+
 def test_a_small_table_is_trained_on_and_a_tiny_one_refused(no_pictures):
     pets(12).to_csv("small.csv", index=False)
     pets(9).to_csv("tiny.csv", index=False)
@@ -156,7 +167,11 @@ def test_without_validation_all_epochs_are_run(no_pictures):
         ("gone.csv", 1, "gone.csv does not exist"),
         ("./folder --target kind", 1, "folder is a folder"),
         ("pets.csv --target kind --task sorting", 2, "unknown task 'sorting'"),
-        ("pets.csv --target kind --drop coat,kilos", 1, "no column 'coat,kilos'; .* --drop coat --drop kilos "),
+        (
+            "pets.csv --target kind --drop coat,kilos",
+            1,
+            "'coat,kilos'. Name each by itself: --drop coat --drop kilos$",
+        ),
         ("pets.csv --target kind --drop kind", 1, "'kind' is named for target and for drop"),
         ("pets.csv --target kind --number coat", 1, "'coat' is no column of numbers"),
         ("pets.csv --target kind --test-fraction 1", 2, "--test-fraction"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from nissl import nn, plots, random, tables
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import class_table, write_json
 from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
+from nissl.errors import DataError
 from nissl.evaluation import History
+from nissl.tables.guessing import TableError
 from nissl.tables.model import METRIC_NAMES
 from nissl.tables.reading import find_layout
 from nissl.text import printable, some
@@ -36,7 +39,10 @@ def run(path: Path, of_table: Mapping[str, Any], test_fraction: float, options: 
     if of_table["target"] is None:
         names = find_layout(path).names
         raise click.UsageError(f"a table needs --target, the column to predict; {path.name} has {some(names, 20)}")
-    table = tables.read(path, **of_table)
+    try:
+        table = tables.read(path, **of_table)
+    except TableError as error:
+        raise DataError(error.said(as_options)) from None
     rest, test = table.split(test_fraction, int(options["seed"]))
     settings = Settings.of(options, defaults(options, len(rest)))
     train, validation = rest, None
@@ -66,6 +72,15 @@ def run(path: Path, of_table: Mapping[str, Any], test_fraction: float, options: 
             return INTERRUPTED
         report(model, history, train, test, seconds, folder, settings.as_json)
     return 0
+
+
+def as_options(name: str, value: str | list[str]) -> str:
+    """Return an argument of `tables.read` as options of the command.
+
+    >>> as_options("drop", ["name", "born in"])
+    "--drop name --drop 'born in'"
+    """
+    return " ".join(f"--{name} {shlex.quote(each)}" for each in ([value] if isinstance(value, str) else value))
 
 
 def defaults(options: Mapping[str, Any], rows: int) -> dict[str, Any]:

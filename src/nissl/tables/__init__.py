@@ -11,8 +11,9 @@
     model.save("houses.safetensors")
     model = ns.tables.load("houses.safetensors")             # as are the models of `nissl train houses.csv`
 
-`reading` finds out how a file is written, `columns` what the columns are, `table` holds the rows, `preprocessing` turns
-them into numbers, `model` answers and is kept in one file.
+`reading` finds out how a file is written, `cells` reads text, numbers and dates, `columns` says what a column is,
+`guessing` which one it seems to be, `table` holds the rows, `preprocessing` turns them into numbers, `model` answers
+and is kept in one file.
 """
 
 from typing import TYPE_CHECKING, Any

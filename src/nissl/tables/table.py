@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy.typing as npt
 from nissl import notebook
 from nissl.errors import DataError, OptionError, unknown_name
 from nissl.files import PathLike
-from nissl.tables.columns import TASKS, Column, Finding, Target, as_frame, check_there, examine, find_target
+from nissl.tables.columns import TASKS, Column, Target, as_frame, check_there
+from nissl.tables.guessing import Finding, TableError, examine, find_target
 from nissl.tables.reading import find_layout, read_frame
 from nissl.text import counted, printable, table
 
@@ -173,10 +173,8 @@ def _check_one_each(columns: Collection[str], names: tuple[str, ...], where: str
     for column in columns:
         parts = str(column).split(",")
         if len(parts) > 1 and column not in names and {*parts} <= {*names}:
-            options = " ".join(f"--{use} {shlex.quote(printable(part))}" for part in parts)
-            raise OptionError(
-                f"{where} has no column '{printable(column)}'; name each by itself: {options} ({use}={parts} in Python)"
-            )
+            problem = f"{where} has no column '{printable(column)}'"
+            raise TableError(problem, {"Name each by itself": {use: [*map(printable, parts)]}})
 
 
 def _examined(
@@ -203,7 +201,7 @@ def _examined(
         )
     if reason not in ("as told", "text"):
         other = "regression" if target.task == "classification" else "classification"
-        remarks.append(f"{target.task}, since the target holds {reason}; --task {other} overrules that")
+        remarks.append(f"{target.task}, since the target holds {reason}; the task {other} overrules that")
     findings = []
     for name in frame.columns.drop([target_name, *lists["drop"]]):
         wanted = next((kind for kind in ("category", "number") if name in lists[kind]), None)
@@ -211,12 +209,11 @@ def _examined(
     unusable = [finding for finding in findings if finding.advice]
     if unusable:
         advice = printable("; ".join(finding.advice for finding in unusable))
-        names = [finding.name for finding in unusable]
-        options = " ".join(f"--drop {shlex.quote(printable(name))}" for name in names)
-        raise DataError(
-            f"{where} has columns that a network cannot learn from: {advice}. Leave them out: {options} "
-            f"(drop={names} in Python)"
-        )
+        remedies = {"Leave them out": {"drop": [printable(finding.name) for finding in unusable]}}
+        for words, kind in (("or take as numbers", "number"), ("or take as categories", "category")):
+            names = [printable(finding.name) for finding in unusable if finding.could_be == kind]
+            remedies |= {words: {kind: names}} if names else {}
+        raise TableError(f"{where} has columns that a network cannot learn from: {advice}", remedies)
     columns = tuple(finding.column for finding in findings if finding.column is not None)
     if not columns:
         raise DataError(f"{where} has no column left to predict '{printable(target_name)}' from")
