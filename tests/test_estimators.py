@@ -236,6 +236,21 @@ def test_a_list_of_weights_keeps_saying_what_the_network_has():
         listed[0][0, 0] = 5.0
 
 
+def test_a_list_of_weights_takes_no_layer_more_or_less_and_its_copies_are_plain_lists():
+    fitted = quick().fit(*IRIS)
+    listed, array = fitted.coefs_, np.zeros((3, 3))
+    changes = {"append": [array], "extend": [[array]], "insert": [0, array], "pop": [], "remove": [array], "clear": [],
+               "reverse": [], "sort": [], "__delitem__": [0], "__iadd__": [[array]], "__imul__": [2]}  # fmt: skip
+    for name, arguments in changes.items():
+        with pytest.raises(TypeError, match="coefs_ = arrays; a network has as many as"):
+            getattr(listed, name)(*arguments)
+    assert len(listed) == len(fitted.coefs_) == 2
+    for twin in (copy.copy(listed), copy.deepcopy(listed), pickle.loads(pickle.dumps(listed)), listed.copy()):
+        assert type(twin) is list
+        assert all(map(np.array_equal, twin, listed))
+        twin.append(array)
+
+
 def quick(**options):
     return NeuralNetClassifier(**{"hidden_layer_sizes": 8, "max_iter": 5, "random_state": 0} | options)
 

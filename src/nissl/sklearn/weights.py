@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,14 @@ from nissl.tensor import wrap
 Array = npt.NDArray[Any]
 
 
+ONE_BY_ONE = "weights are set layer by layer, or all at once as in coefs_ = arrays"
+
+
 class Weights(list[Array]):
-    """The weights of a network, layer by layer: read-only arrays; setting one gives it to the network."""
+    """The weights of a network, layer by layer: read-only arrays; setting one gives it to the network.
+
+    A list, since scikit-learn's are lists, but with as many arrays as the network has layers. A copy is a plain list.
+    """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(map(_read_only, parameters))
@@ -25,13 +31,22 @@ class Weights(list[Array]):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if isinstance(index, slice):
-            raise TypeError("weights are set layer by layer, or all at once as in coefs_ = arrays; got a slice")
+            raise TypeError(f"{ONE_BY_ONE}; got a slice")
         parameter = self.parameters[index]
         array = np.asarray(value, parameter.dtype)
         if array.shape != parameter.shape:
             raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
         parameter.assign(wrap(array.copy()))
         super().__setitem__(index, _read_only(parameter))
+
+    def _refuse(self, *given: Any, **options: Any) -> NoReturn:
+        raise TypeError(f"{ONE_BY_ONE}; a network has as many as it has layers")
+
+    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
+    __delitem__ = __iadd__ = __imul__ = _refuse
+
+    def __reduce__(self) -> Any:
+        return list, (list(self),)
 
 
 def _read_only(parameter: nn.Parameter) -> Array:
