@@ -91,7 +91,10 @@ class Table:
         held = np.zeros(len(self), bool)
         held[order[places]] = True
         if self.target.task == "classification":
-            held &= np.bincount(self.y)[self.y] > 1
+            shared = np.bincount(self.y)[self.y] > 1
+            held &= shared
+            if shared.any() and not held.any():  # all places were those of such rows
+                held[random.choice(np.flatnonzero(shared))] = True
         if held.all() or not held.any():
             raise DataError(f"{self.name}: a fraction of {fraction} of {len(self)} rows leaves one part empty")
         return self.rows(~held), self.rows(held)
