@@ -18,7 +18,10 @@ from samples import numbers
 import nissl as ns
 from nissl import nn, optim
 from nissl import threads as team
+from nissl.engines.native import cache, program
+from nissl.engines.native.emitter import index
 from nissl.engines.native.program import SECONDS_WORTH_THREADS
+from nissl.engines.native.shares import Shares
 from nissl.errors import DataError, OptionError
 
 
@@ -164,6 +167,35 @@ def test_more_threads_than_cores_are_noticed(monkeypatch):
     while team.threads_to_use() == ns.get_num_threads() and time.monotonic() < end:
         assert_equal(trained(threads), expected)
     assert 1 <= team.threads_to_use() < threads
+
+
+def test_slower_threads_get_less_of_each_kernel(monkeypatch):
+    expected = trained(1)
+    read = Shares.clock
+
+    def fast_for_the_second(shares):
+        times = shares.builder.select(shares.builder.icmp_signed("==", shares.thread, index(1)), index(9), index(1))
+        return shares.builder.mul(read(shares), times)
+
+    monkeypatch.setattr(Shares, "clock", fast_for_the_second)
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    for count in (2, 3):
+        monkeypatch.setattr(program, "_bounds", {})
+        assert_equal(trained(count), expected)
+        bounds = program._bounds[count]
+        assert bounds == sorted(bounds)
+        assert bounds[0] == 0.0
+        assert bounds[2] - bounds[1] < 0.7 / count
+
+
+def test_without_a_clock_shares_are_equal(monkeypatch):
+    expected = trained(1)
+    monkeypatch.setattr("nissl.engines.native.shares.CLOCKED", ())
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    monkeypatch.setattr(program, "_bounds", {})
+    for _ in range(3):
+        assert_equal(trained(2), expected)
+    assert program._bounds[2][1] == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_scan_in_slices_is_the_same_scan(monkeypatch):

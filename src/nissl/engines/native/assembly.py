@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -30,9 +31,11 @@ from nissl.engines.native.kernels import (
 )
 from nissl.engines.native.loops import Loops
 from nissl.engines.native.maths import Element, scalar_type
+from nissl.engines.native.meeting import ARRIVED, LOOKS, MEETINGS
 from nissl.engines.native.memory import MemoryPlan
 from nissl.engines.native.plan import Plan, segment_name
 from nissl.engines.native.products import Product
+from nissl.engines.native.shares import Shares
 from nissl.engines.native.straight import StraightLine
 from nissl.graph.graph import Graph, Symbol, describe_call
 from nissl.shapes import describe
@@ -90,7 +93,7 @@ SCAN = [POINTER, INDEX, POINTER, POINTER, INDEX]  # table, steps, slots, strides
 def emit_one(memory: MemoryPlan) -> Callable[..., ir.Value]:
     """Return a function that emits a single-threaded step and returns whether it found a label out of range."""
 
-    def step(builder: ir.IRBuilder, table: ir.Value) -> ir.Value:
+    def step(builder: ir.IRBuilder, table: ir.Value, state: None) -> ir.Value:
         builder.call(builder.module.globals[segment_name(0)], [table])
         return is_wrong(builder, memory)
 
@@ -101,24 +104,24 @@ def emit_scan(
     module: ir.Module,
     name: str,
     more: list[ir.Type],
-    begin: Callable[[ir.IRBuilder], None],
+    begin: Callable[[ir.IRBuilder], Any],
     step: Callable[..., ir.Value],
 ) -> None:
     """Emit `scan(table, steps, slots, strides, count, ...)`: a loop over steps that advances some addresses after each.
 
-    `begin` emits an early return for when an earlier scan found a label out of range. `step` emits a step and returns
-    whether the step found one, which ends the scan.
+    `begin` emits an early return for when an earlier scan found a label out of range. `step`, which also gets what
+    `begin` returned, emits a step and returns whether the step found one, which ends the scan.
     """
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*SCAN, *more]), name)
-    table, steps, slots, strides, count, *others = function.args
+    table, steps, slots, strides, count, *_ = function.args
     builder = ir.IRBuilder(function.append_basic_block())
-    begin(builder)
+    state = begin(builder)
 
     def entry(pointer: ir.Value, place: ir.Value) -> ir.Value:
         return builder.load(builder.gep(pointer, [place], source_etype=INDEX), typ=INDEX)
 
     def once(_: ir.Value) -> None:
-        return_if(builder, step(builder, table, *others))
+        return_if(builder, step(builder, table, state))
 
         def move(i: ir.Value) -> None:
             address = builder.gep(table, [entry(slots, i)], source_etype=INDEX)
@@ -149,7 +152,7 @@ def emit_shared_scan(
     functions: Mapping[CompiledKernel, ir.Function],
     units: Mapping[CompiledKernel, int],
 ) -> None:
-    """Emit `shared_scan(..., thread, threads, barrier)`, which all threads run at the same time.
+    """Emit `shared_scan(..., thread, threads, meeting)`, which all threads run at the same time.
 
     Each has a table of its own. Large kernels are shared, small ones run on one of two threads, with a barrier before a
     kernel that touches memory that another thread may be using. How a kernel is shared changes no result: each element
@@ -157,15 +160,14 @@ def emit_shared_scan(
     """
     barrier = emit_barrier(module)
 
-    def begin(builder: ir.IRBuilder) -> None:
-        *_, threads, barrier_memory = builder.function.args
+    def begin(builder: ir.IRBuilder) -> Shares:
+        *_, thread, threads, meeting = builder.function.args
         wrong = is_wrong(builder, memory)
-        builder.call(barrier, [barrier_memory, threads])  # no thread may set the flag again before all have read it
+        builder.call(barrier, [meeting, threads])  # no thread may set the flag again before all have read it
         return_if(builder, wrong)
+        return Shares(builder, thread, threads, meeting)
 
-    def step(
-        builder: ir.IRBuilder, table: ir.Value, thread: ir.Value, threads: ir.Value, barrier_memory: ir.Value
-    ) -> ir.Value:
+    def step(builder: ir.IRBuilder, table: ir.Value, shares: Shares) -> ir.Value:
         alone: dict[int, list[CompiledKernel]] = {0: [], 1: []}  # kernels that the first and the second thread run next
         seconds = dict.fromkeys(alone, 0.0)  # estimated, that each has run alone since the last barrier
         # The kernels since then, and which thread runs each: None if all do.
@@ -174,14 +176,14 @@ def emit_shared_scan(
         def run_alone() -> None:
             for who, kernels in alone.items():
                 if kernels:
-                    with builder.if_then(builder.icmp_signed("==", thread, index(who))):
+                    with builder.if_then(builder.icmp_signed("==", shares.thread, index(who))):
                         for kernel in kernels:
                             builder.call(functions[kernel], [table, index(0), index(units[kernel])])
                     kernels.clear()
 
         def wait() -> None:
             run_alone()
-            builder.call(barrier, [barrier_memory, threads])
+            builder.call(barrier, [shares.memory, shares.threads])
             since.clear()
             seconds.update(dict.fromkeys(alone, 0.0))
 
@@ -202,9 +204,7 @@ def emit_shared_scan(
                 in_the_way = set()
             if shared:
                 run_alone()
-                first_unit = builder.sdiv(builder.mul(index(units[kernel]), thread), threads)
-                last_unit = builder.sdiv(builder.mul(index(units[kernel]), builder.add(thread, index(1))), threads)
-                builder.call(function, [table, first_unit, last_unit])
+                shares.run(function, table, units[kernel], cost.seconds(kernel, plan))
                 since.append((kernel, None))
             else:
                 who = in_the_way.pop() if in_the_way else min(alone, key=seconds.__getitem__)
@@ -214,14 +214,16 @@ def emit_shared_scan(
                 since.append((kernel, who))
             if computes_labels(kernel, plan.places, graph):
                 return_if_wrong()
+        shares.publish()
         wait()
+        shares.adjust()
         return ir.Constant(ir.IntType(1), 0)
 
     emit_scan(module, "shared_scan", [INDEX, INDEX, POINTER], begin, step)
 
 
 def emit_relay() -> ir.Module:
-    """Return a module with `relay(legs, count, thread, threads, barrier)`, which calls several shared scans in turn.
+    """Return a module with `relay(legs, count, thread, threads, meeting)`, which calls several shared scans in turn.
 
     A leg is the address of a shared scan and its first five arguments; the other three are common to all.
     """
@@ -244,23 +246,21 @@ def emit_relay() -> ir.Module:
 
 
 def emit_barrier(module: ir.Module) -> ir.Function:
-    """Emit `barrier(memory, threads)`, which returns when all threads have called it.
-
-    The memory holds the number of threads that have arrived and, 64 bytes on (another cache line), how often all have,
-    and how often a waiting thread looks at that before it yields the core.
-    """
+    """Emit `barrier(memory, threads)`, which returns when all threads have called it."""
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, INDEX]), "barrier")
     function.linkage = "internal"
     function.attributes.add("noinline")
     memory, threads = function.args
     builder = ir.IRBuilder(function.append_basic_block())
-    meetings = builder.gep(memory, [index(8)], source_etype=INDEX)
-    patience = builder.load(builder.gep(memory, [index(9)], source_etype=INDEX), typ=INDEX)
+    arrived, meetings, looks = (
+        builder.gep(memory, [index(place)], source_etype=INDEX) for place in (ARRIVED, MEETINGS, LOOKS)
+    )
+    patience = builder.load(looks, typ=INDEX)
     before = builder.load_atomic(meetings, "acquire", 8, typ=INDEX)
-    here = builder.add(builder.atomic_rmw("add", memory, index(1), "acq_rel"), index(1))
+    here = builder.add(builder.atomic_rmw("add", arrived, index(1), "acq_rel"), index(1))
     with builder.if_then(builder.icmp_signed("==", here, threads)):
         # Exchanges, because llvmlite has no atomic store through an opaque pointer.
-        builder.atomic_rmw("xchg", memory, index(0), "acq_rel")
+        builder.atomic_rmw("xchg", arrived, index(0), "acq_rel")
         builder.atomic_rmw("xchg", meetings, builder.add(before, index(1)), "acq_rel")
         builder.ret_void()
     waiting, yielding, again, done = (function.append_basic_block() for _ in range(4))

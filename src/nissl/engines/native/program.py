@@ -25,6 +25,7 @@ from nissl.engines.native import cache, cost
 from nissl.engines.native.kernels import Call, equations_of
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.machine import Code, describe_machine, object_code, vector_bytes, vector_registers
+from nissl.engines.native.meeting import bounds_in, equal_bounds, meeting_place
 from nissl.engines.native.memory import ALIGNMENT, MemoryPlan, address, aligned
 from nissl.engines.native.plan import Plan, make_plan, segment_name
 from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
@@ -332,15 +333,21 @@ def run_shared(
     scans: Sequence[Scan], legs: Sequence[Leg], tables: Sequence[ctypes.Array[ctypes.c_uint64]], threads: int
 ) -> bool:
     """Run legs on several threads, the first on these tables; return False if the threads are not free."""
-    barrier = (ctypes.c_int64 * 16)()  # two cache lines
-    # Number 9 is the barrier's patience: who waits for a thread without a core gives it its own at once.
-    barrier[9] = PATIENCE if threads <= usable_cores() else 0
+    # Who waits for a thread without a core gives it its own at once.
+    patience = PATIENCE if threads <= usable_cores() else 0
+    meeting = meeting_place(patience, _bounds.get(threads) or equal_bounds(threads))
     copies = [[type(table).from_buffer_copy(table) for table in tables] for _ in range(1, threads)]
     parts = []
     for thread, own in enumerate([tables, *copies]):
         function, arguments = joined([scans[turn].call("shared_scan", own[turn], steps) for turn, steps in legs])
-        parts.append(functools.partial(function, *arguments, thread, threads, barrier))
-    return run_together(parts)
+        parts.append(functools.partial(function, *arguments, thread, threads, meeting))
+    done = run_together(parts)
+    if done:
+        _bounds[threads] = bounds_in(meeting)
+    return done
+
+
+_bounds: dict[int, list[float]] = {}  # of the threads' shares, as the latest run left them, by the number of threads
 
 
 def joined(calls: Sequence[MachineCall]) -> MachineCall:
