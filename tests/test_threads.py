@@ -148,14 +148,14 @@ def test_all_threads_are_tried_again_ever_less_often_while_that_is_in_vain(monke
     monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 1.0)
     crowd = team.Crowd()
     pauses = []
-    for lacked in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0):
+    for lacked in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0):
         assert crowd.limited(2) == 2
         crowd.look(2, 1.0, 2.0 - lacked)
         before = now
         while crowd.limited(2) < 2:
             now += 0.01
-        pauses.append(round(now - before, 1))
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.0, 0.1]
+        pauses.append(now - before)
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.0, 0.05], abs=0.02)
 
 
 def test_more_threads_than_cores_are_noticed(monkeypatch):

@@ -31,7 +31,7 @@ Work = Callable[[], object]
 # takes on a free core, two take if they lack 0.5: one of them waits for the other half of the time.
 SECONDS_OF_A_LOOK, LACK_TOLERATED = 0.05, 0.4
 # Seconds until all threads are tried again: more each time that this was in vain.
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
 def in_forked_child(make_locks: Work) -> Work:
