@@ -79,6 +79,7 @@ def run(capsys, *arguments):
 def test_an_experiment_prints_its_numbers_and_saves_its_picture(capsys, tmp_path):
     status, out, _ = run(capsys, "run", "descent", "--steps", "120", "--out", str(tmp_path / "a" / "b"))
     assert status == 0
+    assert out.startswith("Gradient descent: step against the gradient, again and again\n")
     assert "how far from 0 it ends, learning rate 0.1" in out
     assert "expected with the defaults" in out
     assert "With 10 it jumps out of the frame at once" in " ".join(out.split())

@@ -134,7 +134,7 @@ def _run(
 ) -> dict[str, Any]:
     """Run an experiment, save its pictures, say what came out; return that as a document."""
     if not quiet:
-        click.echo(click.style(f"{experiment.name}: {experiment.title}", bold=True))
+        click.echo(click.style(experiment.title, bold=True))
     start = time.perf_counter()
     report = experiment.run(options)
     seconds = time.perf_counter() - start
