@@ -235,6 +235,8 @@ def test_every_name_is_listed():
 def test_an_unknown_data_set_gets_the_nearest_name():
     with pytest.raises(OptionError, match="did you mean 'fashion-mnist'"):
         load("fashion_mnist")
+    with pytest.raises(OptionError, match=r"unknown data set 'iris'\. Known: .*digits"):  # which is not like iris
+        load("iris")
     with pytest.raises(OptionError, match="float16"):
         load("digits", dtype="float16")
 

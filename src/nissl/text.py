@@ -67,5 +67,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # here, as only mistakes need it
 
     lower = {other.lower(): other for other in known}
-    near = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    # One wrong letter of three is near; at 0.6, difflib's own cutoff, 'iris' is like 'digits'.
+    near = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.65)
     return f"; did you mean '{printable(lower[near[0]])}'?" if near else ""
