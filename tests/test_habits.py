@@ -122,6 +122,15 @@ def test_a_misspelt_name_is_told_the_nearest():
     assert not hasattr(ns, "__path_of_nothing__")
 
 
+def test_a_misspelt_schedule_is_told_the_nearest_of_all():
+    schedules = optim.schedules
+    here = {name for name, value in vars(schedules).items() if getattr(value, "__module__", "") == schedules.__name__}
+    assert set(schedules.__all__) == here - {"__getattr__"} | {"NAMED"}
+    for name in here - {"__getattr__"}:
+        with pytest.raises(AttributeError, match=f"; did you mean '{name}'"):
+            getattr(schedules, f"{name}s")
+
+
 @pytest.mark.parametrize("name", ["mse", "mean_squared_error"])
 def test_the_mean_is_not_taken_for_the_sum(name):
     with pytest.raises(AttributeError, match=r"write nn\.mse_loss"):

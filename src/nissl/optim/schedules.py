@@ -126,4 +126,7 @@ def named(name: str, lr: float, steps: int) -> Schedule:
 if not TYPE_CHECKING:  # a type checker knows which names there are
 
     def __getattr__(name: str) -> Any:
-        habits.missing(f"module {__name__!r}", name, habits.SCHEDULES, NAMED)
+        habits.missing(f"module {__name__!r}", name, habits.SCHEDULES, __all__)
+
+
+__all__ = ["NAMED", "constant", "cosine", "delayed", "exponential", "linear", "named", "step_decay"]
