@@ -472,13 +472,21 @@ def test_rows_to_validate_on_are_only_looked_at_without_early_stopping():
     assert regressor.validation_scores_[-1] == pytest.approx(regressor.score(X[:9], NUMBERS[:9]))
 
 
-def test_validation_rows_that_cannot_be_used_are_refused():
+def test_validation_rows_that_cannot_be_used_are_refused_by_their_name():
     with pytest.raises(ValueError, match="must be given together"):
         quick().fit(*IRIS, X_val=IRIS[0])
-    with pytest.raises(ValueError, match="classes not in"):
-        quick().fit(*IRIS, X_val=IRIS[0], y_val=IRIS[1] + 1)
-    with pytest.raises(ValueError, match="expecting 4 features"):
-        quick().fit(*IRIS, X_val=IRIS[0][:, :2], y_val=IRIS[1])
+    cases = {
+        r"^y_val: .*classes not in": (IRIS[0], IRIS[1] + 1),
+        r"^y_val: .* contains NaN": (IRIS[0], np.where(IRIS[1] == 1, np.nan, IRIS[1])),
+        r"^X_val: .*expecting 4 features": (IRIS[0][:, :2], IRIS[1]),
+        r"^X_val: .* contains NaN": (IRIS[0] * np.nan, IRIS[1]),
+        r"^X_val and y_val: .*\[150, 149\]": (IRIS[0], IRIS[1][1:]),
+    }
+    for message, (x, y) in cases.items():
+        with pytest.raises(ValueError, match=message):
+            quick().fit(*IRIS, X_val=x, y_val=y)
+    with pytest.raises(TypeError, match=r"^X_val: "):
+        quick().fit(*IRIS, X_val={"a": 1}, y_val=IRIS[1])
     with pytest.raises(ValueError, match="validation set is too small"):
         quick(early_stopping=True, validation_fraction=0.001).fit(*IRIS)
 

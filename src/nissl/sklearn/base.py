@@ -28,7 +28,7 @@ from nissl.random import seeded
 from nissl.sklearn import fitting, parameters
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from nissl.sklearn.network import NetworkMixin
-from nissl.sklearn.rows import Part, dense, row_weights, rows_that_count, split, weighted
+from nissl.sklearn.rows import Part, dense, named, row_weights, rows_that_count, split, weighted
 from nissl.sklearn.run import Run, warn
 from nissl.sklearn.weights import WeightsMixin
 from nissl.step import TrainingStep
@@ -261,12 +261,16 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         """Return rows, targets and weights to train on, and those to validate on, if any."""
         validation: Part | None = None
         if held is not None:
-            own, y = validate_data(
-                self, *held, accept_sparse="csr", multi_output=True, dtype=self._dtypes, order="C", reset=False
-            )
-            check_consistent_length(own, y)
-            y = y.toarray() if sparse.issparse(y) else y
-            validation = dense(own), self._encode_more(y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y), None
+            own, y = held
+            with named("X_val"):
+                own = dense(validate_data(self, own, accept_sparse="csr", dtype=self._dtypes, order="C", reset=False))
+            with named("y_val"):
+                y = validate_data(self, y=y, multi_output=True, reset=False)
+                y = y.toarray() if sparse.issparse(y) else y
+                y = self._encode_more(y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y)
+            with named("X_val and y_val"):
+                check_consistent_length(own, y)
+            validation = own, y, None
         elif self.early_stopping:
             if self.validation_fraction == 0:
                 raise ValueError("early_stopping with validation_fraction == 0 has no rows to validate on")

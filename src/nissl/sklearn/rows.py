@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,16 @@ def dense(x: Any) -> Array:
             "fewer features"
         )
     return x.toarray()
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Let errors inside the block, of rows that scikit-learn calls X and y, begin with their name."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
 
 
 def row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
