@@ -170,6 +170,29 @@ def test_resume_where_nothing_is_starts_and_where_all_is_done_changes_nothing(no
     assert same(before, state("run"))
 
 
+def test_resume_says_when_there_is_nothing_left_to_train(no_pictures):
+    def remarks(*more):
+        said = call("train", "xor", "--schedule", "constant", "--out", "run", "--resume", *more)
+        assert said.status == 0
+        return [line for line in said.err.splitlines() if not line.startswith("epoch")][-1:]
+
+    assert "starts anew" in remarks("--epochs", 3)[0]
+    for fewer in 3, 2:
+        (line,) = remarks("--epochs", fewer)
+        assert line == f"nothing was trained: the run in run has 3 epochs, and --epochs {fewer} asks for no more"
+    assert remarks("--epochs", 4) == []
+
+
+def test_resume_says_when_patience_has_ended_a_run(no_pictures):
+    command = ["train", "xor", "--lr", 0.9, "--optimizer", "sgd", "--patience", 1, "--epochs", 400, "--out", "run"]
+    epochs = call(*command, "--json").json["epochs"]
+    assert epochs < 400
+    assert (
+        f"nothing was trained: the run in run has {epochs} epochs, and --patience ended it\n"
+        in call(*command, "--resume").err
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

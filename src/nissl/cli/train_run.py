@@ -23,6 +23,7 @@ from nissl.evaluation import History
 from nissl.nn.activations import ACTIVATIONS
 from nissl.objective import Loss
 from nissl.optim.optimizer import Optimizer
+from nissl.text import counted
 
 MODEL_FILE = "model.safetensors"
 
@@ -81,6 +82,8 @@ class Settings:
 
         The history goes to the folder of the run, where the training can be gone on with.
         """
+        curves = folder / "history.csv"
+        before = curves.read_bytes() if curves.is_file() else None
         started = time.perf_counter()
         history = training.fit(
             model,
@@ -102,13 +105,17 @@ class Settings:
         if self.resume:  # the epochs before took their time too
             seconds = max(seconds, sum(row["seconds"] for row in history.rows))
         model.eval()
-        files.write_text(folder / "history.csv", history.to_csv())
+        files.write_text(curves, history.to_csv())
         if history.interrupted:
             click.echo(
                 f"interrupted after {len(history)} epochs; what was learned is in {folder}. "
                 f"To go on, give the same command with --out {shlex.quote(str(folder))} --resume",
                 err=True,
             )
+        elif curves.read_bytes() == before:
+            why = f"--epochs {self.epochs} asks for no more" if len(history) >= self.epochs else "--patience ended it"
+            there = counted(len(history), "epoch")
+            click.echo(f"nothing was trained: the run in {folder} has {there}, and {why}", err=True)
         return history, seconds
 
 
