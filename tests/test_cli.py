@@ -138,6 +138,19 @@ def test_options_make_the_network_and_no_folder_is_needed(no_pictures, options, 
     assert layers in call("info", f"{found['run']}/model.safetensors", "--json").json["architecture"]
 
 
+def test_train_says_when_the_model_gives_all_rows_one_class(no_pictures):
+    command = ["train", "digits", "--optimizer", "sgd", "--epochs", 2, "--engine", "numpy", "--json"]
+    said = call(*command, "--lr", 1e6)
+    assert said.status == 0
+    assert re.fullmatch(
+        r"nothing was learned: all training rows get about the same answer, the class '\d'\. Try a smaller --lr, or "
+        r"another --activation or --init",
+        said.err.splitlines()[-1],
+    )
+    assert "nothing was learned" not in call(*command, "--lr", 0.001).err
+    assert "nothing was learned" not in call("train", "xor", "--epochs", 1, "--engine", "numpy").err  # 4 rows, one step
+
+
 # Resuming and interrupting
 
 

@@ -158,6 +158,28 @@ def test_without_validation_all_epochs_are_run(no_pictures):
     assert call(*command, "--json").json["epochs"] == 3
 
 
+def test_train_says_when_the_model_gives_all_rows_one_class(no_pictures):
+    pets().to_csv("pets.csv", index=False)
+    command = ["train", "pets.csv", "--target", "kind", "--engine", "numpy", "--epochs", 20, "--validation-fraction", 0]
+    said = call(*command, "--activation", "sigmoid", "--hidden", "16,16,16,16,16,16,16")  # through which nothing comes
+    assert re.search(
+        "\nnothing was learned: all training rows get about the same answer, the class '(cat|dog)'", said.err
+    ), said
+    assert "nothing was learned" not in call(*command).err
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_few_steps_on_data_of_little_use_are_no_failure_though_all_rows_get_one_class(no_pictures, share):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(2000, 3))
+    chance = 0.2 * x[:, 0] + random.normal(size=2000)
+    kinds = np.where(chance > np.quantile(chance, 1 - share), "rare", "frequent")
+    pd.DataFrame(x, columns=["a", "b", "c"]).assign(kind=kinds).to_csv("data.csv", index=False)
+    said = call("train", "data.csv", "--target", "kind", "--engine", "numpy", "--epochs", 1, "--lr", 1e-4)
+    assert said.status == 0
+    assert said.err.count("\n") == 1, said.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

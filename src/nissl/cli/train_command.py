@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy.typing as npt
 
 from nissl import evaluation, functional, nn, optim, plots, random, storage
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
-from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
+from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, remark_on_equal_answers, run_folder, some_rows
 from nissl.data import Dataset, datasets
 from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
@@ -186,6 +187,7 @@ def report(
     matrix = on_test.confusion_matrix
     assert matrix is not None
     names = list(test.class_names or map(str, range(len(matrix))))
+    remark_on_equal_answers(probabilities(model, train.x[some_rows(len(train))]), names)
     title = f"Learning curves: {dataset}"
     plots.save(plots.learning_curves(history, title=title), folder / "learning-curves.png")
     plots.save(plots.confusion_matrix(matrix, names), folder / "confusion-matrix.png")
@@ -213,7 +215,11 @@ def report(
 
 def draw_mistakes(model: nn.Module, test: Dataset, names: list[str]) -> Any:
     """Return the picture of the wrong answers that the model was surest of."""
-    logits = evaluation.predict(model, test.x)
-    probabilities = functional.softmax(Tensor(logits)).numpy()
-    predicted = [names[i] for i in probabilities.argmax(axis=1)]
-    return plots.mistakes(test.x, [names[i] for i in test.y], predicted, probabilities.max(axis=1))
+    found = probabilities(model, test.x)
+    predicted = [names[i] for i in found.argmax(axis=1)]
+    return plots.mistakes(test.x, [names[i] for i in test.y], predicted, found.max(axis=1))
+
+
+def probabilities(model: nn.Module, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the probabilities of the classes for rows, of shape (rows, classes)."""
+    return functional.softmax(Tensor(evaluation.predict(model, x))).numpy()

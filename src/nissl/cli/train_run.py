@@ -7,13 +7,14 @@ import datetime
 import itertools
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
 from nissl import files, nn, optim, training
 from nissl.checkpoint import CHECKPOINT_FILE
@@ -117,6 +118,26 @@ class Settings:
             there = counted(len(history), "epoch")
             click.echo(f"nothing was trained: the run in {folder} has {there}, and {why}", err=True)
         return history, seconds
+
+
+def remark_on_equal_answers(probabilities: npt.NDArray[Any], names: Sequence[str]) -> None:
+    """Say so if training rows get about the same probabilities, of shape (rows, classes), whatever is in them.
+
+    That all get one class is no failure by itself: where it is frequent, it may be the likeliest in each row. But a
+    network that tells rows apart at all, however little it has learned, gives them other probabilities.
+    """
+    mean = probabilities.mean(axis=0)
+    if np.allclose(probabilities, mean, rtol=0.01, atol=1e-6):
+        click.echo(
+            f"nothing was learned: all training rows get about the same answer, the class '{names[mean.argmax()]}'. "
+            "Try a smaller --lr, or another --activation or --init",
+            err=True,
+        )
+
+
+def some_rows(count: int) -> slice:
+    """Return which of so many training rows are looked at for that: about a thousand, from all over."""
+    return slice(None, None, max(1, count // 1000))
 
 
 def perceptron(

@@ -12,7 +12,7 @@ import click
 from nissl import nn, plots, random, tables
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import class_table, write_json
-from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, run_folder
+from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, remark_on_equal_answers, run_folder, some_rows
 from nissl.errors import DataError
 from nissl.evaluation import History
 from nissl.tables.guessing import TableError
@@ -120,6 +120,9 @@ def report(
 ) -> None:
     """Draw the pictures and say how good the model is."""
     on_train, on_test = model.evaluate(train), model.evaluate(test)
+    classes = list(map(printable, model.target.classes))
+    if classes:
+        remark_on_equal_answers(model.predict_proba(train.frame[some_rows(len(train))]), classes)
     importances = model.importances(test)
     pictures = draw(model, history, on_test, importances, test.name, folder)
     main = "accuracy" if model.target.task == "classification" else "r2"
@@ -146,7 +149,7 @@ def report(
     named = ", ".join(f"{printable(name)} {mean:.3f}" for name, (mean, _) in largest)
     click.echo(f"{METRIC_NAMES[main]} lost when a column is shuffled: {named}")
     if on_test.confusion_matrix is not None:
-        click.echo(f"\n{class_table(on_test.confusion_matrix, list(map(printable, model.target.classes)))}")
+        click.echo(f"\n{class_table(on_test.confusion_matrix, classes)}")
     click.echo(f"\n{folder}: {MODEL_FILE}, history.csv, {', '.join(pictures)}")
 
 
