@@ -168,6 +168,23 @@ def test_train_says_when_the_model_gives_all_rows_one_class(no_pictures):
     assert "nothing was learned" not in call(*command).err
 
 
+def test_train_says_of_how_many_rows_of_the_test_the_importances_are_and_draws_them_by_the_seed(
+    no_pictures, monkeypatch
+):
+    pets().to_csv("pets.csv", index=False)
+    command = ["train", "pets.csv", "--target", "kind", *QUICK]
+    assert "\naccuracy lost when a column is shuffled: " in call(*command).out
+    monkeypatch.setattr(tables.model, "ROWS_OF_IMPORTANCE", 9)
+    seeds, importances = [], tables.TableModel.importances
+    monkeypatch.setattr(
+        tables.TableModel,
+        "importances",
+        lambda self, test, **options: seeds.append(options["seed"]) or importances(self, test, **options),
+    )
+    assert "\naccuracy lost when a column is shuffled, on 9 of these rows: " in call(*command, "--seed", 3).out
+    assert seeds == [3]
+
+
 @pytest.mark.parametrize("share", [0.5, 0.02])
 def test_few_steps_on_data_of_little_use_are_no_failure_though_all_rows_get_one_class(no_pictures, share):
     random = np.random.default_rng(0)

@@ -70,7 +70,7 @@ def run(path: Path, of_table: Mapping[str, Any], test_fraction: float, options: 
         model.save(folder / MODEL_FILE, optimizer=rule, notes={"data set": path.name})
         if history.interrupted:
             return INTERRUPTED
-        report(model, history, train, test, seconds, folder, settings.as_json)
+        report(model, history, train, test, seconds, folder, settings)
     return 0
 
 
@@ -116,17 +116,17 @@ def report(
     test: tables.Table,
     seconds: float,
     folder: Path,
-    as_json: bool,
+    settings: Settings,
 ) -> None:
     """Draw the pictures and say how good the model is."""
     on_train, on_test = model.evaluate(train), model.evaluate(test)
     classes = list(map(printable, model.target.classes))
     if classes:
         remark_on_equal_answers(model.predict_proba(train.frame[some_rows(len(train))]), classes)
-    importances = model.importances(test)
+    importances = model.importances(test, seed=settings.seed)
     pictures = draw(model, history, on_test, importances, test.name, folder)
     main = "accuracy" if model.target.task == "classification" else "r2"
-    if as_json:
+    if settings.as_json:
         write_json(
             {
                 f"test_{main}": on_test.metrics[main],
@@ -147,7 +147,9 @@ def report(
     click.echo(f"time              {seconds:.1f} s for {len(history)} epochs of {len(train):,} rows")
     largest = sorted(importances.items(), key=lambda one: -one[1][0])[:NAMED]
     named = ", ".join(f"{printable(name)} {mean:.3f}" for name, (mean, _) in largest)
-    click.echo(f"{METRIC_NAMES[main]} lost when a column is shuffled: {named}")
+    most = tables.model.ROWS_OF_IMPORTANCE
+    where = f", on {most:,} of these rows" if on_test.rows > most else ""
+    click.echo(f"{METRIC_NAMES[main]} lost when a column is shuffled{where}: {named}")
     if on_test.confusion_matrix is not None:
         click.echo(f"\n{class_table(on_test.confusion_matrix, classes)}")
     click.echo(f"\n{folder}: {MODEL_FILE}, history.csv, {', '.join(pictures)}")
