@@ -103,7 +103,7 @@ def test_train_leaves_a_folder_with_all_that_came_out_and_says_so():
     assert float(rows[-1]["validation_accuracy"]) > 0.7
     # Results on standard output, progress on standard error.
     assert said.status == 0
-    assert re.search(r"^test accuracy +\d\d\.\d\d%", said.out)
+    assert re.search(r"^test accuracy +\d\d\.\d\d % ", said.out)
     assert [line[:8] for line in said.err.splitlines()] == [f"epoch {i:>2}" for i in range(1, 13)]
 
 
@@ -149,6 +149,15 @@ def test_train_says_when_the_model_gives_all_rows_one_class(no_pictures):
     )
     assert "nothing was learned" not in call(*command, "--lr", 0.001).err
     assert "nothing was learned" not in call("train", "xor", "--epochs", 1, "--engine", "numpy").err  # 4 rows, one step
+
+
+def test_percentages_are_written_alike(no_pictures):
+    said = call("train", "xor", "--epochs", 1, "--engine", "numpy", "--out", "run")
+    evaluated = call("evaluate", "run/model.safetensors", "xor")
+    written = re.findall(r"\S+ ?%", said.out + said.err + evaluated.out)
+    assert len(written) == 7
+    assert all(re.fullmatch(r"\d+\.\d\d? %", share) for share in written), written
+    assert re.search(r"^accuracy \d+\.\d\d %$", evaluated.out, re.MULTILINE)
 
 
 # Resuming and interrupting

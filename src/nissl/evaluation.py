@@ -22,7 +22,7 @@ from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
-from nissl.text import in_decimals, table
+from nissl.text import in_decimals, percent, table
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -147,7 +147,7 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"loss {in_decimals(self.loss)}"]
         if self.accuracy is not None:
-            lines.append(f"accuracy {self.accuracy:.4f}")
+            lines.append(f"accuracy {percent(self.accuracy, 2)}")
         if self.r2 is not None:
             lines.append(f"r2 {self.r2:.4f}")
         lines.extend(f"{name} {in_decimals(value)}" for name, value in self.metrics.items())

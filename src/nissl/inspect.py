@@ -27,6 +27,7 @@ from nissl.nn.module import checked_model
 from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
 from nissl.ops.movement import concat, stack
 from nissl.tensor import Tensor, TensorLike, wrap
+from nissl.text import percent
 from nissl.traced import Traced, out_of_range, scan_in_turn
 
 Array = npt.NDArray[Any]
@@ -413,7 +414,7 @@ class Watch:
             for path, found in getattr(self, kind).items():
                 s = found[-1] if len(found) == len(self.steps) else MISSING
                 name = path or type(self.model).__name__
-                lines.append(f"{kind:12}{name:24}{s.mean:11.3g}{s.std:11.3g}{s.norm:11.3g}{s.zeros:8.1%}")
+                lines.append(f"{kind:12}{name:24}{s.mean:11.3g}{s.std:11.3g}{s.norm:11.3g}{percent(s.zeros):>8}")
         return "\n".join(lines)
 
     def _may_train(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> bool:

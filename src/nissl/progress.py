@@ -11,7 +11,7 @@ from typing import Any
 
 from nissl import notebook
 from nissl.errors import OptionError
-from nissl.text import in_decimals
+from nissl.text import in_decimals, percent
 
 Report = Callable[[Any], None]
 
@@ -54,7 +54,7 @@ def in_words(values: Mapping[str, float]) -> str:
     for name, value in values.items():
         if name != "seconds":
             label = name.replace("_", " ")
-            number = f"{value:.2%}".replace("%", " %") if "accuracy" in name else in_decimals(value)
+            number = percent(value, 2) if "accuracy" in name else in_decimals(value)
             shown.append(f"{label} {number}")
     return "  ".join(shown)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 
@@ -47,6 +48,15 @@ def in_decimals(value: float) -> str:
     ('0.2500', '1.200e-07', '3.210e+09', '0.0000')
     """
     return f"{value:.4f}" if value == 0 or 5e-5 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """Return a share in percent, as all that nissl prints has it, or a dash for NaN.
+
+    >>> percent(0.925), percent(0.97853, 2), percent(float("nan"))
+    ('92.5 %', '97.85 %', '-')
+    """
+    return "-" if math.isnan(share) else f"{100 * share:.{decimals}f} %"
 
 
 def counted(number: int, noun: str) -> str:

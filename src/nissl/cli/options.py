@@ -14,7 +14,7 @@ import numpy as np
 from nissl.errors import unknown_name
 from nissl.evaluation import class_scores
 from nissl.tables.reading import SUFFIXES, is_table_path
-from nissl.text import table
+from nissl.text import percent, table
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -110,17 +110,13 @@ def class_table(matrix: Any, names: list[str]) -> str:
 
     >>> print(class_table(np.array([[8, 2], [0, 0]]), ["cat", "dog"]))
     class  examples  recall  precision  most often taken for
-    cat          10   80.0%     100.0%  dog (2)
-    dog           0       -       0.0%
+    cat          10  80.0 %    100.0 %  dog (2)
+    dog           0       -      0.0 %
     """
     rows: list[tuple[str, ...]] = [("class", "examples", "recall", "precision", "most often taken for")]
     for i, score in enumerate(class_scores(matrix, names)):
         wrong = matrix[i].copy()
         wrong[i] = 0
         confused = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        rows.append((score.name, str(score.examples), _share(score.recall), _share(score.precision), confused))
+        rows.append((score.name, str(score.examples), percent(score.recall), percent(score.precision), confused))
     return table(rows, right="lrrrl")
-
-
-def _share(part: float) -> str:
-    return "-" if math.isnan(part) else f"{part:.1%}"

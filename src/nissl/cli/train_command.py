@@ -18,7 +18,7 @@ from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
 from nissl.tables.columns import TASKS
 from nissl.tensor import Tensor
-from nissl.text import in_decimals
+from nissl.text import in_decimals, percent
 from nissl.traced import ENGINES
 
 
@@ -206,8 +206,9 @@ def report(
             }
         )
         return
-    click.echo(f"test accuracy   {on_test.accuracy:.2%}   loss {in_decimals(on_test.loss)}")
-    click.echo(f"train accuracy  {on_train.accuracy:.2%}   loss {in_decimals(on_train.loss)}")
+    for what, found in {"test accuracy": on_test, "train accuracy": on_train}.items():
+        assert found.accuracy is not None
+        click.echo(f"{what:16}{percent(found.accuracy, 2)}   loss {in_decimals(found.loss)}")
     click.echo(f"time            {seconds:.1f} s for {len(history)} epochs of {len(train):,} examples\n")
     click.echo(class_table(matrix, names))
     click.echo(f"\n{folder}: {MODEL_FILE}, history.csv, {', '.join(pictures)}")

@@ -23,6 +23,7 @@ from nissl.plots.style import (
     plain,
     text_width,
 )
+from nissl.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     axes.set_xlabel("predicted class", fontsize=TITLE)
     axes.set_ylabel("true class", fontsize=TITLE)
     right, total = int(np.trace(counts)), int(counts.sum())
-    share = f" ({100 * right / total:.1f} %)" if total else ""
+    share = f" ({percent(right / total)})" if total else ""
     axes.set_title(f"Confusion matrix: {right:,} of {total:,} right{share}", fontsize=TITLE, pad=12)
     return figure
 
@@ -150,7 +151,7 @@ def mistakes(
         return message("No mistakes were found.")
 
     said = [f"true {plain(true[i], 20)}" for i in chosen]
-    answered = [f"predicted {plain(predicted[i], 20)}, {100 * certainty[i]:.0f} %" for i in chosen]
+    answered = [f"predicted {plain(predicted[i], 20)}, {percent(certainty[i], 0)}" for i in chosen]
     width = max(1.5, max(text_width(text, SMALL) for text in said + answered) / POINTS + 0.25)
     columns = len(chosen) if len(chosen) <= 4 else ceil(sqrt(len(chosen)))
     rows = ceil(len(chosen) / columns)

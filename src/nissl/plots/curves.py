@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +27,7 @@ from nissl.plots.style import (
     whole_numbers,
     wrapped,
 )
+from nissl.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,7 +258,7 @@ def _draw_lines(axes: Axes, metric: str, lines: Mapping[str, Array]) -> None:
     scale = _set_y_scale(axes, metric, np.concatenate(list(drawn.values())))
     label = {"accuracy": "accuracy (%)", "r2": "R²"}.get(metric, plain(metric.replace("_", " "), 60))
     axes.set_ylabel(wrapped(label + scale, TEXT, PANEL_HEIGHT), fontsize=TEXT)
-    _label_line_ends(axes, drawn, "{:.1f} %" if in_percent else "{:.3g}")
+    _label_line_ends(axes, drawn, (lambda y: percent(y / 100)) if in_percent else "{:.3g}".format)
 
 
 def _set_y_scale(axes: Axes, metric: str, values: Array) -> str:
@@ -276,7 +277,7 @@ def _set_y_scale(axes: Axes, metric: str, values: Array) -> str:
     return ""
 
 
-def _label_line_ends(axes: Axes, lines: Mapping[str, Array], number: str) -> None:
+def _label_line_ends(axes: Axes, lines: Mapping[str, Array], in_words: Callable[[float], str]) -> None:
     """Write name and last value to the right of each line, apart from each other where the lines meet."""
     to_height = axes.transScale + axes.transLimits  # of the axes: 0 is the bottom, 1 the top
     heights = {}
@@ -284,7 +285,7 @@ def _label_line_ends(axes: Axes, lines: Mapping[str, Array], number: str) -> Non
         finite = y[np.isfinite(y)]
         heights[name] = float(to_height.transform((1, finite[-1]))[1]) if finite.size else 0.5
     for (name, y), height in zip(lines.items(), _spread(list(heights.values()), 0.18), strict=True):
-        value = number.format(y[-1]) if np.isfinite(y[-1]) else "not finite"
+        value = in_words(y[-1]) if np.isfinite(y[-1]) else "not finite"
         axes.annotate(
             f"{name}\n{value}",
             (1, height),

@@ -19,7 +19,7 @@ from nissl.tables.columns import DATE_FORMATS, KINDS, TASKS, Column, Target, as_
 from nissl.tables.preprocessing import Preprocessor
 from nissl.tables.table import Table
 from nissl.tensor import Tensor
-from nissl.text import printable, table
+from nissl.text import percent, printable, table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -88,7 +88,7 @@ def in_figures(name: str, value: float) -> str:
     if np.isnan(value):
         return "-"
     if "accuracy" in name:
-        return f"{100 * value:.1f} %"
+        return percent(value)
     if name not in ("mae", "rmse"):
         return f"{value:.3f}"
     return f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.4g}"  # prices are not read with an exponent

@@ -17,6 +17,7 @@ from nissl.engines.native.limits import measured_limits
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.shapes import describe
+from nissl.text import percent
 
 if TYPE_CHECKING:
     from nissl.engines.native.program import Program
@@ -103,7 +104,7 @@ def profile(program: Program, arrays: Sequence[Any]) -> str:
                 f"{seconds * 1e6:.1f}",
                 f"{work / seconds / 1e9:.1f}",
                 f"{size / seconds / 1e9:.1f}",
-                f"{possible / seconds:.0%}",
+                percent(possible / seconds, 0),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
