@@ -22,6 +22,23 @@ def test_bars_are_sorted_and_the_largest_of_many_are_kept(tmp_path):
     plots.save(figure, tmp_path / "picture.png")
 
 
+ALIKE = [f"measurement_of_the_{side}_{part}_in_millimetres_by_hand" for side in ("left", "right") for part in "abc"]
+
+
+def test_long_names_that_begin_and_end_alike_stay_apart():
+    bars = plots.importances(ALIKE, np.zeros(6), np.zeros(6))
+    matrix = plots.confusion_matrix(np.eye(6, dtype=int), ALIKE)
+    curves = plots.lines({"loss": {name: [1.0, 2.0] for name in ALIKE}}, [1, 2])
+    for texts, length in (
+        (bars.axes[0].get_yticklabels(), 32),
+        (matrix.axes[0].get_yticklabels(), 24),
+        (curves.legends[0].get_texts(), 30),
+    ):
+        names = {text.get_text() for text in texts}
+        assert len(names) == 6, names
+        assert max(map(len, names)) <= length
+
+
 def test_names_are_no_formulas(tmp_path):
     figure = plots.importances(["cost in $", "$x^"], [0.0, 0.0], [0.0, 0.0], title="$")
     plots.save(figure, tmp_path / "picture.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -48,6 +49,34 @@ def in_decimals(value: float) -> str:
     ('0.2500', '1.200e-07', '3.210e+09', '0.0000')
     """
     return f"{value:.4f}" if value == 0 or 5e-5 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
+def cut(text: str, length: int) -> str:
+    """Return text of at most so many characters; of a longer one, the middle is left out.
+
+    >>> cut("width of the left leaf", 15)
+    'width o…ft leaf'
+    """
+    if len(text) <= length:
+        return text
+    return text[: length // 2].rstrip() + "…" + text[len(text) - (length - 1) // 2 :].lstrip()
+
+
+def cut_apart(names: Sequence[str], length: int) -> list[str]:
+    """Return names that are cut, but so that different ones stay so: what begins alike then lacks its beginning.
+
+    >>> cut_apart(["length", "width of the left leaf", "width of the last leaf"], 12)
+    ['length', '…eft leaf', '…ast leaf']
+    """
+    short = [cut(name, length) for name in names]
+    for text in dict.fromkeys(short):
+        alike = list(dict.fromkeys(name for name, its in zip(names, short, strict=True) if its == text))
+        if len(alike) > 1 and length > 3:
+            start = next(i for i, letters in enumerate(itertools.zip_longest(*alike)) if len(set(letters)) > 1)
+            ends = cut_apart([name[start:] for name in alike], length - 1)
+            apart = {name: f"…{end}" for name, end in zip(alike, ends, strict=True)}
+            short = [apart.get(name, its) for name, its in zip(names, short, strict=True)]
+    return short
 
 
 def percent(share: float, decimals: int = 1) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nissl.errors import DataError, ShapeError
 from nissl.plots.checks import names as checked_names
 from nissl.plots.checks import numbers
-from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, new_figure, plain, text_width, tidy
+from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, new_figure, plain, plain_names, text_width, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def importances(
     if (widths < 0).any():
         raise DataError(f"importances got errors with {widths.min():g} in them; an error is 0 or more, to both sides")
     order = np.argsort(-lengths, kind="stable")[:MOST_BARS]
-    shown = [plain(listed[i], 32) for i in order]
+    shown = plain_names([listed[i] for i in order], 32)
     margin = max(text_width(name, TEXT) for name in shown) / POINTS
     figure = new_figure(margin + 6.5, 0.36 * len(order) + 1.6)
     axes = figure.add_subplot()

@@ -21,6 +21,7 @@ from nissl.plots.style import (
     message,
     new_figure,
     plain,
+    plain_names,
     text_width,
 )
 from nissl.text import percent
@@ -75,7 +76,7 @@ def _checked_counts(matrix: npt.ArrayLike, class_names: Sequence[str]) -> tuple[
     counts = numbers("confusion_matrix", "a matrix", matrix, ("classes", "classes"), hint=hint)
     if counts.shape[0] != counts.shape[1]:
         raise ShapeError(f"confusion_matrix got a matrix of shape {counts.shape}; expected (classes, classes){hint}")
-    written = [plain(name, 24) for name in names("confusion_matrix", "class_names", class_names)]
+    written = plain_names(names("confusion_matrix", "class_names", class_names), 24)
     if len(written) != len(counts):
         raise ShapeError(
             f"confusion_matrix got {len(written)} class names for a matrix of shape {counts.shape}; "

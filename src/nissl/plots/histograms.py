@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nissl.errors import unknown_name
 from nissl.plots.checks import Array, Range, count, mapping, numbers, span
-from nissl.plots.style import COLOURS, POINTS, SMALL, TEXT, TITLE, new_figure, plain, text_width, wrapped
+from nissl.plots.style import COLOURS, POINTS, SMALL, TEXT, TITLE, new_figure, plain, plain_names, text_width, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def histograms(
             scales[row, name] = _scale(together) if x is None else x
             corners[row, name] = _said(values, scales[row, name])
     room = max(text_width(text, SMALL) for text in corners.values()) / POINTS + 0.2
-    figure, grid = _grid([plain(row, 24) for row in cells], [plain(name, 24) for name in columns], room, title)
+    figure, grid = _grid(plain_names(cells, 24), plain_names(columns, 24), room, title)
     for i, ((row, by), colour) in enumerate(zip(cells.items(), cycle(COLOURS), strict=False)):
         for j, name in enumerate(columns):
             if name not in by:

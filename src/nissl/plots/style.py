@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from math import ceil, sqrt
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nissl.errors import OptionError, unknown_name
 from nissl.plots.checks import number, said
+from nissl.text import cut_apart
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -136,7 +137,7 @@ def add_title(figure: Figure, title: str | None, length: int = 100) -> None:
 
 def add_legend(figure: Figure, handles: Sequence[Artist], names: Sequence[object], most_columns: int) -> None:
     """Explain lines and points below a picture; a legend of many rows makes it taller."""
-    written = [plain(name, 30) for name in names]
+    written = plain_names(names, 30)
     columns = min(most_columns, legend_columns(written, POINTS * figure.get_figwidth()))
     rows = ceil(len(written) / columns)
     columns = ceil(len(written) / rows)  # six names are three and three, not five and one
@@ -167,12 +168,15 @@ def plain(text: object, length: int) -> str:
     """Return `text` in one line of at most `length` characters, without what matplotlib would take for a formula.
 
     >>> plain("a rather long name", 9)
-    'a rather…'
+    'a ra…name'
     """
-    line = " ".join(str(text).split()).replace(r"\$", "$")  # which somebody wrote for matplotlib
-    if len(line) > length:
-        line = line[: length - 1].rstrip() + "…"
-    return line.replace("$", r"\$")
+    return plain_names([text], length)[0]
+
+
+def plain_names(texts: Iterable[object], length: int) -> list[str]:
+    """Return each text as `plain` does, but so that different ones stay so."""
+    lines = [" ".join(str(text).split()).replace(r"\$", "$") for text in texts]  # as somebody wrote it for matplotlib
+    return [line.replace("$", r"\$") for line in cut_apart(lines, length)]
 
 
 def wrapped(text: str, size: float, width: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from nissl.errors import DataError
 from nissl.tables.cells import Cells, dates_in, numbers_in, text_of
 from nissl.tables.columns import DATE_FORMATS, NO, YES, Column, Target, as_yes_or_no
-from nissl.text import printable, some
+from nissl.text import cut_apart, printable, some
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -182,7 +182,7 @@ def _category(cells: Cells) -> Finding:
     counts = pd.Series(cells.as_text()).value_counts()
     names = [str(text) for text in counts.index if text != ""]
     more = ", …" if len(names) > 3 else ""
-    shown = f"{len(names)}: {', '.join(map(_short, names[:3]))}{more}"
+    shown = f"{len(names)}: {', '.join(_short(names[:3]))}{more}"
     return _finding(cells, Column(cells.name, "category"), shown)
 
 
@@ -324,9 +324,8 @@ def _range(numbers: Array) -> str:
 
 
 def _quoted(texts: list[str]) -> str:
-    return ", ".join(f"'{_short(text)}'" for text in texts)
+    return ", ".join(f"'{text}'" for text in _short(texts))
 
 
-def _short(text: str) -> str:
-    text = printable(text)
-    return text if len(text) <= 24 else f"{text[:23]}…"
+def _short(texts: Iterable[str]) -> list[str]:
+    return cut_apart([printable(text) for text in texts], 24)

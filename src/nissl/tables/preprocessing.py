@@ -23,7 +23,7 @@ from nissl.data import Dataset
 from nissl.errors import DataError
 from nissl.tables.columns import Column, Target, as_frame, check_there
 from nissl.tables.table import Table
-from nissl.text import counted, printable, some
+from nissl.text import counted, cut, printable, some
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -249,7 +249,7 @@ class Unlike:
                 f"'{printable(name)}' is missing in {counted(count, 'row')}, where it is filled in as in training"
             )
         for name, count in (+self.unknown).items():
-            example = printable(self.examples[name])[:40]
+            example = cut(printable(self.examples[name]), 40)
             rows = counted(count, "row")
             found.append(f"'{printable(name)}' has values never seen in training in {rows}, such as '{example}'")
         return found
