@@ -495,6 +495,19 @@ def test_high_and_low_numbers_are_held_out_alike():
 # Preprocessing
 
 
+def test_preprocessor_and_model_show_themselves_in_a_line():
+    frame = pd.DataFrame({"x": range(12), "y": range(12), "kind": ["cat", "dog"] * 6})
+    prepare = tables.Preprocessor.fit(tables.from_frame(frame, "kind"))
+    assert repr(prepare) == "Preprocessor(2 columns: 'x', 'y'; 2 features; target 'kind': 2 classes)"
+    network = nn.Sequential(nn.Linear(2, 2))
+    shown = repr(tables.TableModel(network, prepare))
+    assert shown == f"TableModel(network=Sequential(Linear(2, 2)), preprocessor={prepare!r})"
+    wide = pd.DataFrame({f"column {i} {'of a long name ' * 9}": np.arange(12.0) for i in range(40)}).assign(y=range(12))
+    prepare = tables.Preprocessor.fit(tables.from_frame(wide, "y", task="regression"))
+    assert repr(prepare).endswith(" and 32 more; 40 features; target 'y': a number)")
+    assert len(repr(prepare)) < 400
+
+
 def test_rows_are_prepared_as_by_a_column_transformer_of_scikit_learn():
     frame = passengers(300)
     rows = frame[:200]

@@ -23,7 +23,7 @@ from nissl.data import Dataset
 from nissl.errors import DataError
 from nissl.tables.columns import Column, Target, as_frame, check_there
 from nissl.tables.table import Table
-from nissl.text import counted, cut, printable, some
+from nissl.text import counted, cut, cut_apart, printable, some
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -99,6 +99,16 @@ class Preprocessor:
             tuple(levels),
             tuple(others),
             *_prior_and_scale(table),
+        )
+
+    def __repr__(self) -> str:
+        """Return columns, features and target in short; `vars` has all that was fitted."""
+        columns = some(cut_apart([column.name for column in self.columns], 24))
+        what = f"{len(self.target.classes)} classes" if self.target.classes else "a number"
+        name = cut(printable(self.target.name), 24)
+        return (
+            f"Preprocessor({counted(len(self.columns), 'column')}: {columns}; {counted(self.width, 'feature')}; "
+            f"target '{name}': {what})"
         )
 
     @cached_property
