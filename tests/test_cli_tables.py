@@ -280,6 +280,14 @@ def test_predict_writes_the_rows_as_they_came_with_predictions_beside_them(train
     assert document["class_names"] == ["cat", "dog"]
 
 
+def test_predict_says_where_numbers_are_far_outside_those_of_training(trained):
+    pets().assign(kilos=[400.0] * 2 + [3.0] * 58).to_csv("new.csv", index=False)
+    found = call("predict", trained, "new.csv")
+    assert re.search(
+        r"^new.csv: 'kilos' is far outside training's [\d.]+ to [\d.]+ in 2 rows, such as 400$", found.err, re.M
+    )
+
+
 def test_predict_ignores_the_target_and_counts_what_is_strange(trained):
     frame = pets().assign(kind="?", coat=["pink"] * 3 + ["black"] * 57)
     frame.to_csv("new.csv", index=False)

@@ -551,6 +551,33 @@ def test_an_unknown_category_and_missing_cells_are_said():
     ]
 
 
+def test_numbers_far_outside_those_of_training_are_said(tmp_path):
+    frame = pd.DataFrame({"x": np.arange(12.0) + 10, "z": np.arange(12.0), "y": [0, 1] * 6})
+    model = model_for(frame, "y")
+    new = pd.DataFrame({"x": [11, 1e4, -2, 0, 32, 33], "z": 5.0})  # 10 to 21 may be left by 11 on either side
+    said = ["'x' is far outside training's 10 to 21 in 3 rows, such as 10000"]
+    assert model.preprocessor.remarks(new) == said
+    assert model.preprocessor.remarks(frame[["x", "z"]]) == []
+    model.save(tmp_path / "model.safetensors")
+    assert tables.load(tmp_path / "model.safetensors").preprocessor.remarks(new) == said
+
+
+def test_a_model_that_was_saved_without_ranges_is_loaded_and_says_nothing_of_them(tmp_path, classifier):
+    path = tmp_path / "model.safetensors"
+    classifier.save(path)
+    arrays, document = storage.read_arrays(path)
+    del arrays["extra/ranges"]
+    storage.write_arrays(path, arrays, document)
+    earlier = tables.load(path)
+    far = passengers().assign(age=1e4)
+    np.testing.assert_array_equal(earlier.predict(far), classifier.predict(far))
+    assert earlier.preprocessor.remarks(far) == [
+        remark for remark in classifier.preprocessor.remarks(far) if "far outside" not in remark
+    ]
+    earlier.save(path)
+    assert tables.load(path).preprocessor.ranges is None
+
+
 def test_numbers_that_cannot_be_used_name_their_row():
     frame = passengers()
     prepare = tables.Preprocessor.fit(tables.from_frame(frame, "survived"))
@@ -766,6 +793,8 @@ def test_a_file_that_describes_its_columns_wrongly_is_refused(tmp_path, classifi
         ("indicated", lambda a: ~a),
         ("indicated", lambda a: a.astype("int64")),
         ("prior", lambda a: a[:1]),
+        ("ranges", lambda a: a[:1]),
+        ("ranges", lambda a: a * np.nan),
         ("medians", lambda a: None),
     ],
 )

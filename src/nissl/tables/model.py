@@ -229,6 +229,8 @@ class TableModel:
             "target scale": p.target_scale,
         }
         extras = {name: getattr(p, name) for name in ARRAYS}
+        if p.ranges is not None:
+            extras["ranges"] = p.ranges
         notes = {**storage.checked_notes(notes), storage.TABLE: table}
         storage.save(self.network, path, optimizer=optimizer, notes=notes, extras=extras)
 
@@ -304,9 +306,12 @@ def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> P
     sound = all(texts and len(set(texts)) == len(texts) for texts in levels)
     if not (len(levels) == len(others) == categories and sound):
         raise DataError("its categories do not belong to its columns")
-    for name in ARRAYS:
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(ARRAYS, (numbers,))
+    shapes["prior"] = (len(target.classes) or 1,)
+    if "ranges" in arrays:  # which models that were saved before there was such an array lack
+        shapes["ranges"] = (2, numbers)
+    for name, shape in shapes.items():
         array = arrays[name]
-        shape = (len(target.classes) or 1,) if name == "prior" else (numbers,)
         dtype = "bool" if name == "indicated" else "float64"
         if array.shape != shape or array.dtype != dtype or not np.isfinite(array).all():
             raise DataError(f"its {name} are {array.dtype} of shape {array.shape}, or not all finite")
@@ -319,7 +324,7 @@ def _preprocessor(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> P
         levels=levels,
         others=others,
         target_scale=target_scale,
-        **{name: arrays[name] for name in ARRAYS},
+        **{name: arrays[name] for name in shapes},
     )
 
 

@@ -10,8 +10,9 @@ interface, for use in training and after loading alike; no pickle is needed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ class Preprocessor:
     For the number features, in the order of `number_features`: `medians`, `means`, `scales`, and `indicated`, which of
     them have a column that says that they are missing. For the category features: `levels`, the categories that have a
     column each, and `others`, those that share one, if there are any. For the target: `prior`, the shares of the
-    classes in training or the mean, and `target_scale`, the standard deviation of numbers.
+    classes in training or the mean, and `target_scale`, the standard deviation of numbers. For remarks alone: `ranges`,
+    the smallest and the largest of each number feature in training, or None as in files that were written without them.
     """
 
     columns: tuple[Column, ...]
@@ -55,6 +57,7 @@ class Preprocessor:
     others: tuple[tuple[str, ...], ...]
     prior: Array
     target_scale: float
+    ranges: Array | None = None
 
     @classmethod
     def fit(cls, table: Table) -> Preprocessor:
@@ -75,12 +78,14 @@ class Preprocessor:
         from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
         numbers, texts = _numbers_and_texts(table.columns, table.frame)
-        medians, means, scales = np.zeros((3, numbers.shape[1]))
+        medians, means, scales, smallest, largest = np.zeros((5, numbers.shape[1]))
         if numbers.shape[1]:
             with np.errstate(all="ignore"):  # of numbers too large, which are told below
                 imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
-                scaler = StandardScaler().fit(imputer.transform(numbers))
+                filled = imputer.transform(numbers)
+                scaler = StandardScaler().fit(filled)
             medians, means, scales = imputer.statistics_, scaler.mean_, scaler.scale_
+            smallest, largest = filled.min(axis=0), filled.max(axis=0)
             _check_scales(table, means, scales)
         levels: list[tuple[str, ...]] = []
         others: list[tuple[str, ...]] = []
@@ -99,6 +104,7 @@ class Preprocessor:
             tuple(levels),
             tuple(others),
             *_prior_and_scale(table),
+            np.stack([smallest, largest]),
         )
 
     def __repr__(self) -> str:
@@ -205,8 +211,15 @@ class Preprocessor:
             rows[place] = np.concatenate(filled, axis=1)
         return rows
 
+    def range_of(self, column: Column) -> tuple[float, float]:
+        """Return the smallest and the largest number of a column of numbers in training; NaN if they were not kept."""
+        if self.ranges is None:
+            return math.nan, math.nan
+        smallest, largest = self.ranges[:, [origin for origin, _ in self.number_features].index(column)].tolist()
+        return smallest, largest
+
     def remarks(self, frame: DataFrame) -> list[str]:
-        """Return what in rows is unlike the rows of training: missing cells, unknown categories, other columns."""
+        """Return what in rows is unlike the rows of training: missing cells, strange values, other columns."""
         unlike, frame = Unlike(), as_frame(frame, "the table")
         unlike.count(self, frame)
         return unlike.remarks(self, list(frame.columns))
@@ -225,10 +238,11 @@ class Unlike:
 
     missing: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    far: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
     def count(self, prepare: Preprocessor, frame: DataFrame) -> None:
-        """Count missing cells, and categories that training did not have, by column."""
+        """Count by column: missing cells, categories that training did not have, numbers far outside of its own."""
         seen = {
             column.name: {"", *levels, *others}
             for (column, _), levels, others in zip(
@@ -238,16 +252,21 @@ class Unlike:
         for column in prepare.columns:
             cells = frame[column.name]
             if column.kind == "number":
-                self.missing[column.name] += int(np.isnan(column.numbers(cells)).sum())
+                numbers = column.numbers(cells)[:, 0]
+                self.missing[column.name] += int(np.isnan(numbers).sum())
+                self._note(self.far, column.name, numbers[_far_outside(numbers, *prepare.range_of(column))])
                 continue
             texts = column.categories(cells)[:, 0]
             self.missing[column.name] += int((texts == "").sum())
             if column.kind != "date":
                 known = seen[column.name]
-                strange = [str(text) for text in texts if text not in known]
-                self.unknown[column.name] += len(strange)
-                if strange:
-                    self.examples.setdefault(column.name, strange[0])
+                self._note(self.unknown, column.name, [text for text in texts if text not in known])
+
+    def _note(self, counter: Counter[str], name: str, strange: Sequence[Any] | Array) -> None:
+        counter[name] += len(strange)
+        if len(strange):
+            first = strange[0]
+            self.examples.setdefault(name, f"{first:.7g}" if isinstance(first, float) else str(first))
 
     def remarks(self, prepare: Preprocessor, names: Collection[str]) -> list[str]:
         """Return what was counted, in words; `names` are those of all columns."""
@@ -258,11 +277,24 @@ class Unlike:
             found.append(
                 f"'{printable(name)}' is missing in {counted(count, 'row')}, where it is filled in as in training"
             )
+        for column in prepare.columns:
+            if count := self.far[column.name]:
+                smallest, largest = prepare.range_of(column)
+                found.append(
+                    f"'{printable(column.name)}' is far outside training's {smallest:.7g} to {largest:.7g} in "
+                    f"{counted(count, 'row')}, such as {self.examples[column.name]}"
+                )
         for name, count in (+self.unknown).items():
             example = cut(printable(self.examples[name]), 40)
             rows = counted(count, "row")
             found.append(f"'{printable(name)}' has values never seen in training in {rows}, such as '{example}'")
         return found
+
+
+def _far_outside(numbers: Array, smallest: float, largest: float) -> Array:
+    """Return which numbers are farther from a range than it is wide; none are where it is NaN."""
+    with np.errstate(over="ignore"):
+        return np.abs(numbers - (smallest / 2 + largest / 2)) > 1.5 * (largest - smallest)
 
 
 def _parts(frame: DataFrame) -> Iterator[tuple[DataFrame, slice]]:
