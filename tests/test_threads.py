@@ -20,7 +20,7 @@ from nissl import nn, optim
 from nissl import threads as team
 from nissl.engines.native import cache, program
 from nissl.engines.native.emitter import index
-from nissl.engines.native.program import SECONDS_WORTH_THREADS
+from nissl.engines.native.program import SECONDS_WORTH_THREADS, Scan
 from nissl.engines.native.shares import Shares
 from nissl.errors import DataError, OptionError
 
@@ -241,6 +241,45 @@ def watched_step(model):
         return loss
 
     return step
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("scanned", [True, False])
+def test_labels_that_another_thread_changes_meanwhile_are_those_that_were_checked(threads, scanned, monkeypatch):
+    """Else one thread could find a label out of range, and the other wait for it for ever."""
+    ns.set_num_threads(threads)
+    data, rows = ns.tensor(numbers((300, 300)), "float32"), np.arange(5 * 40).reshape(5, 40)
+    argument = rows if scanned else ns.tensor(rows[0])
+    memory = rows if scanned else argument._array()
+    results = []
+    for changed in (False, True):
+        ns.manual_seed(0)
+        model = nn.Linear(300, 200)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        @ns.compile
+        def step(rows, model=model, optimizer=optimizer):
+            loss = nn.cross_entropy(model(data[rows]), rows)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        if scanned:
+            step.trace_to_scan([rows])
+        call = Scan.call
+
+        def change_all(self, *rest):
+            memory[...] = 10**9
+            return call(self, *rest)  # noqa: B023
+
+        if changed:
+            monkeypatch.setattr(Scan, "call", change_all)
+        losses = step.scan(argument) if scanned else step(argument)
+        assert step.latest.program.uses_threads
+        results.append([losses.numpy(), model.weight.numpy().copy()])
+    assert memory.max() == 10**9
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_steps_that_are_looked_at_take_their_turn_on_all_threads():

@@ -24,9 +24,9 @@ from nissl.engines.native.kernels import (
     Group,
     Kernel,
     Straight,
+    checked_first,
     computes_labels,
     equations_of,
-    indices_of,
     lanes_of,
 )
 from nissl.engines.native.loops import Loops
@@ -313,10 +313,7 @@ def check_labels(builder: ir.IRBuilder, graph: Graph, plan: Plan, memory: Memory
     """
     table = builder.function.args[0]
     found: list[tuple[Symbol, int, int]] = []
-    for equation in graph.equations:
-        numbers = indices_of(equation)
-        if numbers is None or plan.places[numbers][0] not in graph.inputs or not numbers.size:
-            continue
+    for equation, numbers in checked_first(graph, plan.places):
         if equation.op.name == "one_hot":
             found.append((numbers, 0, equation.attributes["classes"]))
         else:

@@ -151,6 +151,12 @@ def indices_of(equation: Equation) -> Symbol | None:
     return indices
 
 
+def checked_first(graph: Graph, places: Mapping[Symbol, tuple[Symbol, Layout]]) -> list[tuple[Equation, Symbol]]:
+    """Return the labels and row indices, with their equations, whose range is checked before a step: the inputs."""
+    found = [(equation, indices_of(equation)) for equation in graph.equations]
+    return [(e, x) for e, x in found if x is not None and x.size and places[x][0] in graph.inputs]
+
+
 def computes_labels(kernel: Kernel, places: Mapping[Symbol, tuple[Symbol, Layout]], graph: Graph) -> bool:
     """Whether a kernel uses labels or row indices that are no inputs, so that only the kernel can check their range."""
     indices = [indices_of(equation) for equation in equations_of(kernel)]

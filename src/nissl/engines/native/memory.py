@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.engines.native.kernels import Kernel
+from nissl.engines.native.kernels import Kernel, checked_first
 from nissl.engines.native.plan import Plan
 from nissl.graph.graph import Graph, Symbol
 
@@ -48,6 +48,8 @@ class MemoryPlan:
         self.constants = [np.ascontiguousarray(array).reshape(array.shape) for array in graph.constants.values()]
         self.slots: dict[Symbol, int] = {s: i for i, s in enumerate((*graph.inputs, *graph.constants))}
         self.written = sorted(self.slots[old] for old in plan.in_place.values())
+        checked = {self.slots[plan.places[numbers][0]] for _, numbers in checked_first(graph, plan.places)}
+        self.checked = sorted(checked.difference(self.written))  # the inputs that nothing may change after their check
         outputs = {s for s in graph.outputs if plan.places[s][0] is s}
         self.fresh = [s for s in plan.stored if s in outputs and s not in plan.in_place]
         for symbol in self.fresh:

@@ -155,6 +155,8 @@ class Program:
         self.fresh = [(first + i, symbol.shape, symbol.dtype) for i, symbol in enumerate(self.memory.fresh)]
         # The inputs whose addresses are in the table already, so that each array is examined only once.
         self.known: list[Callable[[], Array | None]] = [_nothing] * len(graph.inputs)
+        # For labels and row indices: their own array could be changed by another Python thread after they are checked.
+        self.copies = {i: np.empty(graph.inputs[i].shape, graph.inputs[i].dtype) for i in self.memory.checked}
         self.lock = threading.Lock()
         _programs.add(self)
 
@@ -167,7 +169,8 @@ class Program:
             else:
                 self.run(held)
             if self.status.value:
-                interpret(self.original, arrays)  # raises the error that names the label
+                # This raises the error that names the label.
+                interpret(self.original, [self.copies.get(i, array) for i, array in enumerate(arrays)])
                 raise AssertionError("a label was out of range, but not on the reference engine")
             return [
                 np.array(self.array_of(self.graph.outputs[i], held)) if slot is None else held[slot]
@@ -214,6 +217,12 @@ class Program:
             in_use = sys.getrefcount(held[i]) > HELD or not is_private(held[i])
             if in_use and not any(held[i] is array for array in shared):
                 held[i] = private_copy(held[i], i)
+        for i, copy in self.copies.items():
+            if steps:
+                held[i] = held[i].copy()
+            else:
+                np.copyto(copy, held[i])
+                held[i] = copy
         for i, known in enumerate(self.known):
             if known() is not held[i]:
                 if not _is_plain(held[i]):
