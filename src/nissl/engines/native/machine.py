@@ -24,6 +24,12 @@ def _initialized() -> None:
     llvm.initialize_native_asmprinter()
 
 
+# Where Linux tells the caches of a core, one in a folder. Virtual machines have told sizes of 0, or that of all cores;
+# the sizes of blocks in products, which follow from it, must not do so out of all bounds.
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+USUAL_L2, L2_BELIEVED = 1 << 19, (1 << 16, 1 << 26)  # bytes
+
+
 def target_machine() -> llvm.TargetMachine:
     """Return LLVM's target machine for this CPU: a new one, because an execution engine takes ownership of it."""
     _initialized()
@@ -49,11 +55,16 @@ def vector_registers() -> int:
 
 @functools.cache
 def second_level_cache_bytes() -> int:
-    """Return the size of a core's L2 cache: as Linux tells it, elsewhere a usual one."""
-    try:
-        return 1024 * int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip().removesuffix("K"))
-    except (OSError, ValueError):
-        return 1 << 19
+    """Return the size of a core's L2 cache: as Linux tells it, or a usual one."""
+    for folder in CACHES.glob("index*"):
+        try:
+            level, size = ((folder / name).read_text().strip() for name in ("level", "size"))
+            found = 1024 * int(size.removesuffix("K"))
+        except (OSError, ValueError):
+            continue
+        if level == "2" and L2_BELIEVED[0] <= found <= L2_BELIEVED[1]:
+            return found
+    return USUAL_L2
 
 
 def machine_code(module: ir.Module) -> bytes:

@@ -534,7 +534,7 @@ def blocking(
     in_order = rows <= FEW_ROWS and large and fits and not scattered
     many_rows = -(-rows // height) >= MANY_ROWS
     rows_first = in_order or inner * whole <= near or (SMALLEST_K_BLOCK * whole <= near and many_rows)
-    longest = ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // width
+    longest = max(ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // width, 1)
     blocks = -(-inner // longest)
     return height, width, rows_first, -(-inner // blocks)
 
