@@ -15,6 +15,7 @@ from samples import OPTIMIZERS, numbers
 
 import nissl as ns
 from nissl import nn, optim
+from nissl.engines.native.kernels import Group, Straight, equations_of
 
 
 def trained(engine, make_optimizer, lr, dtype):
@@ -57,29 +58,50 @@ def test_the_first_step_and_500_are_those_of_the_reference(name, dtype, lr, tole
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "SGD"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_state_that_would_be_subnormal_is_zero(name, dtype):
+@pytest.mark.parametrize("kernel", [Straight, Group, "product"])
+def test_state_that_would_be_subnormal_is_zero(name, dtype, kernel):
     smallest = np.finfo(dtype).tiny
+    shape = {Straight: (7, 1), Group: (100, 1), "product": (20, 30)}[kernel]
 
     def state_after_a_step(engine):
-        p = nn.Parameter(np.ones(100, dtype))
+        p = nn.Parameter(np.ones(shape, dtype))
         optimizer = OPTIMIZERS[name]([p], 1e-3)
 
         @ns.compile(engine=engine)
-        def step():
-            p.grad = ns.tensor(np.zeros(100, dtype))
+        def step(x, y):
+            p.grad = x.T @ y if kernel == "product" else (x[:1].T + y[:1]) * 0.0
             optimizer.step()
 
-        step()
+        x, y = (ns.tensor(np.zeros((3, size), dtype)) for size in shape)
+        step(x, y)
         (state,) = optimizer.state.values()
         for slot in state.values():
-            slot.assign(np.resize(np.array([smallest / 8, 8 * smallest, 0, 1, np.nan], dtype), 100))
-        step()
+            slot.assign(np.resize(np.array([smallest / 8, 8 * smallest, 0, 1, np.nan], dtype), shape))
+        step(x, y)
+        if engine == "native":
+            kernels = [k for k in step.latest.program.plan.kernels if any(e.op.rough for e in equations_of(k))]
+            assert [type(k) for k in kernels] == [Straight if kernel is Straight else Group]
+            assert kernel is Straight or (kernels[0].leader is not None) == (kernel == "product")
         return np.array([slot.numpy() for slot in state.values()])
 
     expected = state_after_a_step("numpy")
     subnormal = (expected != 0) & (abs(expected) < smallest)
     assert subnormal.any()
     np.testing.assert_allclose(state_after_a_step("native"), np.where(subnormal, 0, expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+def test_a_tiny_eps_still_keeps_from_dividing_by_zero(name):
+    p = nn.Parameter(np.ones(100))
+    optimizer = getattr(optim, name)([p], 1e-3, eps=1e-307)
+
+    @ns.compile
+    def step():
+        p.grad = ns.tensor(np.zeros(100))
+        optimizer.step()
+
+    step()
+    np.testing.assert_allclose(p.numpy(), 1, rtol=1e-4)
 
 
 def test_near_can_tell():

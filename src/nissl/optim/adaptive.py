@@ -5,6 +5,7 @@ from typing import Any
 from nissl.arguments import number
 from nissl.errors import OptionError
 from nissl.habits import explained
+from nissl.ops.elementwise import elementwise
 from nissl.optim.optimizer import (
     Optimizer,
     Params,
@@ -140,7 +141,8 @@ def _adam_factors(m: Any, rate: Element, t: Element, *, beta1: float, beta2: flo
     return rate * correction / (1 - m.pow(beta1, t)), eps * correction
 
 
-adam_factors = update_rule("adam_factors", _adam_factors, outputs=2, doc="The corrections in step t of Adam.")
+# No rule of an update: what an engine may do to state, take 0 for what is subnormal, would be wrong for a small eps.
+adam_factors = elementwise("adam_factors", _adam_factors, outputs=2, doc="The corrections in step t of Adam.")
 
 
 class Adam(Optimizer):

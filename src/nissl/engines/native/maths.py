@@ -159,8 +159,8 @@ class RoughElement(Element):
     """An Element whose quotients and sums of products may be off by a few units in the last place.
 
     Division takes as long as ten multiplications. On CPUs with an instruction that estimates the reciprocal, LLVM
-    refines that estimate by a step of Newton's method instead. A finite number divided by +infinity is still 0; for a
-    divisor of 0, or an infinite dividend, the result is not finite, but may be NaN where division gives infinity.
+    refines that estimate by a step of Newton's method instead. A finite number divided by +infinity is still 0; for an
+    infinite dividend, or a divisor whose reciprocal is infinite, 0 above all, the result may be NaN.
 
     Where the state of an optimizer would be subnormal, it is 0. CPUs need twice as long for arithmetic with such
     numbers, and the mean of gradients that have become 0, as those of dead units, soon is one and stays one, since
