@@ -18,13 +18,17 @@ from nissl.engines.native.kernels import Group, Level, is_gather
 from nissl.engines.native.layout import Layout
 from nissl.engines.native.maths import (
     BOOL,
+    BYTE,
     Element,
     NativeMaths,
     RoughElement,
     Unsupported,
+    load_apart,
     scalar_type,
     select,
     splat,
+    stored_type,
+    vector_of,
     widened,
 )
 from nissl.graph.graph import Equation, Symbol
@@ -32,7 +36,6 @@ from nissl.ops.random import KEY_STEPS, MULTIPLIERS, ROUNDS
 
 INDEX = ir.IntType(64)
 POINTER = ir.PointerType()
-BYTE = ir.IntType(8)
 INT64 = np.dtype(np.int64)
 UINT64 = np.dtype(np.uint64)
 
@@ -124,8 +127,7 @@ class Emitter:
         whole = size - size % lanes
         if share is not None:
             builder = self.builder
-            stop = builder.mul(share.end, index(lanes))
-            stop = builder.select(builder.icmp_signed("<", stop, index(whole)), stop, index(whole))
+            stop = self.least(builder.mul(share.end, index(lanes)), index(whole))
             self.loop(builder.mul(share.begin, index(lanes)), stop, lanes, lambda column: body(column, lanes))
             if size > whole:
                 with builder.if_then(builder.icmp_signed("==", share.end, index(-(-size // lanes)))):
@@ -137,6 +139,10 @@ class Emitter:
             self.loop(index(0), index(whole), lanes, lambda column: body(column, lanes))
         if size > whole:
             body(index(whole), size - whole)
+
+    def least(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """Return the lesser of two indices."""
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     # Memory
 
@@ -156,7 +162,7 @@ class Emitter:
                 offset = builder.add(offset, builder.mul(part, index(stride)))
         if inner:
             offset = builder.add(offset, builder.mul(place.column, index(inner)))
-        kind = _memory_type(memory.dtype)
+        kind = stored_type(memory.dtype)
         return builder.gep(memory.pointer, [offset], source_etype=kind), inner
 
     def load(self, symbol: Symbol, place: Place) -> Element:
@@ -166,18 +172,14 @@ class Emitter:
     def load_from(self, memory: Memory, place: Place) -> Element:
         """Load the elements of a Memory at a Place."""
         pointer, stride = self.address(memory, place)
-        builder, kind = self.builder, _memory_type(memory.dtype)
+        builder, kind = self.builder, stored_type(memory.dtype)
         size = memory.dtype.itemsize
         if stride == 1 or (place.lanes == 1 and stride):
             value = builder.load(pointer, typ=widened(kind, place.lanes), align=size)
         elif stride == 0:
             value = splat(builder, builder.load(pointer, typ=kind, align=size), place.lanes)
         else:
-            value = ir.Constant(ir.VectorType(kind, place.lanes), ir.Undefined)
-            for lane in range(place.lanes):
-                source = builder.gep(pointer, [index(lane * stride)], source_etype=kind)
-                number = builder.load(source, typ=kind, align=size)
-                value = builder.insert_element(value, number, ir.Constant(ir.IntType(32), lane))
+            value = load_apart(builder, pointer, kind, place.lanes, stride, size)
         if memory.dtype == BOOL:
             value = builder.trunc(value, widened(ir.IntType(1), place.lanes))
         return Element(builder, value, memory.dtype)
@@ -198,7 +200,7 @@ class Emitter:
     def store_row(self, symbol: Symbol, element: Element, row: ir.Value) -> None:
         """Store the value that a row-level Symbol has for a row."""
         memory = self.memory(symbol)
-        pointer = self.builder.gep(memory.pointer, [row], source_etype=_memory_type(memory.dtype))
+        pointer = self.builder.gep(memory.pointer, [row], source_etype=stored_type(memory.dtype))
         self._write(pointer, element, memory.dtype)
 
     def copy(self, source: Memory, target: Memory) -> None:
@@ -220,9 +222,8 @@ class Emitter:
     def _copy_bytes(self, source: Memory, target: Memory) -> None:
         """Copy a contiguous block by memcpy, which costs nothing to compile."""
         size = source.dtype.itemsize
-        module = self.builder.module
         kind = ir.FunctionType(ir.VoidType(), [POINTER, POINTER, INDEX, ir.IntType(1)])
-        copy = module.globals.get("llvm.memcpy.p0.p0.i64") or ir.Function(module, kind, "llvm.memcpy.p0.p0.i64")
+        copy = self.builder.module.declare_intrinsic("llvm.memcpy.p0.p0.i64", fnty=kind)
         places = [
             self.builder.gep(memory.pointer, [index(memory.layout.offset * size)], source_etype=ir.IntType(8))
             for memory in (target, source)
@@ -231,11 +232,11 @@ class Emitter:
 
     def prefetch(self, pointer: ir.Value) -> None:
         """Ask for the cache line at an address, without waiting for it."""
-        module, number = self.builder.module, ir.IntType(32)
+        number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [POINTER, number, number, number])
-        fetch = module.globals.get("llvm.prefetch.p0") or ir.Function(module, kind, "llvm.prefetch.p0")
-        read, soon, data = ir.Constant(number, 0), ir.Constant(number, 3), ir.Constant(number, 1)
-        self.builder.call(fetch, [pointer, read, soon, data])
+        fetch = self.builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+        # Of 0 and 1, to read, not to write; of 0 to 3, to keep in all caches; of 0 and 1, data, not instructions.
+        self.builder.call(fetch, [pointer, *(ir.Constant(number, choice) for choice in (0, 3, 1))])
 
     # Computing
 
@@ -306,7 +307,7 @@ class Emitter:
     def load_at(self, memory: Memory, place: Place) -> Element:
         """Load one element."""
         pointer, _ = self.address(memory, place)
-        value = self.builder.load(pointer, typ=_memory_type(memory.dtype), align=memory.dtype.itemsize)
+        value = self.builder.load(pointer, typ=stored_type(memory.dtype), align=memory.dtype.itemsize)
         if memory.dtype == BOOL:
             value = self.builder.trunc(value, ir.IntType(1))
         return Element(self.builder, value, memory.dtype)
@@ -354,7 +355,7 @@ class Emitter:
             safe = select(self.check(number, 0, symbol.shape[0]), number.coerce(0), number)
             return builder.mul(safe.value, index(first))
 
-        kind = _memory_type(source.dtype)
+        kind = stored_type(source.dtype)
         if strides:
             size = math.prod(self.shape[1:-1])
             start = row_of(builder.udiv(place.row, index(size)))
@@ -367,11 +368,7 @@ class Emitter:
             start = row_of(builder.add(place.column, index(lane)))
             pointer = builder.gep(source.pointer, [builder.add(start, index(source.layout.offset))], source_etype=kind)
             found.append(builder.load(pointer, typ=kind, align=source.dtype.itemsize))
-        value = found[0]
-        if place.lanes > 1:
-            value = ir.Constant(ir.VectorType(kind, place.lanes), ir.Undefined)
-            for lane, number in enumerate(found):
-                value = builder.insert_element(value, number, ir.Constant(ir.IntType(32), lane))
+        value = found[0] if place.lanes == 1 else vector_of(builder, found, kind, place.lanes)
         if source.dtype == BOOL:
             value = builder.trunc(value, widened(ir.IntType(1), place.lanes))
         return Element(builder, value, source.dtype)
@@ -381,7 +378,7 @@ class Emitter:
         source, numbers = gather.inputs
         assert isinstance(source, Symbol)
         assert isinstance(numbers, Symbol)
-        memory, builder, kind = self.memory(numbers), self.builder, _memory_type(numbers.dtype)
+        memory, builder, kind = self.memory(numbers), self.builder, stored_type(numbers.dtype)
         (stride,) = memory.layout.strides
         offset = builder.add(builder.mul(place, index(stride)), index(memory.layout.offset))
         loaded = builder.load(builder.gep(memory.pointer, [offset], source_etype=kind), typ=kind)
@@ -449,10 +446,6 @@ def apply_rule(equation: Equation, operands: Sequence[Any]) -> Sequence[Element]
         results = [results[0], *(state.flushed() for state in results[1:])]
     typed = [NativeMaths.astype(result, symbol.dtype) for result, symbol in zip(results, equation.outputs, strict=True)]
     return [Element(result.builder, result.value, result.dtype) for result in typed]
-
-
-def _memory_type(dtype: np.dtype[Any]) -> ir.Type:
-    return BYTE if dtype == BOOL else scalar_type(dtype)
 
 
 def _merged(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int, bool]]:

@@ -18,7 +18,7 @@ from llvmlite import ir
 from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, Share, index
 from nissl.engines.native.kernels import SHORT_ROW, Level, Stages, is_gather
 from nissl.engines.native.layout import Layout
-from nissl.engines.native.maths import BOOL, Element, NativeMaths, scalar_type, select, widened
+from nissl.engines.native.maths import BOOL, Element, NativeMaths, constant, scalar_type, select, stored_type, widened
 from nissl.graph.graph import Equation, Symbol
 
 
@@ -177,9 +177,9 @@ class Loops:
             self.accumulators[equation].add(element, self.emitter.columns(place))
             return
         memory = self.emitter.memory(result)
-        pointer = self.builder.gep(memory.pointer, [place.column], source_etype=_stored_type(memory.dtype))
+        pointer = self.builder.gep(memory.pointer, [place.column], source_etype=stored_type(memory.dtype))
         before = self.builder.load(
-            pointer, typ=widened(_stored_type(memory.dtype), place.lanes), align=memory.dtype.itemsize
+            pointer, typ=widened(stored_type(memory.dtype), place.lanes), align=memory.dtype.itemsize
         )
         if memory.dtype == BOOL:
             before = self.builder.trunc(before, widened(ir.IntType(1), place.lanes))
@@ -194,20 +194,13 @@ class Loops:
         (result,) = equation.outputs
         memory = self.emitter.memory(result)
         start = _start(equation.op.name, result.dtype)
-        kind = _stored_type(memory.dtype)
+        kind = stored_type(memory.dtype)
 
         def body(column: ir.Value, lanes: int) -> None:
             pointer = self.builder.gep(memory.pointer, [column], source_etype=kind)
-            number = (
-                ir.Constant(kind, start) if lanes == 1 else ir.Constant(ir.VectorType(kind, lanes), [start] * lanes)
-            )
-            self.builder.store(number, pointer, align=memory.dtype.itemsize)
+            self.builder.store(constant(widened(kind, lanes), start), pointer, align=memory.dtype.itemsize)
 
         self.emitter.chunks(self.columns, self.lanes, body, self.share)
-
-
-def _stored_type(dtype: np.dtype[Any]) -> ir.Type:
-    return ir.IntType(8) if dtype == BOOL else scalar_type(dtype)
 
 
 COMBINE: dict[str, Callable[[Element, Element], Element]] = {
@@ -252,12 +245,7 @@ class Accumulator:
         """Initialize the accumulator."""
         start = _start(self.name, self.dtype)
         kind = scalar_type(self.dtype)
-        vector = (
-            ir.Constant(kind, start)
-            if self.lanes == 1
-            else ir.Constant(widened(kind, self.lanes), [start] * self.lanes)
-        )
-        self.builder.store(vector, self.vector)
+        self.builder.store(constant(widened(kind, self.lanes), start), self.vector)
         self.builder.store(ir.Constant(kind, start), self.rest)
 
     def add(self, element: Element, columns: Element) -> None:

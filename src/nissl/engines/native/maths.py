@@ -10,7 +10,7 @@ everywhere. NaN and infinities give the limits. The functions of float64, and po
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ DType = np.dtype[Any]
 
 FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 BOOL = np.dtype(np.bool_)
-BIT = ir.IntType(1)
+BIT, BYTE = ir.IntType(1), ir.IntType(8)
 
 
 class Unsupported(Exception):  # noqa: N818  (an answer: leave this op to NumPy)
@@ -32,6 +32,11 @@ def scalar_type(dtype: DType) -> ir.Type:
     if dtype.kind == "f":
         return ir.FloatType() if dtype == FLOAT else ir.DoubleType()
     return BIT if dtype.kind == "b" else ir.IntType(8 * dtype.itemsize)
+
+
+def stored_type(dtype: DType) -> ir.Type:
+    """Return the LLVM type of a scalar in memory; a bool is one byte there."""
+    return BYTE if dtype.kind == "b" else scalar_type(dtype)
 
 
 def widened(kind: ir.Type, lanes: int) -> ir.Type:
@@ -46,6 +51,24 @@ def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
     undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
+def vector_of(builder: ir.IRBuilder, numbers: Iterable[ir.Value], kind: ir.Type, lanes: int) -> ir.Value:
+    """Return a vector of scalars, which are taken from the iterable one by one."""
+    vector = ir.Constant(widened(kind, lanes), ir.Undefined)
+    for lane, number in enumerate(numbers):
+        vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
+    return vector
+
+
+def load_apart(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type, lanes: int, stride: int, size: int) -> ir.Value:
+    """Load a vector whose elements, of `size` bytes each, are `stride` elements apart."""
+
+    def number(lane: int) -> ir.Value:
+        place = builder.gep(pointer, [ir.Constant(ir.IntType(64), lane * stride)], source_etype=kind)
+        return builder.load(place, typ=kind, align=size)
+
+    return vector_of(builder, map(number, range(lanes)), kind, lanes)
 
 
 def constant(kind: ir.Type, number: float) -> ir.Constant:
@@ -193,10 +216,9 @@ def _call(name: str, *operands: Element) -> Element:
     """Call an LLVM intrinsic."""
     first = operands[0]
     module, kind = first.builder.module, first.value.type
-    full = f"llvm.{name}.{_suffix(kind)}"
-    function = module.globals.get(full)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(kind, [kind] * len(operands)), full)
+    function = module.declare_intrinsic(
+        f"llvm.{name}.{_suffix(kind)}", fnty=ir.FunctionType(kind, [kind] * len(operands))
+    )
     return first.like(first.builder.call(function, [x.value for x in operands]))
 
 
@@ -562,7 +584,7 @@ def _converted(name: str, x: Element, dtype: DType) -> Element:
     """Convert floats to integers by an LLVM intrinsic."""
     kind, module = widened(scalar_type(dtype), x.lanes), x.builder.module
     full = f"llvm.{name}.sat.{_suffix(kind)}.{_suffix(x.value.type)}"
-    function = module.globals.get(full) or ir.Function(module, ir.FunctionType(kind, [x.value.type]), full)
+    function = module.declare_intrinsic(full, fnty=ir.FunctionType(kind, [x.value.type]))
     return x.like(x.builder.call(function, [x.value]), dtype)
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
-from nissl.engines.native.emitter import BYTE, INDEX, INT64, Memory, UnsupportedEquation, apply_rule, index
+from nissl.engines.native.emitter import INDEX, INT64, Memory, UnsupportedEquation, apply_rule, index
 from nissl.engines.native.kernels import Straight, is_gather
 from nissl.engines.native.loops import COMBINE
 from nissl.engines.native.maths import (
     BOOL,
+    BYTE,
     Element,
     NativeMaths,
     Unsupported,
@@ -27,6 +28,7 @@ from nissl.engines.native.maths import (
     fma,
     scalar_type,
     select,
+    stored_type,
     widened,
 )
 from nissl.graph.graph import Equation, Symbol
@@ -70,7 +72,7 @@ class StraightLine:
 
     def load_from(self, pointer: ir.Value, lanes: int, dtype: np.dtype[Any]) -> Element:
         """Load contiguous elements."""
-        kind = BYTE if dtype == BOOL else scalar_type(dtype)
+        kind = stored_type(dtype)
         value = self.builder.load(pointer, typ=widened(kind, lanes), align=dtype.itemsize)
         if dtype == BOOL:
             value = self.builder.trunc(value, widened(ir.IntType(1), lanes))
@@ -230,7 +232,7 @@ class StraightLine:
         found = select(found < 0, found + rows, found)
         found = select(wrong, found.coerce(0), found)
         pointer, parts = self.memory(source).pointer, []
-        kind = BYTE if source.dtype == BOOL else scalar_type(source.dtype)
+        kind = stored_type(source.dtype)
         for i in range(numbers.size):
             place = self.builder.mul(self.chosen(found, np.array([i])).value, index(width))
             first = self.builder.gep(pointer, [place], source_etype=kind)
