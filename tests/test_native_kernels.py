@@ -21,8 +21,9 @@ from nissl.engines.native.assembly import Kernels, emit, emit_kernels
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
-from nissl.engines.native.products import Product, is_shared_by_rows
+from nissl.engines.native.products import Product
 from nissl.engines.native.program import Program
+from nissl.engines.native.tiling import is_shared_by_rows
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nissl.engines.native import machine, products
+from nissl.engines.native import machine, tiling
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_the_size_of_the_cache_is_what_the_system_says_if_that_can_be(size, expe
 @pytest.mark.parametrize("registers", [16, 32])
 @pytest.mark.parametrize("cache", [1, 100, 1 << 16, 1 << 20, 1 << 40])
 def test_blocks_have_a_length_whatever_the_cache(cache, registers, monkeypatch):
-    monkeypatch.setattr(products, "second_level_cache_bytes", lambda: cache)
-    monkeypatch.setattr(products, "vector_registers", lambda: registers)
+    monkeypatch.setattr(tiling, "second_level_cache_bytes", lambda: cache)
+    monkeypatch.setattr(tiling, "vector_registers", lambda: registers)
     for rows, inner, columns in [(300, 700, 700), (1, 5, 100_000), (1009, 1, 3), (64, 100_000, 64)]:
         for lanes in (4, 8, 16):
             for scattered in (False, True):
-                *_, k_block = products.blocking(rows, inner, columns, lanes, 4, scattered)
+                k_block = tiling.tiling(rows, inner, columns, lanes, 4, transposed=True, scattered=scattered).k_block
                 assert 1 <= k_block <= inner
