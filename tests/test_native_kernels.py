@@ -4,8 +4,13 @@ Inputs, results and each place of the arena lie alone between borders. Those of 
 there shows; those of what is written hold another pattern, which must still be there when the kernels are done.
 """
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from ctypes import c_int64, c_void_p
-from itertools import pairwise
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,14 +21,13 @@ from test_native import close, graph_of
 
 import nissl as ns
 from nissl import nn, optim
-from nissl.engines.native import cache, emitter, plan, program
+from nissl.engines.native import cache, emitter, plan, products, program, tiling
 from nissl.engines.native.assembly import Kernels, emit, emit_kernels
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
 from nissl.engines.native.products import Product
 from nissl.engines.native.program import Program
-from nissl.engines.native.tiling import is_shared_by_rows
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 
@@ -212,10 +216,12 @@ def test_products_read_rows_by_their_numbers(name, shape, monkeypatch):
     check(GATHERED[name], *(x.astype("float64") if x.dtype.kind == "f" else x for x in arrays))
 
 
-@pytest.mark.parametrize(
-    ("rows", "inner", "columns"), [(32, 784, 128), (40, 300, 300), (200, 300, 100), (1024, 300, 128)]
-)
-def test_threads_share_rows_or_columns_of_a_product(rows, inner, columns):
+@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(40, 300, 300), (200, 300, 100)])
+def test_threads_share_rows_or_columns_of_a_product(rows, inner, columns, by_rows, monkeypatch):
+    monkeypatch.setattr(tiling, "is_shared_by_rows", lambda *_: by_rows)
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    monkeypatch.setattr(program, "SECONDS_WORTH_THREADS", 0.0)
     x, b, c = floats(rows, inner), floats(inner, columns, seed=1), floats(rows, columns, seed=2)
     i = np.arange(20 * rows).reshape(20, rows) * 7 % rows
     source, right, outer = map(ns.tensor, (x, b, c))
@@ -226,25 +232,20 @@ def test_threads_share_rows_or_columns_of_a_product(rows, inner, columns):
         results[0].assign(source[i] @ right)
         results[1].assign(source[i].T @ outer)
 
-    found = []
-    for threads in (1, 2, 3, 4):
+    for threads in (1, 3):
         ns.set_num_threads(threads)
         for result in results:
             result.assign(result * 0)
         step.scan(i)
-        found.append([result.numpy().copy() for result in results])
+        close(results[0].numpy(), x[i[-1]] @ b)
+        close(results[1].numpy(), x[i[-1]].T @ c)
     assert "shared_scan" in step.latest.program.code.functions
-    for each in found[1:]:
-        np.testing.assert_array_equal(each[0], found[0][0])
-        np.testing.assert_array_equal(each[1], found[0][1])
-    close(found[0][0], x[i[-1]] @ b)
-    close(found[0][1], x[i[-1]].T @ c)
 
 
 def test_threads_share_what_leaves_the_smaller_operand_to_all():
-    assert not is_shared_by_rows(32, 128, 8, 32)  # each thread would read all of the weights
-    assert is_shared_by_rows(1024, 128, 8, 32)
-    assert is_shared_by_rows(96, 100, 4, 64)  # two blocks of columns, of 64 and 36
+    assert not tiling.is_shared_by_rows(32, 128, 8, 32)  # each thread would read all of the weights
+    assert tiling.is_shared_by_rows(1024, 128, 8, 32)
+    assert tiling.is_shared_by_rows(96, 100, 4, 64)  # two blocks of columns, of 64 and 36
 
 
 @pytest.mark.parametrize(
@@ -299,22 +300,60 @@ def test_too_many_row_indices_are_not_kept_on_the_stack(monkeypatch):
     assert counts == {"X[i]·B": 1, "X[i]ᵀ·C": 0, "both": 0, "of pictures": 1, "of a part": 1}
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 100_000), (1, 16, 200_000), (4, 9, 30_000), (1, 16, 60_000)], ids=str)
-def test_a_product_with_many_columns_fits_on_the_stack(shape, monkeypatch):
+SMALL = {"B_PIECE_BYTES": 1 << 12, "B_ROWS_BYTES": 1 << 14, "A_PANEL_BYTES": 1 << 12, "PARTIAL_SUMS_BYTES": 1 << 14}
+SMALL |= {"SMALLEST_K_BLOCK": 8, "MANY_ROWS": 4, "LENGTH_OF_PACKED_A": {16: 0, 32: 0}}
+
+
+def test_products_are_right_with_small_blocks(monkeypatch):
+    """As large products are with large ones: what is packed, split or done in panels then depends on the CPU."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(tiling, name, value)
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    chosen = []
+
+    def told(*numbers, **facts):
+        chosen.append(tiling.tiling(*numbers, **facts))
+        return chosen[-1]
+
+    monkeypatch.setattr(products, "tiling", told)
+    shapes = [(70, 300, 17), (131, 67, 16 * LANES + 3), (2, 300, 257), (300, 40, 40), (300, 100, 40 * LANES)]
+    for (m, k, n), (name, f) in product(shapes, TRANSPOSITIONS.items()):
+        a = floats(*((k, m) if "Aᵀ" in name else (m, k)))
+        b = floats(*((n, k) if "Bᵀ" in name else (k, n)), seed=1)
+        check(lambda a, b, bias, f=f: ns.relu(f(a, b) + bias), a, b, floats(n))
+    seen = {(each.rows_first, each.packs_a, each.packs_b) for each in chosen}
+    assert {(True, True, True), (True, False, True), (True, False, False), (False, False, True)} <= seen
+    assert {(each.rows_first, each.panel < each.row_blocks) for each in chosen} == {*product((True, False), repeat=2)}
+
+
+ON_THE_STACK = [(4, 3, 100_000), (1, 16, 200_000), (4, 9, 30_000), (1, 16, 60_000), (300, 2100, 300), (700, 4096, 1024)]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", ON_THE_STACK, ids=str)
+def test_the_buffers_of_a_product_fit_on_the_stack_of_a_thread(shape, transposed, monkeypatch):
     sizes = []
     stack_buffer = Product.stack_buffer
 
-    def told(self, size, kind=None):
-        sizes.append(size * self.b.dtype.itemsize)
-        return stack_buffer(self, size, kind)
+    def told(self, size, dtype):
+        sizes.append(size * dtype.itemsize)
+        return stack_buffer(self, size, dtype)
 
     monkeypatch.setattr(Product, "stack_buffer", told)
     monkeypatch.setattr(cache, "kept", lambda description, make: make())
     rows, inner, columns = shape
-    a, b = floats(rows, inner), floats(inner, columns)
-    found = ns.compile(lambda a, b: a @ b)(a, b)
-    assert sum(sizes) <= 1 << 18
-    close(found.numpy(), (a.astype("float64") @ b).astype("float32"))
+    a, b = floats(rows, inner), floats(*((columns, inner) if transposed else (inner, columns)))
+    f = ns.compile(lambda a, b: a @ (b.T if transposed else b))
+    f(a, b)
+    before = threading.stack_size(1 << 20)  # as on Windows
+    found = []
+    thread = threading.Thread(target=lambda: found.append(f(a, b)))
+    thread.start()
+    threading.stack_size(before)
+    thread.join()
+    assert sum(sizes) <= tiling.STACK_BYTES
+    assert sizes or rows <= 4
+    close(found[0].numpy(), (a.astype("float64") @ (b.T if transposed else b)).astype("float32"))
 
 
 def test_a_number_out_of_range_changes_nothing():
@@ -593,6 +632,76 @@ def test_a_frame_shows_what_is_written_before_and_behind_it():
         frame.whole[frame.start + place] = 0
         with pytest.raises(AssertionError, match=f"byte {place} was written, of an array of 12 bytes"):
             frame.assert_intact()
+
+
+GUARDED = """
+import ctypes, mmap, sys
+sys.path.insert(0, {tests!r})
+import numpy as np
+import test_native_kernels as kernels
+from nissl.engines.native import emitter, plan
+mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+PAGE, kept = mmap.PAGESIZE, []
+
+class GuardedFrame:
+    # Memory that begins or ends where a page that nobody may read does.
+    at_end = True
+    def __init__(self, shape, dtype, canary):
+        size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
+        pages = -(-max(size, 1) // PAGE)
+        memory = mmap.mmap(-1, (pages + 2) * PAGE)
+        kept.append(memory)  # which stays as it is, also when other memory is wanted
+        first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for guard in (first, first + (pages + 1) * PAGE):
+            assert mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(PAGE), 0) == 0
+        start = (pages + 1) * PAGE - size if self.at_end else PAGE
+        self.array = np.frombuffer(memory, np.uint8, size, start).view(dtype).reshape(shape)
+    def assert_intact(self):
+        pass
+
+kernels.Frame = GuardedFrame
+plan.LONG_ROW, plan.TINY_VALUE = 8, 0
+{lines}
+print("done")
+"""
+KINDS_GUARDED = """
+for size in (1, kernels.LANES + 1, 101):
+    for kind in kernels.KINDS:
+        GuardedFrame.at_end = size != 101
+        print(kind, size, flush=True)
+        f, *arrays = kernels.KINDS[kind](size)
+        kernels.check(f, *arrays)
+"""
+PRODUCTS_GUARDED = """
+for m, k, n in ((7, 9, 3), (33, kernels.LANES, 40), (70, 131, 67)):
+    for name, f in kernels.TRANSPOSITIONS.items():
+        print(name, m, k, n, flush=True)
+        a = kernels.floats(*((k, m) if "Aᵀ" in name else (m, k)))
+        kernels.check(f, a, kernels.floats(*((n, k) if "Bᵀ" in name else (k, n))))
+    for name, f in kernels.GATHERED.items():
+        print(name, m, k, n, flush=True)
+        i = np.arange(m) * 7 % 19 - 9
+        kernels.check(f, kernels.floats(11, k), i, kernels.floats(k, n, seed=1), kernels.floats(m, n, seed=2))
+"""
+TOO_FAR = """
+emitter.Emitter.chunks = kernels.all_in_whole_vectors
+kernels.check(lambda x: x.sum(), kernels.floats(1009))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="memory is guarded in another way there")
+@pytest.mark.parametrize("lines", [KINDS_GUARDED, PRODUCTS_GUARDED, TOO_FAR], ids=["kinds", "products", "too far"])
+def test_no_kernel_reads_beside_what_it_is_given(lines, tmp_path):
+    text = GUARDED.format(tests=os.path.dirname(__file__), lines=lines)
+    environment = os.environ | {"NISSL_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", text], capture_output=True, encoding="utf8", env=environment, timeout=200
+    )
+    if lines is TOO_FAR:
+        assert done.returncode in (-signal.SIGSEGV, -signal.SIGBUS)
+    else:
+        assert done.returncode == 0, (done.stdout.splitlines()[-1:], done.stderr[-2000:])
+        assert done.stdout.endswith("done\n")
 
 
 # ---- what is left to NumPy ----

@@ -12,19 +12,22 @@ from test_native import close, graph_of
 
 import nissl as ns
 from nissl import nn
-from nissl.engines.native import assembly, kernels, program
+from nissl.engines.native import assembly, kernels, program, tiling
 from nissl.engines.native.program import Program
 from nissl.graph.interpret import interpret
 
 DTYPES = ["float32", "float64"]
 
 
-@pytest.fixture(params=[16, 32, 64], ids="{} bytes".format)
+@pytest.fixture(params=[(16, 32), (32, 16), (64, 32)], ids="{0[0]} bytes".format)
 def width(request, monkeypatch):
-    """The bytes that a vector holds, for the programs that are made in a test."""
+    """The bytes that a vector holds, for the programs that are made in a test; there are as many as on NEON or AVX."""
+    size, registers = request.param
     for module in (kernels, program):
-        monkeypatch.setattr(module, "vector_bytes", lambda: request.param)
-    return request.param
+        monkeypatch.setattr(module, "vector_bytes", lambda: size)
+    for module in (tiling, program):
+        monkeypatch.setattr(module, "vector_registers", lambda: registers)
+    return size
 
 
 def agree(f, *arrays, factor=1.0):

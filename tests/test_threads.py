@@ -1,6 +1,7 @@
 """Several threads run one program: the same bits whatever their number, nobody left spinning, no way to get stuck."""
 
 import contextlib
+import ctypes
 import functools
 import linecache
 import math
@@ -20,6 +21,7 @@ from nissl import nn, optim
 from nissl import threads as team
 from nissl.engines.native import cache, program
 from nissl.engines.native.emitter import index
+from nissl.engines.native.meeting import LOOKS
 from nissl.engines.native.program import SECONDS_WORTH_THREADS, Scan
 from nissl.engines.native.shares import Shares
 from nissl.errors import DataError, OptionError
@@ -196,6 +198,23 @@ def test_without_a_clock_shares_are_equal(monkeypatch):
     for _ in range(3):
         assert_equal(trained(2), expected)
     assert program._bounds[2][1] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize(("threads", "cores", "patient"), [(2, 2, True), (2, 1, False), (3, 2, False), (3, 8, True)])
+def test_threads_without_a_core_of_their_own_give_way_at_once(threads, cores, patient, monkeypatch):
+    looks = []
+
+    def see(parts):
+        for part in parts:
+            looks.append(ctypes.cast(part.args[-1], ctypes.POINTER(ctypes.c_int64))[LOOKS])
+        return team.run_together(parts)
+
+    expected = trained(1)
+    monkeypatch.setattr(program, "run_together", see)
+    monkeypatch.setattr(program, "usable_cores", lambda: cores)
+    assert_equal(trained(threads), expected)
+    assert set(looks) == {program.PATIENCE if patient else 0}
+    assert 100 <= program.PATIENCE <= 10_000, "20 µs, not nothing, and not a turn of another process"
 
 
 def test_a_scan_in_slices_is_the_same_scan(monkeypatch):
