@@ -22,4 +22,4 @@ def _threads_restored():
     yield
     if threads._state.chosen != before:
         threads._state.chosen = before
-        threadpoolctl.threadpool_limits(threads.available_cores(), user_api="blas")
+        threadpoolctl.threadpool_limits(threads.allotted_cores(), user_api="blas")

@@ -163,7 +163,7 @@ def test_all_threads_are_tried_again_ever_less_often_while_that_is_in_vain(monke
 def test_more_threads_than_cores_are_noticed(monkeypatch):
     monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 0.05)
     monkeypatch.setattr(team._state, "crowd", team.Crowd())
-    threads = 2 * team.usable_cores()
+    threads = 2 * team.reachable_cores()
     expected = trained(1)
     end = time.monotonic() + 60
     while team.threads_to_use() == ns.get_num_threads() and time.monotonic() < end:
@@ -211,7 +211,7 @@ def test_threads_without_a_core_of_their_own_give_way_at_once(threads, cores, pa
 
     expected = trained(1)
     monkeypatch.setattr(program, "run_together", see)
-    monkeypatch.setattr(program, "usable_cores", lambda: cores)
+    monkeypatch.setattr(program, "reachable_cores", lambda: cores)
     assert_equal(trained(threads), expected)
     assert set(looks) == {program.PATIENCE if patient else 0}
     assert 100 <= program.PATIENCE <= 10_000, "20 µs, not nothing, and not a turn of another process"
@@ -457,7 +457,7 @@ def test_a_child_that_is_forked_while_another_thread_takes_a_step_can_train():
 
 def test_the_number_of_threads_is_taken_from_the_environment():
     command = [sys.executable, "-c", "from nissl import threads; print(threads.get_num_threads())"]
-    for text, expected in (("3", "3\n"), ("", f"{team.available_cores()}\n")):
+    for text, expected in (("3", "3\n"), ("", f"{team.allotted_cores()}\n")):
         environment = os.environ | {"NISSL_NUM_THREADS": text}
         assert subprocess.run(command, capture_output=True, text=True, env=environment).stdout == expected
     for text, said in (("0", "0"), ("-1", "'-1'"), ("many", "'many'"), ("1.5", "'1.5'")):

@@ -41,17 +41,20 @@ def in_forked_child(make_locks: Work) -> Work:
     return make_locks
 
 
-def usable_cores() -> int:
-    """Return the number of cores that threads of this process may run on."""
+def reachable_cores() -> int:
+    """Return the number of cores that threads of this process may run on.
+
+    With a quota, they still run on all of these at the same time, until all stop.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use, by its quota too."""
-    return max(1, min(usable_cores(), _allotted()))
+def allotted_cores() -> int:
+    """Return the number of cores whose time this process may use: its quota, or all that it reaches."""
+    return max(1, min(reachable_cores(), _quota()))
 
 
-def _allotted() -> int:
+def _quota() -> int:
     """Return the CPU quota of this process's control group (cgroup v2), in cores."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
@@ -198,7 +201,7 @@ def get_num_threads() -> int:
     if _state.chosen is None:
         text = os.environ.get("NISSL_NUM_THREADS", "")
         given = int(text) if text.isdecimal() else text
-        _state.chosen = whole_number("NISSL_NUM_THREADS", given) if text else available_cores()
+        _state.chosen = whole_number("NISSL_NUM_THREADS", given) if text else allotted_cores()
     return min(_state.chosen, getattr(_here, "most", _state.chosen))
 
 
@@ -246,7 +249,7 @@ def run_together(parts: Sequence[Work]) -> bool:
     """
     call = object()
     team: Team | None = None
-    try:  # no lock, which would stay locked if a signal handler raised just after it had been acquired
+    try:  # no lock is held during the run: it would stay locked if a signal handler raised just after it was acquired
         with _making:
             team = _state.team
             if team is None or not team.is_usable:

@@ -32,7 +32,7 @@ from nissl.graph.graph import Equation, Graph, Symbol, label_symbols
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 from nissl.tensor import wrap
-from nissl.threads import in_forked_child, run_together, threads_to_use, usable_cores
+from nissl.threads import in_forked_child, reachable_cores, run_together, threads_to_use
 
 Array = npt.NDArray[Any]
 
@@ -343,7 +343,7 @@ def run_shared(
 ) -> bool:
     """Run legs on several threads, the first on these tables; return False if the threads are not free."""
     # Who waits for a thread without a core gives it its own at once.
-    patience = PATIENCE if threads <= usable_cores() else 0
+    patience = PATIENCE if threads <= reachable_cores() else 0
     meeting = meeting_place(patience, _bounds.get(threads) or equal_bounds(threads))
     copies = [[type(table).from_buffer_copy(table) for table in tables] for _ in range(1, threads)]
     parts = []
