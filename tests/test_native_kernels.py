@@ -5,6 +5,7 @@ there shows; those of what is written hold another pattern, which must still be 
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from test_native import close, graph_of
 import nissl as ns
 from nissl import nn, optim
 from nissl.engines.native import cache, emitter, plan, products, program, tiling
-from nissl.engines.native.assembly import Kernels, emit, emit_kernels
+from nissl.engines.native.assembly import Kernels, emit, emit_barrier, emit_kernels
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import address
@@ -240,12 +241,6 @@ def test_threads_share_rows_or_columns_of_a_product(rows, inner, columns, by_row
         close(results[0].numpy(), x[i[-1]] @ b)
         close(results[1].numpy(), x[i[-1]].T @ c)
     assert "shared_scan" in step.latest.program.code.functions
-
-
-def test_threads_share_what_leaves_the_smaller_operand_to_all():
-    assert not tiling.is_shared_by_rows(32, 128, 8, 32)  # each thread would read all of the weights
-    assert tiling.is_shared_by_rows(1024, 128, 8, 32)
-    assert tiling.is_shared_by_rows(96, 100, 4, 64)  # two blocks of columns, of 64 and 36
 
 
 @pytest.mark.parametrize(
@@ -478,6 +473,17 @@ def test_threads_meet_only_where_a_kernel_needs_what_others_do():
 
     assert meetings(independent) == 2  # at the beginning, and at the end of a step
     assert meetings(dependent) == 4
+
+
+@pytest.mark.parametrize(
+    ("machine", "hints"),
+    [("AMD64", ["llvm.x86.sse2.pause"]), ("arm64", ["llvm.aarch64.isb"]), ("riscv64", [])],
+)
+def test_a_thread_that_waits_lets_the_other_one_of_its_core_run(machine, hints, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    module = ir.Module()
+    emit_barrier(module)
+    assert re.findall(r'call void @"(llvm[^"]*)"', str(module)) == hints
 
 
 @pytest.mark.parametrize("rows", [20, 600])

@@ -32,6 +32,23 @@ def test_the_size_of_the_cache_is_what_the_system_says_if_that_can_be(size, expe
 
 
 @pytest.mark.parametrize("registers", [16, 32])
+def test_a_tile_fits_into_the_registers_and_is_no_larger_than_the_result(registers):
+    for rows in (1, 2, 3, 7, 8, 100):
+        for vectors in (1, 2, 3, 9, 50):
+            height, width = tiling.tile_shape(rows, vectors, registers)
+            assert 1 <= height <= rows
+            assert 1 <= width <= vectors
+            assert height * width + (width if height > 1 else 1) + 1 <= registers
+    assert (tiling.tile_shape(100, 50, 16), tiling.tile_shape(100, 50, 32)) == ((6, 2), (5, 3))
+
+
+def test_threads_share_what_leaves_the_smaller_operand_to_all():
+    assert not tiling.is_shared_by_rows(32, 128, 8, 32)  # each thread would read all of the weights
+    assert tiling.is_shared_by_rows(1024, 128, 8, 32)
+    assert tiling.is_shared_by_rows(96, 100, 4, 64)  # two blocks of columns, of 64 and 36
+
+
+@pytest.mark.parametrize("registers", [16, 32])
 @pytest.mark.parametrize("cache", [1, 100, 1 << 16, 1 << 20, 1 << 40])
 def test_blocks_have_a_length_whatever_the_cache(cache, registers, monkeypatch):
     monkeypatch.setattr(tiling, "second_level_cache_bytes", lambda: cache)

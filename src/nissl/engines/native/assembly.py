@@ -289,9 +289,15 @@ def emit_barrier(module: ir.Module) -> ir.Function:
 
 def _pause(builder: ir.IRBuilder) -> None:
     """Emit the CPU's hint for spin loops."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        pause = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
-        builder.call(pause, [])
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        name, arguments = "llvm.x86.sse2.pause", []
+    elif machine in ("arm64", "aarch64"):
+        name, arguments = "llvm.aarch64.isb", [ir.Constant(ir.IntType(32), 15)]  # `yield` does nothing on most of them
+    else:
+        return
+    kind = ir.FunctionType(ir.VoidType(), [number.type for number in arguments])
+    builder.call(builder.module.declare_intrinsic(name, fnty=kind), arguments)
 
 
 def is_wrong(builder: ir.IRBuilder, memory: MemoryPlan) -> ir.Value:
