@@ -26,7 +26,7 @@ from nissl.engines.native import cache, emitter, plan, products, program, tiling
 from nissl.engines.native.assembly import Kernels, emit, emit_barrier, emit_kernels
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
-from nissl.engines.native.memory import address
+from nissl.engines.native.memory import MemoryPlan, address
 from nissl.engines.native.products import Product
 from nissl.engines.native.program import Program
 from nissl.graph.interpret import interpret
@@ -241,6 +241,21 @@ def test_threads_share_rows_or_columns_of_a_product(rows, inner, columns, by_row
         close(results[0].numpy(), x[i[-1]] @ b)
         close(results[1].numpy(), x[i[-1]].T @ c)
     assert "shared_scan" in step.latest.program.code.functions
+
+
+@pytest.mark.parametrize(("cache_bytes", "prefetched"), [(1 << 10, True), (1 << 26, False)])
+def test_what_an_epilogue_reads_from_beyond_the_cache_is_prefetched(cache_bytes, prefetched, monkeypatch):
+    monkeypatch.setattr(products, "second_level_cache_bytes", lambda: cache_bytes)
+    x, b, c = floats(3, 33, 20), floats(3, 20, 45, seed=1), floats(3, 33, 45, seed=2)
+
+    def step(x, b, c):
+        return ns.tanh(x @ b) * c
+
+    graph = graph_of(step, *map(ns.tensor, (x, b, c)))
+    made = plan.make_plan(graph)
+    assert ("llvm.prefetch" in str(emit(graph, made, MemoryPlan(graph, made)))) is prefetched
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    check(step, x, b, c)
 
 
 @pytest.mark.parametrize(

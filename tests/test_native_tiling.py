@@ -45,6 +45,7 @@ def test_a_tile_fits_into_the_registers_and_is_no_larger_than_the_result(registe
 def test_threads_share_what_leaves_the_smaller_operand_to_all():
     assert not tiling.is_shared_by_rows(32, 128, 8, 32)  # each thread would read all of the weights
     assert tiling.is_shared_by_rows(1024, 128, 8, 32)
+    assert not tiling.is_shared_by_rows(64, 1000, 4, 64)  # 16 blocks of columns, the last one shorter
     assert tiling.is_shared_by_rows(96, 100, 4, 64)  # two blocks of columns, of 64 and 36
 
 

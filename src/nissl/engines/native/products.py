@@ -8,6 +8,7 @@ How large the tiles and what is packed is chosen in tiling.py. If the inner axis
 PartialSums, holds what is added up so far.
 
 Rows of A that are taken by index are anywhere in memory: while a tile is computed, those of the next are prefetched.
+And before a tile, what its epilogue reads: of a parameter and its moments, so many rows that the CPU follows none.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from llvmlite import ir
 
 from nissl.engines.native.emitter import INDEX, INT64, POINTER, Emitter, Memory, Place, Share, index
 from nissl.engines.native.layout import Layout, contiguous
+from nissl.engines.native.machine import second_level_cache_bytes
 from nissl.engines.native.maths import Element, constant, fma, load_apart, scalar_type, splat, widened
 from nissl.engines.native.memory import ALIGNMENT
 from nissl.engines.native.tiling import STACK_BYTES, tiling
 from nissl.graph.graph import Symbol
 
 CACHE_LINE = 64  # bytes
+# The operands of the epilogue are prefetched if they are larger than the L2 cache by this factor.
+FAR = 1.25
 
 
 @dataclass(eq=False)
@@ -82,6 +86,7 @@ class Product:
         # The tiles of some rows that are computed one after the other by the same thread.
         self.tiles_beside = chosen.column_blocks if chosen.rows_first and chosen.shared_by_rows else 1
         self.partial_sums = PartialSums(self) if chosen.k_block < self.inner else None
+        self.far_operands = self.operands_far_away()
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return the Memory of an operand, broadcast over the batch."""
@@ -350,11 +355,30 @@ class Product:
                 left.prefetch(k, self.builder.udiv(column, index(self.tiling.width)))
 
         if self.partial_sums is None:
+            self.prefetch_operands(batch, row, height, column, count)
             self.finish(self.sums(left, b, steps, self.zeros(height, widths), prefetch), batch, row, column)
         else:
             place = self.partial_sums.place(row, column)
             before = self.partial_sums.load_tile(place, height, widths)
             self.partial_sums.store_tile(place, self.sums(left, b, steps, before, prefetch))
+
+    def operands_far_away(self) -> list[Memory]:
+        """Return what the epilogue reads for each element of the result, unless the L2 cache may hold it all."""
+        used = dict.fromkeys(x for e in self.group.equations for x in e.inputs if isinstance(x, Symbol))
+        found = [self.emitter.memory(symbol) for symbol in used if symbol not in self.group.levels]
+        found = [memory for memory in found if memory.layout.unbroken and memory.layout.shape == self.group.shape]
+        size = sum(math.prod(memory.layout.shape) * memory.dtype.itemsize for memory in found)
+        return found if size > FAR * second_level_cache_bytes() else []
+
+    def prefetch_operands(self, batch: ir.Value, row: ir.Value, height: int, column: ir.Value, count: int) -> None:
+        """Ask for what the epilogue of a tile reads from far away."""
+        builder = self.builder
+        first_row = builder.add(builder.mul(batch, index(self.rows)), row)
+        for memory in self.far_operands:
+            for i in range(height):
+                for start in range(0, count, CACHE_LINE // memory.dtype.itemsize):
+                    place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), 1)
+                    self.emitter.prefetch(self.emitter.address(memory, place)[0])
 
     def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Return the initial sums of a tile."""

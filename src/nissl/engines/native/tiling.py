@@ -28,6 +28,8 @@ PARTIAL_SUMS_BYTES = 1 << 18
 # The buffers of a product are on the stack, all of them in so many bytes. The stack of a thread that Python starts has
 # 1 MiB on Windows, more on Linux and macOS.
 STACK_BYTES = 640 << 10
+# Columns are shared where the largest share is at most so many times that of shares of rows.
+UNEQUAL = 1.1
 # In sums of fewer terms, sequential access to memory matters more than reuse: tiles are one row high.
 FEW_TERMS = 4
 # With at most FEW_ROWS of A, a large B is read once: ROWS_IN_ORDER whole rows at a time, as they lie in memory, which
@@ -106,14 +108,14 @@ def is_shared_by_rows(rows: int, columns: int, height: int, width: int) -> bool:
     """Whether threads share the blocks of rows of a result, not those of columns.
 
     Each thread reads all of B if they share rows, all of A if they share columns. All should read the smaller one, as
-    long as the shares are equal enough.
+    long as the shares are about equal.
     """
 
     def largest_share(size: int, block: int) -> float:
         blocks = -(-size // block)
         return sum(min(-(-blocks // threads) * block, size) for threads in (2, 4)) / size
 
-    return rows > columns or largest_share(rows, height) < largest_share(columns, width)
+    return rows > columns or UNEQUAL * largest_share(rows, height) < largest_share(columns, width)
 
 
 @functools.cache
