@@ -5,6 +5,7 @@ import pytest
 
 from nissl import plots
 from nissl.errors import DataError, ShapeError
+from nissl.text import cut_apart
 
 
 def test_bars_are_sorted_and_the_largest_of_many_are_kept(tmp_path):
@@ -37,6 +38,15 @@ def test_long_names_that_begin_and_end_alike_stay_apart():
         names = {text.get_text() for text in texts}
         assert len(names) == 6, names
         assert max(map(len, names)) <= length
+
+
+def test_names_that_differ_only_in_their_middle_and_beginning_stay_apart():
+    names = [f"{side}_measurement_of_the_leaf_{part}_taken_at_noon" for side in ("left", "right") for part in "ab"]
+    for given in (names, [*names, "…a_taken_at_noon"], ["x" * 40 + f"{i:03}" + "y" * 40 for i in range(200)]):
+        short = cut_apart(given, 24)
+        assert len(set(short)) == len(given), short
+        assert max(map(len, short)) <= 24
+    assert len(set(cut_apart(names, 4))) == 4
 
 
 def test_names_are_no_formulas(tmp_path):

@@ -71,11 +71,21 @@ def cut_apart(names: Sequence[str], length: int) -> list[str]:
     short = [cut(name, length) for name in names]
     for text in dict.fromkeys(short):
         alike = list(dict.fromkeys(name for name, its in zip(names, short, strict=True) if its == text))
-        if len(alike) > 1 and length > 3:
-            start = next(i for i, letters in enumerate(itertools.zip_longest(*alike)) if len(set(letters)) > 1)
-            ends = cut_apart([name[start:] for name in alike], length - 1)
-            apart = {name: f"…{end}" for name, end in zip(alike, ends, strict=True)}
-            short = [apart.get(name, its) for name, its in zip(names, short, strict=True)]
+        if len(alike) == 1 or length <= 3:
+            continue
+        taken = {its for its in short if its != text}
+        start = next(i for i, letters in enumerate(itertools.zip_longest(*alike)) if len(set(letters)) > 1)
+        for kept in (0, length // 3):  # of their beginning, which may be all that tells them from others
+            ends = cut_apart([name[start:] for name in alike], length - kept - 1)
+            apart = [f"{text[:kept]}…{end}" for end in ends]
+            if len({*apart, *taken}) == len(apart) + len(taken):
+                break
+        else:
+            marks = (f"…{number}" for number in itertools.count(1))
+            numbered = (text[: max(length - len(mark), 0)] + mark for mark in marks)
+            apart = list(itertools.islice((each for each in numbered if each not in taken), len(alike)))
+        its_own = dict(zip(alike, apart, strict=True))
+        short = [its_own.get(name, its) for name, its in zip(names, short, strict=True)]
     return short
 
 
