@@ -236,6 +236,17 @@ def test_a_list_of_weights_keeps_saying_what_the_network_has():
         listed[0][0, 0] = 5.0
 
 
+def test_weights_are_set_all_or_none():
+    fitted = quick().fit(*IRIS)
+    before = copy.deepcopy(fitted.coefs_)
+    for refused in (np.zeros((9, 9)), None, "text"):
+        with pytest.raises(ValueError, match=r"has shape|could not convert"):
+            fitted.coefs_ = [np.ones((4, 8)), refused]
+        assert all(map(np.array_equal, fitted.coefs_, before))
+    fitted.coefs_ = (2 * array for array in before)
+    assert all(map(np.array_equal, fitted.coefs_, (2 * array for array in before)))
+
+
 def test_a_list_of_weights_takes_no_layer_more_or_less_and_its_copies_are_plain_lists():
     fitted = quick().fit(*IRIS)
     listed, array = fitted.coefs_, np.zeros((3, 3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -33,11 +33,13 @@ class Weights(list[Array]):
         if isinstance(index, slice):
             raise TypeError(f"{ONE_BY_ONE}; got a slice")
         parameter = self.parameters[index]
-        array = np.asarray(value, parameter.dtype)
-        if array.shape != parameter.shape:
-            raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
-        parameter.assign(wrap(array.copy()))
+        parameter.assign(wrap(_checked(value, parameter)))
         super().__setitem__(index, _read_only(parameter))
+
+    def set_all(self, arrays: Sequence[Any]) -> None:
+        """Set every array, or none where one of them is refused."""
+        for i, array in enumerate([_checked(*pair) for pair in zip(arrays, self.parameters, strict=True)]):
+            self[i] = array
 
     def _refuse(self, *given: Any, **options: Any) -> NoReturn:
         raise TypeError(f"{ONE_BY_ONE}; a network has as many as it has layers")
@@ -47,6 +49,14 @@ class Weights(list[Array]):
 
     def __reduce__(self) -> Any:
         return list, (list(self),)
+
+
+def _checked(value: Any, parameter: nn.Parameter) -> Array:
+    """Return a copy of the value as the array that a parameter takes."""
+    array = np.array(value, parameter.dtype)
+    if array.shape != parameter.shape:
+        raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
+    return array
 
 
 def _read_only(parameter: nn.Parameter) -> Array:
@@ -67,7 +77,7 @@ class WeightsMixin:
         return self._weights("coefs", "weight")
 
     @coefs_.setter
-    def coefs_(self, arrays: Sequence[Any]) -> None:
+    def coefs_(self, arrays: Iterable[Any]) -> None:
         self._set_weights("coefs", arrays)
 
     @property
@@ -76,7 +86,7 @@ class WeightsMixin:
         return self._weights("intercepts", "bias")
 
     @intercepts_.setter
-    def intercepts_(self, arrays: Sequence[Any]) -> None:
+    def intercepts_(self, arrays: Iterable[Any]) -> None:
         self._set_weights("intercepts", arrays)
 
     def _weights(self, name: str, attribute: str) -> list[Array]:
@@ -87,12 +97,12 @@ class WeightsMixin:
             return vars(self)[f"_given_{name}"]
         raise AttributeError(f"{type(self).__name__} has no {name}_ before it is fitted")
 
-    def _set_weights(self, name: str, arrays: Sequence[Any]) -> None:
+    def _set_weights(self, name: str, arrays: Iterable[Any]) -> None:
+        given = list(arrays)
         if not hasattr(self, "module_"):
-            self.__dict__[f"_given_{name}"] = list(arrays)
+            self.__dict__[f"_given_{name}"] = given
             return
         weights = getattr(self, f"{name}_")
-        if len(arrays) != len(weights):
-            raise ValueError(f"{name}_ has {len(weights)} arrays, one for each layer; got {len(arrays)}")
-        for i, array in enumerate(arrays):
-            weights[i] = array
+        if len(given) != len(weights):
+            raise ValueError(f"{name}_ has {len(weights)} arrays, one for each layer; got {len(given)}")
+        weights.set_all(given)
