@@ -578,6 +578,13 @@ def test_a_model_that_was_saved_without_ranges_is_loaded_and_says_nothing_of_the
     assert tables.load(path).preprocessor.ranges is None
 
 
+def test_an_infinite_target_is_no_class():
+    frame = pd.DataFrame({"x": np.arange(30.0) ** 2, "y": [1.0, 2.0, np.inf] * 10})
+    with pytest.raises(DataError, match="'y' holds an infinite number in row 2"):
+        tables.from_frame(frame, "y")
+    assert tables.from_frame(frame, "y", task="classification").target.classes == ("1", "2", "inf")
+
+
 def test_numbers_that_cannot_be_used_name_their_row():
     frame = passengers()
     prepare = tables.Preprocessor.fit(tables.from_frame(frame, "survived"))

@@ -265,7 +265,7 @@ def find_target(series: Series, name: str, task: str | None = None) -> tuple[Tar
     numbers = numbers_in(different)
     if np.isnan(numbers).any():
         return _text_target(cells, task)
-    whole = bool((numbers == np.floor(numbers)).all())
+    whole = bool((np.isfinite(numbers) & (numbers == np.floor(numbers))).all())
     few = whole and len(different) <= FEW_CLASSES and len(different) <= cells.present / 2
     if task == "regression" or (task is None and not few):
         return Target(name, "regression"), "numbers" if task is None else "as told"
