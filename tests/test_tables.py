@@ -578,6 +578,13 @@ def test_a_model_that_was_saved_without_ranges_is_loaded_and_says_nothing_of_the
     assert tables.load(path).preprocessor.ranges is None
 
 
+def test_what_is_neither_number_nor_text_is_named_though_text_stands_before_it():
+    for strange, kind in (([1], "list"), ({}, "dict"), ((1, [2]), "tuple")):
+        frame = pd.DataFrame({"x": ["a", strange] * 6, "z": np.arange(12.0), "y": [0, 1] * 6})
+        with pytest.raises(DataError, match=f"'x' holds {kind}, neither"):
+            tables.from_frame(frame, "y")
+
+
 def test_an_infinite_target_is_no_class():
     frame = pd.DataFrame({"x": np.arange(30.0) ** 2, "y": [1.0, 2.0, np.inf] * 10})
     with pytest.raises(DataError, match="'y' holds an infinite number in row 2"):

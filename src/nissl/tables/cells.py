@@ -48,7 +48,7 @@ class Cells:
         try:
             codes, values = pd.factorize(series)
         except TypeError:  # what cannot be hashed
-            kind = type(series.dropna().iloc[0]).__name__
+            kind = type(next(value for value in series if not _has_hash(value))).__name__
             raise DataError(
                 f"column {some([self.name])} holds {kind}, neither numbers nor text nor dates; leave it out: "
                 f"drop={[printable(self.name)]}"
@@ -134,6 +134,14 @@ class Cells:
         row = int(np.flatnonzero(np.append(wrong, False)[self.codes])[0])
         word = printable(self.values[self.codes[row]])[:40]
         return DataError(f"column {some([self.name])} holds {held}, but row {self.series.index[row]} says '{word}'")
+
+
+def _has_hash(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def text_of(value: object) -> str:
