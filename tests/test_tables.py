@@ -562,6 +562,16 @@ def test_numbers_far_outside_those_of_training_are_said(tmp_path):
     assert tables.load(tmp_path / "model.safetensors").preprocessor.remarks(new) == said
 
 
+@pytest.mark.parametrize(("cell", "counts"), [(5.0, "3 rows"), (np.nan, "4 rows")])
+def test_a_number_of_which_training_had_one_at_most_has_no_range_to_be_outside_of(cell, counts):
+    frame = pd.DataFrame({"x": [1.0, 2.0, *[cell] * 10], "z": np.arange(12.0), "y": [0, 1] * 6})
+    table = tables.from_frame(frame, "y")
+    prepare = tables.Preprocessor.fit(table.rows(np.arange(12) > 1))
+    new = pd.DataFrame({"x": [5.5, 5.0, 4.0, 1e4], "z": 5.0})
+    said = f"'x' had no two different numbers in training, and has another in {counts}, such as 5.5"
+    assert prepare.remarks(new) == [said]
+
+
 def test_a_model_that_was_saved_without_ranges_is_loaded_and_says_nothing_of_them(tmp_path, classifier):
     path = tmp_path / "model.safetensors"
     classifier.save(path)

@@ -280,10 +280,11 @@ class Unlike:
         for column in prepare.columns:
             if count := self.far[column.name]:
                 smallest, largest = prepare.range_of(column)
-                found.append(
-                    f"'{printable(column.name)}' is far outside training's {smallest:.7g} to {largest:.7g} in "
-                    f"{counted(count, 'row')}, such as {self.examples[column.name]}"
-                )
+                name, rows = printable(column.name), f"{counted(count, 'row')}, such as {self.examples[column.name]}"
+                if smallest == largest:  # the median where training had no number at all
+                    found.append(f"'{name}' had no two different numbers in training, and has another in {rows}")
+                else:
+                    found.append(f"'{name}' is far outside training's {smallest:.7g} to {largest:.7g} in {rows}")
         for name, count in (+self.unknown).items():
             example = cut(printable(self.examples[name]), 40)
             rows = counted(count, "row")
