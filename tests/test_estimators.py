@@ -1,9 +1,11 @@
 """The scikit-learn estimators: the same numbers as scikit-learn's own networks, and what these do not have."""
 
 import copy
+import copyreg
 import functools
 import gc
 import inspect
+import io
 import pickle
 import pydoc
 import re
@@ -31,6 +33,7 @@ import nissl as ns
 from nissl import nn
 from nissl.optim.schedules import NAMED
 from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
+from nissl.sklearn.weights import Weights
 from nissl.traced import Traced
 
 pytestmark = [
@@ -260,6 +263,29 @@ def test_a_list_of_weights_takes_no_layer_more_or_less_and_its_copies_are_plain_
         assert type(twin) is list
         assert all(map(np.array_equal, twin, listed))
         twin.append(array)
+
+
+class PicklerOfBefore(pickle.Pickler):
+    """Writes a list of weights as any list that has attributes."""
+
+    def reducer_override(self, value):
+        if isinstance(value, Weights):
+            return copyreg.__newobj__, (Weights,), vars(value), iter(value)
+        return NotImplemented
+
+
+@pytest.mark.parametrize("sizes", [(), (8,)])
+@pytest.mark.parametrize("load", [pickle.load, pickle._load])  # joblib's is made from the one written in Python
+def test_lists_of_weights_that_were_pickled_with_their_network_are_read(sizes, load):
+    fitted, file = quick(hidden_layer_sizes=sizes).fit(*IRIS), io.BytesIO()
+    PicklerOfBefore(file).dump(fitted.coefs_)
+    file.seek(0)
+    found = load(file)
+    assert isinstance(found, Weights)
+    assert len(found) == len(sizes) + 1
+    assert all(map(np.array_equal, found, fitted.coefs_))
+    with pytest.raises(TypeError, match="coefs_ = arrays"):
+        found.append(found[0])
 
 
 def quick(**options):

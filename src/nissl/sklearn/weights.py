@@ -44,8 +44,18 @@ class Weights(list[Array]):
     def _refuse(self, *given: Any, **options: Any) -> NoReturn:
         raise TypeError(f"{ONE_BY_ONE}; a network has as many as it has layers")
 
-    append = extend = insert = pop = remove = clear = sort = reverse = _refuse
+    insert = pop = remove = clear = sort = reverse = _refuse
     __delitem__ = __iadd__ = __imul__ = _refuse
+
+    def extend(self, arrays: Iterable[Array]) -> None:
+        """Refuse, but for pickle, which so fills a list of no network yet; files of before `__reduce__` hold such."""
+        if hasattr(self, "parameters"):
+            self._refuse()
+        super().extend(arrays)
+
+    def append(self, array: Array) -> None:
+        """Refuse, but for pickle."""
+        self.extend([array])
 
     def __reduce__(self) -> Any:
         return list, (list(self),)
