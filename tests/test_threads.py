@@ -132,43 +132,117 @@ def test_a_team_that_is_busy_leaves_the_work_to_one_thread():
 
 
 @pytest.mark.parametrize(
-    ("threads", "on_cores", "left"),
-    [(2, 2.0, 2), (2, 1.7, 2), (2, 1.5, 1), (2, 1.0, 1), (4, 3.8, 4), (4, 3.0, 3), (4, 0.0, 1), (16, 15.0, 15)],
+    ("threads", "lacked", "left"),
+    [(2, 0.0, 2), (2, 0.3, 2), (2, 0.5, 1), (2, 1.0, 1), (4, 0.2, 4), (4, 1.0, 3), (4, 4.0, 1), (16, 1.0, 15)],
 )
-def test_threads_that_lack_cores_are_not_used(threads, on_cores, left, monkeypatch):
+def test_threads_that_lack_cores_are_not_used(threads, lacked, left, monkeypatch):
     monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 1.0)
-    crowd = team.Crowd()
+    crowd = team.Crowd(threads)
     for _ in range(4):
-        assert crowd.limited(threads) == threads
-        crowd.look(threads, 0.26, 0.26 * on_cores)
-    assert crowd.limited(threads) == left
+        assert crowd.limit() == threads
+        crowd.look(0.26, 0.26 * lacked)
+    assert crowd.limit() == left
 
 
 def test_all_threads_are_tried_again_ever_less_often_while_that_is_in_vain(monkeypatch):
     now = 0.0
     monkeypatch.setattr(team.time, "perf_counter", lambda: now)
     monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 1.0)
-    crowd = team.Crowd()
+    crowd = team.Crowd(2)
     pauses = []
     for lacked in (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0):
-        assert crowd.limited(2) == 2
-        crowd.look(2, 1.0, 2.0 - lacked)
+        assert crowd.limit() == 2
+        crowd.look(1.0, lacked)
         before = now
-        while crowd.limited(2) < 2:
+        while crowd.limit() < 2:
             now += 0.01
         pauses.append(now - before)
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.0, 0.05], abs=0.02)
 
 
+def test_fewer_threads_are_judged_by_themselves(monkeypatch):
+    monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 1.0)
+    monkeypatch.setattr(team._state, "crowds", team._Crowds())
+    ns.set_num_threads(8)
+    team._state.crowds[8].look(1.0, 2.0)
+    assert team.threads_to_use() == 6
+    team._state.crowds[6].look(1.0, 1.0)
+    assert team.threads_to_use() == 5
+    ns.set_num_threads(4)
+    assert team.threads_to_use() == 4
+
+
 def test_more_threads_than_cores_are_noticed(monkeypatch):
     monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 0.05)
-    monkeypatch.setattr(team._state, "crowd", team.Crowd())
+    monkeypatch.setattr(team._state, "crowds", team._Crowds())
     threads = 2 * team.reachable_cores()
     expected = trained(1)
     end = time.monotonic() + 60
     while team.threads_to_use() == ns.get_num_threads() and time.monotonic() < end:
         assert_equal(trained(threads), expected)
     assert 1 <= team.threads_to_use() < threads
+
+
+def no_clock():
+    raise OSError("clock_gettime failed")
+
+
+@pytest.mark.parametrize("clock", [None, no_clock], ids=["missing", "broken"])
+def test_without_a_clock_for_threads_all_are_used(clock, monkeypatch):
+    expected = trained(1)
+    monkeypatch.setattr(team, "SECONDS_OF_A_LOOK", 0.0)
+    monkeypatch.setattr(team._state, "crowds", team._Crowds())
+    if clock is None:
+        monkeypatch.delattr(time, "thread_time")
+    else:
+        monkeypatch.setattr(time, "thread_time", clock)
+    assert_equal(trained(3), expected)
+    assert team.threads_to_use() == 3
+
+
+SHARES = [
+    [0.0, 1.0, 1.0, 1.0, 1.0],
+    [0.0, 0.0, 0.0, 0.0, 1.0],
+    [0.0, 0.0, 0.5, 1.0, 1.0],
+    [0.0, 0.25, 0.5, 0.75, 1.0],
+    [0.0, 0.01, 0.98, 0.99, 1.0],
+]
+
+
+@pytest.mark.parametrize("bounds", SHARES, ids=str)
+@pytest.mark.parametrize("sizes", [(13, 30), (37, 37), (18, 9), (130, 67)], ids=str)
+def test_shares_without_a_unit_change_nothing(sizes, bounds, monkeypatch):
+    """A weight that is updated in place, in the product of its gradient, shows what is done twice."""
+    rows, columns = sizes
+    x = numbers((20, 200, rows)).astype("float32")
+
+    def trained_on(threads):
+        ns.set_num_threads(threads)
+        monkeypatch.setattr(program, "_bounds", {threads: bounds[: threads + 1]})
+        weight = nn.Parameter(numbers((rows, columns), seed=1), "float32")
+        optimizer = optim.SGD([weight], lr=0.1)
+
+        @ns.compile
+        def step(x):
+            loss = ns.tanh(x @ weight).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step.scan(x).numpy(), {"weight": weight.numpy()}
+
+    monkeypatch.setattr("nissl.engines.native.assembly.SECONDS_WORTH_SHARING", 0.0)
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    assert_equal(trained_on(4), trained_on(1))
+
+
+def test_a_thread_without_a_unit_gets_some_again(monkeypatch):
+    monkeypatch.setattr(program, "_bounds", {2: [0.0, 1.0, 1.0]})
+    ns.set_num_threads(2)
+    a = ns.tensor(numbers((2000, 64)), "float32")
+    compiled = ns.compile(lambda x: (x @ a).sum())
+    compiled.scan(np.ones((400, 16, 2000), "float32"))  # of which there are two units
+    assert program._bounds[2][1] < 0.75
 
 
 def test_slower_threads_get_less_of_each_kernel(monkeypatch):

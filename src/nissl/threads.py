@@ -18,6 +18,7 @@ import contextlib
 import math
 import operator
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -28,8 +29,9 @@ from nissl.arguments import whole_number
 Work = Callable[[], object]
 
 # The pool is judged after so many seconds of work, by how much of one core its threads lack together. What one thread
-# takes on a free core, two take if they lack 0.5: one of them waits for the other half of the time.
-SECONDS_OF_A_LOOK, LACK_TOLERATED = 0.05, 0.4
+# takes on a free core, two take if they lack 0.5: one of them waits for the other half of the time. The clock of a
+# thread's time on a core goes in steps of 16 ms on Windows.
+SECONDS_OF_A_LOOK, LACK_TOLERATED = 0.5 if sys.platform == "win32" else 0.05, 0.4
 # Seconds until all threads are tried again: more each time that this was in vain.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
@@ -69,7 +71,7 @@ class Member:
 
     def __init__(self) -> None:
         self.work: Work = _nothing
-        self.seconds = 0.0  # that the latest work took on a core
+        self.lacked = 0.0  # seconds without a core in the latest work
         self.called = threading.Lock()
         self.called.acquire()
         self.done = True
@@ -80,11 +82,11 @@ class Member:
     def _wait(self) -> None:
         while True:
             self.called.acquire()
-            before = time.thread_time()
+            before = _without_core()
             try:
                 self.work()
             finally:
-                self.seconds = time.thread_time() - before
+                self.lacked = _without_core() - before
                 self.done = True
                 if self.finished.locked():
                     self.finished.release()
@@ -124,18 +126,20 @@ class Team:
         calls = map(operator.call, [*(member.called.release for member in members), parts[0]])
         raised: BaseException | None = None
         self.in_step = False
-        started, before = time.perf_counter(), time.thread_time()
+        started, before = time.perf_counter(), _without_core()
         while not self.in_step:
             try:
                 deque(calls, maxlen=0)  # Python runs no signal handler in it: all members are called, or none
+                lacked = _without_core() - before
                 for member in members:
                     while not member.done:  # the lock does not tell: it may have been acquired when a handler raised
                         member.finished.acquire()
                 self.in_step = True
             except BaseException as error:
                 raised = error
-        on_cores = time.thread_time() - before + sum(member.seconds for member in members)
-        _state.crowd.look(len(parts), time.perf_counter() - started, on_cores)
+        if raised is None:
+            lacked += sum(member.lacked for member in members)
+            _state.crowds[len(parts)].look(time.perf_counter() - started, lacked)
         for member in members:
             member.work = _nothing
         if raised is not None:
@@ -147,34 +151,47 @@ def _nothing() -> None:
 
 
 class Crowd:
-    """What other programs leave to the pool: how many threads get a core of their own."""
+    """What other programs leave of the cores to a pool of so many threads."""
 
-    def __init__(self) -> None:
-        self.most: float = math.inf  # threads to use
+    def __init__(self, threads: int) -> None:
+        self.threads = self.most = threads  # of which so many are to be used
         self.pause, self.again = FIRST_PAUSE, 0.0  # until all are tried again, and when that is
-        self.threads, self.seconds, self.lacked = 0, 0.0, 0.0  # seen since the latest judgement
+        self.seconds, self.lacked = 0.0, 0.0  # since the latest judgement
 
-    def limited(self, threads: int) -> int:
-        """Return how many threads to use of those that were asked for."""
-        if self.most < threads and time.perf_counter() > self.again:
-            self.most = math.inf
-        return int(min(threads, self.most))
+    def limit(self) -> int:
+        """Return how many threads to use now."""
+        if self.most < self.threads and time.perf_counter() > self.again:
+            self.most = self.threads
+        return self.most
 
-    def look(self, threads: int, seconds: float, on_cores: float) -> None:
-        """Take note of work of so many threads and seconds; all threads together spent `on_cores` seconds on a core."""
-        if threads != self.threads:
-            self.threads, self.seconds, self.lacked = threads, 0.0, 0.0
+    def look(self, seconds: float, lacked: float) -> None:
+        """Take note of work on all threads, and of the seconds for which they had no core, added up."""
         self.seconds += seconds
-        self.lacked += threads * seconds - on_cores
+        self.lacked += lacked
         if self.seconds < SECONDS_OF_A_LOOK:
             return
         fewer = math.ceil(self.lacked / self.seconds - LACK_TOLERATED)
         self.seconds = self.lacked = 0.0
         if fewer > 0:
-            self.most, self.again = max(threads - fewer, 1), time.perf_counter() + self.pause
+            self.most, self.again = max(self.threads - fewer, 1), time.perf_counter() + self.pause
             self.pause = min(2 * self.pause, LONGEST_PAUSE)
-        elif self.most == math.inf:
+        else:
             self.pause = FIRST_PAUSE
+
+
+class _Crowds(dict[int, Crowd]):
+    """A Crowd for each number of threads that was used."""
+
+    def __missing__(self, threads: int) -> Crowd:
+        return self.setdefault(threads, Crowd(threads))
+
+
+def _without_core() -> float:
+    """Return the time of a clock that goes on only while this thread has no core; it stands still if there is none."""
+    try:
+        return time.perf_counter() - time.thread_time()
+    except (AttributeError, OSError):
+        return 0.0
 
 
 class _Threads:
@@ -182,7 +199,7 @@ class _Threads:
 
     chosen: int | None = None
     team: Team | None = None
-    crowd = Crowd()
+    crowds = _Crowds()
 
 
 _state = _Threads()
@@ -207,7 +224,10 @@ def get_num_threads() -> int:
 
 def threads_to_use() -> int:
     """Return how many threads shall run a large program now: fewer than chosen if other programs take their cores."""
-    return _state.crowd.limited(get_num_threads())
+    threads = get_num_threads()
+    while (fewer := _state.crowds[threads].limit()) < threads:
+        threads = fewer
+    return threads
 
 
 def set_num_threads(threads: int) -> None:

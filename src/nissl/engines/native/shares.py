@@ -59,7 +59,8 @@ class Shares:
             for fraction in (builder.load(bound, typ=NUMBER) for bound in self.bounds)
         )
         before = self.clock()
-        builder.call(kernel, [table, begin, end])
+        with builder.if_then(builder.icmp_signed("<", begin, end)):  # no kernel need know of shares without a unit
+            builder.call(kernel, [table, begin, end])
         ticks = builder.sub(self.clock(), before)
         builder.store(builder.add(builder.load(self.ticks, typ=INDEX), ticks), self.ticks)
         work = builder.fmul(builder.sitofp(builder.sub(end, begin), NUMBER), NUMBER(seconds / units))
@@ -87,22 +88,36 @@ class Shares:
         builder = self.builder
         turn = builder.load(self.turn, typ=INDEX)
         with builder.goto_entry_block():
-            below, up_to, total = (builder.alloca(NUMBER) for _ in range(3))  # sums of speeds
-        for place in (below, up_to, total):
+            below, up_to, total, known = sums = [builder.alloca(NUMBER) for _ in range(4)]  # of speeds
+            workers = builder.alloca(NUMBER)
+        for place in (*sums, workers):
             builder.store(NUMBER(0.0), place)
 
-        def add(other: ir.Value) -> None:
-            speed = builder.load(self.address(other, turn), typ=NUMBER)
-            counted = {
-                below: builder.icmp_signed("<", other, self.thread),
-                up_to: builder.icmp_signed("<=", other, self.thread),
-                total: ir.IntType(1)(1),
-            }
-            for place, counts in counted.items():
-                more = builder.select(counts, speed, NUMBER(0.0))
-                builder.store(builder.fadd(builder.load(place, typ=NUMBER), more), place)
+        def add(place: ir.Value, number: ir.Value, counts: ir.Value) -> None:
+            more = builder.select(counts, number, NUMBER(0.0))
+            builder.store(builder.fadd(builder.load(place, typ=NUMBER), more), place)
 
-        emit_loop(builder, index(0), self.threads, 1, add)
+        def speed_of(other: ir.Value) -> tuple[ir.Value, ir.Value]:
+            speed = builder.load(self.address(other, turn), typ=NUMBER)
+            return speed, builder.fcmp_ordered(">", speed, NUMBER(0.0))
+
+        def count(other: ir.Value) -> None:
+            speed, worked = speed_of(other)
+            add(known, speed, worked)
+            add(workers, NUMBER(1.0), worked)
+
+        emit_loop(builder, index(0), self.threads, 1, count)
+        mean = builder.fdiv(builder.load(known, typ=NUMBER), builder.load(workers, typ=NUMBER))
+
+        def add_all(other: ir.Value) -> None:
+            # A thread that had no unit is taken for one of mean speed, so that it gets some again.
+            speed, worked = speed_of(other)
+            speed = builder.select(worked, speed, mean)
+            add(below, speed, builder.icmp_signed("<", other, self.thread))
+            add(up_to, speed, builder.icmp_signed("<=", other, self.thread))
+            add(total, speed, ir.IntType(1)(1))
+
+        emit_loop(builder, index(0), self.threads, 1, add_all)
         threads, whole = builder.sitofp(self.threads, NUMBER), builder.load(total, typ=NUMBER)
         edges = self.thread, builder.add(self.thread, index(1))
         for bound, place, edge, own in zip(self.bounds, (below, up_to), edges, BOUNDS, strict=True):
