@@ -234,7 +234,7 @@ def set_num_threads(threads: int) -> None:
     """Set the number of threads of compiled code and of NumPy's matrix products.
 
     Results of compiled code do not depend on it. It uses fewer threads while other programs take the cores of some.
-    Processes that run in parallel should have one thread each all the same: they lose nothing by trying more.
+    Processes that run in parallel should have one thread each all the same, as trying more takes time now and then.
 
     >>> import nissl as ns
     >>> ns.set_num_threads(1)
