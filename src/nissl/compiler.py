@@ -165,6 +165,9 @@ class Compiled(Wrapping):
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
         """Return the trace that holds for these arguments, or None if there is none yet."""
+        latest = self.latest
+        if latest is not None and not keywords and latest.recognize(positional) is not None:
+            return latest
         structure, arguments = _flat(positional, keywords)
         candidates = self.traces.get(_signature(structure, arguments), [])
         return next((candidate for candidate in candidates if candidate.fits(arguments)), None)
