@@ -529,6 +529,39 @@ def test_a_child_that_is_forked_while_another_thread_takes_a_step_can_train():
     assert result.stdout == "7\n"
 
 
+FORKING_BESIDE_A_COMPILATION = """
+import os, threading
+import nissl as ns
+def compile_and_run(size):
+    return ns.compile(lambda x: (x * x).sum())(ns.ones(size)).item()
+compile_and_run(1)
+stop = threading.Event()
+def compile_on():
+    size = 100
+    while not stop.is_set():
+        compile_and_run(size := size + 1)
+thread = threading.Thread(target=compile_on)
+thread.start()
+codes = []
+for i in range(20):
+    child = os.fork()
+    if child == 0:
+        os._exit(int(compile_and_run(20 + i)))
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop.set()
+thread.join()
+print(codes == [20 + i for i in range(20)])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_is_forked_while_another_thread_compiles_can_compile(tmp_path):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING_BESIDE_A_COMPILATION]
+    environment = os.environ | {"NISSL_CACHE_HOME": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert (result.stdout, result.stderr) == ("True\n", "")
+
+
 def test_the_number_of_threads_is_taken_from_the_environment():
     command = [sys.executable, "-c", "from nissl import threads; print(threads.get_num_threads())"]
     for text, expected in (("3", "3\n"), ("", f"{team.allotted_cores()}\n")):

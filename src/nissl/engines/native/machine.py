@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,11 @@ def _initialized() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
 
+
+if hasattr(os, "register_at_fork"):
+    # A child inherits LLVM as it is, but not the thread that is at work in it, so forking waits until none is.
+    _llvm = getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext())  # llvmlite has no public name for it
+    os.register_at_fork(before=_llvm.__enter__, after_in_parent=_llvm.__exit__, after_in_child=_llvm.__exit__)
 
 # Where Linux tells the caches of a core, one in a folder. Virtual machines have told sizes of 0, or that of all cores;
 # the sizes of blocks in products, which follow from it, must not do so out of all bounds.
