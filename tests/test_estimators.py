@@ -33,6 +33,7 @@ import nissl as ns
 from nissl import nn
 from nissl.optim.schedules import NAMED
 from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
+from nissl.sklearn.run import Run
 from nissl.sklearn.weights import Weights
 from nissl.traced import Traced
 
@@ -1033,6 +1034,33 @@ def test_a_first_fit_that_is_refused_leaves_an_estimator_that_is_not_fitted():
         assert fitted.get_params().keys() == vars(fitted).keys()
         with pytest.raises(NotFittedError):
             fitted.predict(X)
+
+
+def test_a_loss_of_the_users_that_fails_in_the_first_step_leaves_an_estimator_that_is_not_fitted():
+    def fails(y, t):
+        raise ZeroDivisionError
+
+    estimator = NeuralNetRegressor(loss=fails)
+    with pytest.raises(ZeroDivisionError):
+        estimator.fit(X, NUMBER)
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+
+
+def test_what_was_learned_before_an_error_in_a_later_epoch_is_kept(monkeypatch):
+    noted = Run._note
+
+    def note(run, values):
+        if run.estimator.n_iter_ == 2:
+            raise ZeroDivisionError
+        noted(run, values)
+
+    monkeypatch.setattr(Run, "_note", note)
+    estimator = NeuralNetRegressor()
+    with pytest.raises(ZeroDivisionError):
+        estimator.fit(X, NUMBER)
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == 2
+    assert estimator.predict(X).shape == (53,)
 
 
 def test_a_refused_partial_fit_changes_nothing():

@@ -214,6 +214,14 @@ def test_a_refusal_names_the_setting_its_range_and_what_came():
         optim.SGD(start(), weight_decay=-1)
 
 
+def test_momentum_cannot_be_set_where_no_velocities_are_kept():
+    parameters = start()
+    optimizer = optim.SGD(parameters, lr=0.1)
+    optimizer.momentum = 0.9
+    with pytest.raises(OptionError, match=r"make a new one with momentum=0\.9"):
+        take(optimizer, parameters, 1)
+
+
 def test_a_step_without_a_new_gradient_is_a_mistake():
     parameters = start()
     optimizer = optim.SGD(parameters, lr=0.1)

@@ -79,6 +79,11 @@ class SGD(Optimizer):
         if not self.momentum:
             p.assign(apply(sgd, p, g, *factors, weight_decay=decay))
             return
-        velocity = state["velocity"]
+        velocity = state.get("velocity")
+        if velocity is None:
+            raise OptionError(
+                f"this SGD was made without momentum, so it keeps no velocities; make a new one with "
+                f"momentum={self.momentum}"
+            )
         options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": decay}
         assign_results(momentum_sgd, (p, velocity), p, g, velocity, *factors, **options)

@@ -162,8 +162,9 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         known = hasattr(self, "module_") or any(value is not None for value in given.values())
         fresh = not known or not (incremental or self.warm_start)
         random = np.random.RandomState() if self.random_state is None else check_random_state(self.random_state)
+        before = dict(vars(self))
         with contextlib.ExitStack() as refusal:  # which leaves the estimator as it was
-            refusal.callback(_restore, self, dict(vars(self)))
+            refusal.callback(_restore, self, before)
             x, targets, weights = self._read(X, y, sample_weight, fresh, incremental, classes)
             if fresh or not hasattr(self, "module_"):
                 self._build(x, random, {} if fresh else given)
@@ -182,8 +183,14 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             seed = int(seeds.generate_state(1, np.uint64)[0])
             epochs = 1 if incremental else int(self.max_iter)
             with self._training(train, validation, seed, epochs, earlier if goes_on else None) as training:
-                refusal.pop_all()
-                Run(self, training, task).to_the_end()
+                try:
+                    Run(self, training, task).to_the_end()
+                except BaseException as error:
+                    before.pop("_step_of_parts", None)  # it holds these rows by now
+                    if self.n_iter_ or not isinstance(error, Exception):  # what was learned is kept, also after Ctrl-C
+                        refusal.pop_all()
+                    raise
+            refusal.pop_all()
         if goes_on:  # the next `partial_fit` need not trace and compile the step again
             training.step.let_go()
             self._step_of_parts = training.step
