@@ -45,6 +45,7 @@ CALLS = {
     "np.sum": lambda x: np.sum(x),
     "np.sum, axis": lambda x: np.sum(x, 0),
     "np.sum, keepdims": lambda x: np.sum(x, axis=1, keepdims=True),
+    "np.sum, with defaults": lambda x: np.sum(x, axis=1, dtype=None, out=None),
     "np.mean": lambda x: np.mean(x, axis=1),
     "np.var": lambda x: np.var(x, axis=0),
     "np.std": lambda x: np.std(x),

@@ -946,3 +946,17 @@ def test_rows_of_one_class_are_evaluated_without_a_warning():
     prepare = tables.Preprocessor.fit(tables.from_frame(frame, 2))
     model = tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)
     assert model.evaluate(frame[frame[2] == "plus"]).confusion_matrix.shape == (2, 2)
+
+
+def test_long_names_of_classes_are_cut_where_the_target_is_told():
+    names = ["yes" * 500, "no" * 500]
+    table = tables.from_frame(pd.DataFrame({"x": np.sin(np.arange(40.0)), "kind": names * 20}), target="kind")
+    start, no, yes = (
+        "target 'kind': 2 classes, ",
+        "no" * 10 + "…" + "o" + "no" * 9,
+        ("yes" * 7)[:20] + "…" + "s" + "yes" * 6,
+    )
+    assert table.about_target == f"{start}{no} (20), {yes} (20)"
+    with pytest.raises(DataError) as told:
+        table.target.values(pd.Series(["maybe" * 500]))
+    assert len(str(told.value)) < 400

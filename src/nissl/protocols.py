@@ -111,6 +111,7 @@ def __array_function__(self: Tensor, function: Callable[..., Any], types: Any, i
 
 
 def _call(function: Callable[..., Any], name: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    options = {key: value for key, value in options.items() if value is not _defaults(function).get(key, _NOTHING)}
     ours = _RENAMED.get(name) or getattr(Tensor, name, None) or OPS.get(name)
     if name not in _OF_VALUES and callable(ours) and _accepts(ours, inputs, options):
         result = ours(*inputs, **options)
@@ -146,6 +147,19 @@ def _accepts(ours: Callable[..., Any], inputs: tuple[Any, ...], options: dict[st
 @functools.cache
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
+
+
+_NOTHING = object()
+
+
+@functools.cache
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return NumPy's defaults of a function, which say as much as no argument does."""
+    try:
+        parameters = _signature(function).parameters.values()
+    except ValueError:  # for some ufuncs
+        return {}
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 def _values(given: Any, tensors: list[Tensor]) -> Any:

@@ -32,13 +32,13 @@ def printable(text: object) -> str:
 
 
 def some(names: Iterable[str], most: int = 8) -> str:
-    """Return names in quotes, fit for a terminal, and how many more there are.
+    """Return names in quotes, fit for a terminal, and how many more there are; very long ones are cut.
 
     >>> some(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"
     """
     listed = list(names)
-    shown = ", ".join(f"'{printable(name)}'" for name in listed[:most])
+    shown = ", ".join(f"'{cut(printable(name), 80)}'" for name in listed[:most])
     return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"
 
 

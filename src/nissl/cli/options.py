@@ -14,7 +14,7 @@ import numpy as np
 from nissl.errors import unknown_name
 from nissl.evaluation import class_scores
 from nissl.tables.reading import SUFFIXES, is_table_path
-from nissl.text import percent, table
+from nissl.text import cut_apart, percent, table
 
 
 class Name(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
@@ -114,6 +114,7 @@ def class_table(matrix: Any, names: list[str]) -> str:
     dog           0       -      0.0 %
     """
     rows: list[tuple[str, ...]] = [("class", "examples", "recall", "precision", "most often taken for")]
+    names = cut_apart(names, 40)
     for i, score in enumerate(class_scores(matrix, names)):
         wrong = matrix[i].copy()
         wrong[i] = 0

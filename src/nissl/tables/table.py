@@ -16,7 +16,7 @@ from nissl.files import PathLike
 from nissl.tables.columns import TASKS, Column, Target, as_frame, check_there
 from nissl.tables.guessing import Finding, TableError, examine, find_target
 from nissl.tables.reading import find_layout, read_frame
-from nissl.text import counted, printable, table
+from nissl.text import counted, cut_apart, printable, table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -67,7 +67,8 @@ class Table:
         if self.target.task == "regression":
             return f"target '{name}': a number, {self.y.min():g} to {self.y.max():g}"
         counts = np.bincount(self.y, minlength=len(self.target.classes))
-        pairs = [f"{printable(text)} ({count:,})" for text, count in zip(self.target.classes, counts, strict=True)]
+        names = cut_apart(list(map(printable, self.target.classes)), 40)
+        pairs = [f"{text} ({count:,})" for text, count in zip(names, counts, strict=True)]
         more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
         return f"target '{name}': {len(pairs)} classes, {', '.join(pairs[:8])}{more}"
 
