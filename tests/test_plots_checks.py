@@ -318,6 +318,9 @@ LONG = "a title with more words than have room in one line of a picture, which i
         lambda: plots.weight_images(IMAGES, title=LONG),
         lambda: contours(title=LONG),
         lambda: plots.neuron([1], [1], 1, np.tanh, title="W" * 100),
+        lambda: plots.confusion_matrix(np.eye(2), ["benign", "malignant"]),
+        lambda: plots.confusion_matrix(np.eye(2), ["W" * 12, "m" * 20]),
+        lambda: plots.confusion_matrix(np.eye(3), IRIS[:3]),
     ],
 )
 def test_texts_stay_within_the_picture(draw):

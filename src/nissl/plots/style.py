@@ -75,7 +75,8 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty Figure of width and height in inches, which a notebook can show."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    # "compressed" is "constrained" that also leaves room beside axes which are not stretched, as those of matrices.
+    figure = Figure(figsize=(width, height), layout="compressed")
     # The layout is found once: the next search would begin at the result of the last, and move things.
     figure.canvas.mpl_connect("draw_event", lambda event: figure.set_layout_engine("none"))
     # Notebooks ask for this method; they know Figures by themselves only once pyplot was imported, which we never do.
