@@ -604,3 +604,8 @@ def test_an_output_that_lacks_some_letters_is_no_reason_to_fail():
 def test_training_needs_no_standard_error(no_pictures, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert run(["train", "xor", "--epochs", "1", "--json"]) == 0
+
+
+def test_a_warning_is_one_line_without_its_place_in_our_source():
+    code = "import warnings, nissl.cli as c; c.run = lambda _: warnings.warn('look here', stacklevel=1); c.main()"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == "Warning: look here\n"

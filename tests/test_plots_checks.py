@@ -10,7 +10,7 @@ from matplotlib.quiver import Quiver
 import nissl as ns
 from nissl import plots
 from nissl.errors import DataError, OptionError, ShapeError
-from nissl.plots import checks
+from nissl.plots import checks, fonts
 from nissl.plots.neurons import RADIUS, UNIT
 from nissl.plots.style import POINTS, TEXT, TITLE, plain, text_width, wrapped
 
@@ -445,3 +445,19 @@ def test_numbers_tell_what_they_are_of():
     assert checks.span("f", "x", [np.float32(0), 2]) == (0, 2)
     assert checks.count("f", "x", np.int64(3)) == 3
     assert text_width("W", TEXT) > text_width("i", TEXT)
+
+
+def test_letters_come_from_another_font_that_has_them(tmp_path):
+    figure = line([1, 2], title="⌒ is in DejaVu Sans Mono alone")
+    plots.save(figure, tmp_path / "arc.png")
+    families = [text.get_fontfamily() for text in written(figure)]
+    assert sum("DejaVu Sans Mono" in names for names in families) == 1
+
+
+def test_letters_that_no_font_has_are_told_of_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(fonts, "_installed", list)
+    monkeypatch.setattr(fonts, "_told", set())
+    with pytest.warns(UserWarning, match="no installed font has the letters ⌒⌓, so") as told:
+        plots.save(line([1, 2], title="⌒⌓⌒ and plain ones"), tmp_path / "arcs.png")
+    assert len(told) == 1
+    plots.save(line([1, 2], title="⌒"), tmp_path / "arc.png")

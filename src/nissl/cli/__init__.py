@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -66,7 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     # Pictures are written to files; matplotlib would fail over the name of a display that it does not know.
     os.environ.pop("MPLBACKEND", None)
+    warnings.showwarning = _show_warning
     sys.exit(run(arguments))
+
+
+def _show_warning(message: Warning | str, *place: Any, **options: Any) -> None:
+    """Show what a warning says, without the line of our source that it comes from."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

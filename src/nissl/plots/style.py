@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nissl.errors import OptionError, unknown_name
 from nissl.plots.checks import number, said
+from nissl.plots.fonts import letters_supplied
 from nissl.text import cut_apart
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
             f"save got dpi = {said(dpi)}; for a picture of {width:.3g} × {height:.3g} inches, "
             f"it has to be from {LEAST_DPI} to {most:.0f}"
         )
-    _lay_out(figure)
-    with write_atomically(path) as temporary:
+    with letters_supplied(figure), write_atomically(path) as temporary:
+        _lay_out(figure)
         figure.savefig(temporary, format=kind, dpi=dpi)
 
 
@@ -99,8 +100,9 @@ def _lay_out(figure: Figure) -> None:
 
 def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
-    _lay_out(figure)
-    figure.savefig(file, format="png")
+    with letters_supplied(figure):
+        _lay_out(figure)
+        figure.savefig(file, format="png")
     return file.getvalue()
 
 
