@@ -125,6 +125,17 @@ def _straight_plan(graph: Graph) -> Plan:
 
 
 class _Planner:
+    """Decides which equations share a kernel.
+
+    Equation after equation gets a place: a movement becomes a view, an elementwise equation joins the pass that
+    computes one of its inputs, a reduction the pass over its input, and a product starts a pass (`place`). Then comes
+    what depends on who reads a result: products gather rows that only they read (`fuse_gathers`), and an elementwise
+    kernel with one reader becomes part of it (`fuse_into_readers`).
+
+    Three rules hold throughout: no kernel depends on itself (`needs`), what is read from memory is stored (`forced`),
+    and nothing is overwritten before all its readers, and all checks of labels, are done (`can_be_in_place`).
+    """
+
     def __init__(self, graph: Graph, left_to_numpy: Sequence[Equation]) -> None:
         self.graph = graph
         self.left_to_numpy = left_to_numpy
