@@ -1063,6 +1063,21 @@ def test_what_was_learned_before_an_error_in_a_later_epoch_is_kept(monkeypatch):
     assert estimator.predict(X).shape == (53,)
 
 
+def test_weights_are_real_numbers():
+    fitted = quick().fit(*IRIS)
+    for set_them in (
+        lambda: fitted.coefs_.__setitem__(0, fitted.coefs_[0] + 1j),
+        lambda: fitted.__setattr__("coefs_", [weights + 1j for weights in fitted.coefs_]),
+    ):
+        with pytest.raises(TypeError, match="real numbers, got complex"):
+            set_them()
+
+
+def test_labels_to_validate_on_that_are_missing_are_refused_in_words():
+    with pytest.raises(ValueError, match="y_val: `y` has labels of different types or None"):
+        quick().fit(*IRIS, X_val=IRIS[0][:5], y_val=[None] * 5)
+
+
 def test_a_refused_partial_fit_changes_nothing():
     fitted = NeuralNetRegressor(random_state=0).partial_fit(X, NUMBER)
     before = identities(fitted)

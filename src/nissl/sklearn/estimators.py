@@ -259,7 +259,10 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
             return np.asarray(y, np.int8)
         if y.ndim != 1:
             raise ValueError(f"y of shape {y.shape} is not one column of classes")
-        unknown = np.setdiff1d(y, self.classes_)
+        try:
+            unknown = np.setdiff1d(y, self.classes_)
+        except TypeError:
+            raise ValueError(f"`y` has labels of different types or None; the classes are {self.classes_}") from None
         if len(unknown):
             raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}, besides {self.classes_}")
         return np.searchsorted(self.classes_, y)

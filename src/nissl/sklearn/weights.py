@@ -63,6 +63,8 @@ class Weights(list[Array]):
 
 def _checked(value: Any, parameter: nn.Parameter) -> Array:
     """Return a copy of the value as the array that a parameter takes."""
+    if np.iscomplexobj(value):
+        raise TypeError("weights are real numbers, got complex ones")
     array = np.array(value, parameter.dtype)
     if array.shape != parameter.shape:
         raise ValueError(f"this layer's array has shape {parameter.shape}, got one of shape {array.shape}")
