@@ -454,6 +454,14 @@ def test_letters_come_from_another_font_that_has_them(tmp_path):
     assert sum("DejaVu Sans Mono" in names for names in families) == 1
 
 
+def test_fonts_that_are_gone_or_damaged_are_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "damaged.ttf").write_text("no font")
+    gone = [("gone", str(tmp_path / "gone.ttf")), ("damaged", str(tmp_path / "damaged.ttf"))]
+    installed = fonts._installed()
+    monkeypatch.setattr(fonts, "_installed", lambda: gone + installed)
+    plots.save(line([1, 2], title="⌒"), tmp_path / "arc.png")
+
+
 def test_letters_that_no_font_has_are_told_of_once(tmp_path, monkeypatch):
     monkeypatch.setattr(fonts, "_installed", list)
     monkeypatch.setattr(fonts, "_told", set())

@@ -42,7 +42,10 @@ def _supply(figure: Figure) -> set[str]:
     missing: set[str] = set().union(*wanted.values())
     found = []
     for name, path in _installed() if missing else ():
-        lacking = _lacking(path, "".join(missing))
+        try:
+            lacking = _lacking(path, "".join(missing))
+        except (OSError, RuntimeError):  # a font that has been removed, or is damaged
+            continue
         if lacking != missing:
             found.append(name)
         missing = lacking
