@@ -449,9 +449,10 @@ def test_numbers_tell_what_they_are_of():
 
 def test_letters_come_from_another_font_that_has_them(tmp_path):
     figure = line([1, 2], title="⌒ is in DejaVu Sans Mono alone")
-    plots.save(figure, tmp_path / "arc.png")
-    families = [text.get_fontfamily() for text in written(figure)]
-    assert sum("DejaVu Sans Mono" in names for names in families) == 1
+    for _ in range(2):
+        plots.save(figure, tmp_path / "arc.png")
+        families = [name for text in written(figure) for name in text.get_fontfamily()]
+        assert families.count("DejaVu Sans Mono") == 1
 
 
 def test_fonts_that_are_gone_or_damaged_are_passed_over(tmp_path, monkeypatch):

@@ -487,7 +487,7 @@ def watch(model: Module, every: int = 50, bins: int = 30) -> Watch:
 
     It sees eager steps, compiled ones and those of `ns.fit`, in this thread, in a `with` block. The step itself stays
     what it was. Measured with `every=50` on a 784-128-10 network: training takes about a tenth longer on batches of 32,
-    1 to 4 % on larger ones.
+    at most 4 % on larger ones.
 
     Raises OptionError for an `every` or `bins` below 1, or if a watch is on already.
 

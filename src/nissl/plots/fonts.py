@@ -21,7 +21,7 @@ def letters_supplied(figure: Figure) -> Iterator[None]:
         _told.update(nowhere)
         warnings.warn(
             f"no installed font has the letters {''.join(sorted(nowhere))}, so pictures show boxes in their place; "
-            "install one that has them, such as Noto Sans, and remove matplotlib's cache of fonts",
+            "install one that has them, such as one of the Noto fonts, and remove matplotlib's cache of fonts",
             stacklevel=4,
         )
     with warnings.catch_warnings():
@@ -52,7 +52,7 @@ def _supply(figure: Figure) -> set[str]:
         if not missing:
             break
     for text in wanted:
-        text.set_fontfamily([*text.get_fontfamily(), *found])
+        text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *found])))  # saved before, it has them
     return missing
 
 
