@@ -5,6 +5,7 @@ there shows; those of what is written hold another pattern, which must still be 
 """
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import nissl as ns
 from nissl import nn, optim
 from nissl.engines.native import cache, emitter, plan, products, program, tiling
 from nissl.engines.native.assembly import Kernels, emit, emit_barrier, emit_kernels
+from nissl.engines.native.instructions import X86
 from nissl.engines.native.kernels import Call, Group, Level
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import MemoryPlan, address
@@ -499,6 +501,29 @@ def test_a_thread_that_waits_lets_the_other_one_of_its_core_run(machine, hints, 
     module = ir.Module()
     emit_barrier(module)
     assert re.findall(r'call void @"(llvm[^"]*)"', str(module)) == hints
+
+
+@pytest.mark.parametrize(
+    ("f", "dtype", "as_zero"),
+    [
+        (lambda x, y: x @ y, "float32", True),
+        (lambda x, y: (x @ y).relu() * 2.0, "float32", True),
+        (lambda x, y: (x @ y).sigmoid(), "float32", False),  # whose values may be subnormal themselves
+        (lambda x, y: x @ y, "float64", False),
+        (lambda x, y: x * 2.0, "float32", False),
+    ],
+)
+def test_subnormal_numbers_count_as_zero_in_products_alone(f, dtype, as_zero):
+    smallest = np.finfo(dtype).tiny
+    x, y = np.full((70, 100), -100.0, dtype), np.eye(100, dtype=dtype)
+    x[:, 0] = smallest / 4
+    found, expected = ns.compile(f)(x, y).numpy(), f(ns.tensor(x), ns.tensor(y)).numpy()
+    subnormal = (expected != 0) & (abs(expected) < smallest)
+    assert subnormal.any()
+    if as_zero and platform.machine().lower() in X86:
+        expected = np.where(subnormal, 0, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert (x[:, 0] * 1 > 0).all()  # the CPU's mode is what it was
 
 
 @pytest.mark.parametrize("rows", [20, 600])

@@ -6,8 +6,8 @@ a program without such equations has one segment, and a function that runs it fo
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from nissl.engines.native import cost
 from nissl.engines.native.emitter import INDEX, POINTER, Emitter, Memory, Share, emit_loop, index
+from nissl.engines.native.instructions import pause, subnormals_as_zero
 from nissl.engines.native.kernels import (
     Call,
     CompiledKernel,
@@ -34,7 +35,7 @@ from nissl.engines.native.maths import Element, scalar_type
 from nissl.engines.native.meeting import ARRIVED, LOOKS, MEETINGS
 from nissl.engines.native.memory import MemoryPlan
 from nissl.engines.native.plan import Plan, segment_name
-from nissl.engines.native.products import Product
+from nissl.engines.native.products import Product, takes_subnormals_as_zero
 from nissl.engines.native.shares import Shares
 from nissl.engines.native.straight import StraightLine
 from nissl.graph.graph import Graph, Symbol, describe_call
@@ -270,7 +271,7 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     spins = builder.phi(INDEX)
     spins.add_incoming(index(0), start)
     now = builder.load_atomic(meetings, "acquire", 8, typ=INDEX)
-    _pause(builder)
+    pause(builder)
     builder.cbranch(builder.icmp_signed("!=", now, before), done, again)
     builder.position_at_end(again)
     more = builder.add(spins, index(1))
@@ -285,19 +286,6 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     builder.position_at_end(done)
     builder.ret_void()
     return function
-
-
-def _pause(builder: ir.IRBuilder) -> None:
-    """Emit the CPU's hint for spin loops."""
-    machine = platform.machine().lower()
-    if machine in ("x86_64", "amd64"):
-        name, arguments = "llvm.x86.sse2.pause", []
-    elif machine in ("arm64", "aarch64"):
-        name, arguments = "llvm.aarch64.isb", [ir.Constant(ir.IntType(32), 15)]  # `yield` does nothing on most of them
-    else:
-        return
-    kind = ir.FunctionType(ir.VoidType(), [number.type for number in arguments])
-    builder.call(builder.module.declare_intrinsic(name, fnty=kind), arguments)
 
 
 def is_wrong(builder: ir.IRBuilder, memory: MemoryPlan) -> ir.Value:
@@ -384,7 +372,8 @@ class Kernels:
         own = builder.alloca(POINTER, len(slots))
         for i, slot in enumerate(slots):
             builder.store(slot_of(builder, table, slot), builder.gep(own, [index(i)], source_etype=POINTER))
-        builder.call(code.function, [own, begin, end])
+        with subnormals_as_zero(builder) if takes_subnormals_as_zero(kernel) else contextlib.nullcontext():
+            builder.call(code.function, [own, begin, end])
         builder.ret_void()
         return function, code.units
 

@@ -9,6 +9,9 @@ PartialSums, holds what is added up so far.
 
 Rows of A that are taken by index are anywhere in memory: while a tile is computed, those of the next are prefetched.
 And before a tile, what its epilogue reads: of a parameter and its moments, so many rows that the CPU follows none.
+
+Subnormal numbers count as 0 (`takes_subnormals_as_zero`). A network that is sure of its answers has probabilities, and
+with them gradients, that are subnormal, and arithmetic that gives such numbers takes several times as long.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.emitter import INDEX, INT64, POINTER, Emitter, Memory, Place, Share, index
+from nissl.engines.native.kernels import COSTLY, Group, Kernel
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import second_level_cache_bytes
 from nissl.engines.native.maths import Element, constant, fma, load_apart, scalar_type, splat, widened
@@ -35,6 +39,17 @@ from nissl.graph.graph import Symbol
 CACHE_LINE = 64  # bytes
 # The operands of the epilogue are prefetched if they are larger than the L2 cache by this factor.
 FAR = 1.25
+
+
+def takes_subnormals_as_zero(kernel: Kernel) -> bool:
+    """Whether a kernel is a product in whose arithmetic subnormal numbers count as 0.
+
+    Not if its epilogue has exponentials or the like, which are exact for such numbers too. And not in float64, where a
+    probability is subnormal only 708 below the largest logit.
+    """
+    if not isinstance(kernel, Group) or kernel.leader is None or kernel.leader.outputs[0].dtype != np.float32:
+        return False
+    return not any(equation.op.name in COSTLY for equation in kernel.equations)
 
 
 @dataclass(eq=False)
