@@ -22,7 +22,7 @@ from nissl import optim
 from nissl.arguments import number, true_or_false, whole_number
 from nissl.checkpoint import CHECKPOINT_FILE, Progress, identity, load_checkpoint, save_checkpoint
 from nissl.compiler import choose_engine
-from nissl.data import as_dataset
+from nissl.data import Dataset, as_dataset
 from nissl.divergence import explain_divergence
 from nissl.engines.base import watching
 from nissl.errors import DataError, OptionError, ShapeError
@@ -128,7 +128,7 @@ class Training:
             raise OptionError("a metric of yours cannot be named loss, accuracy or r2: those are there already")
         if validation is None and (patience is not None or metrics):
             raise OptionError("patience and metrics look at validation data; pass validation=(x, y) too")
-        dataset = as_dataset(data, "data")
+        dataset = self.checked(data)
         self.inputs = Inputs(dataset.x, model_dtype(model))
         with evaluating():
             outputs = forward(model, self.inputs.take(slice(0, 1))).shape
@@ -166,6 +166,10 @@ class Training:
         self.step.read_from(self.inputs.x, self.targets, self.weights)
         self.ahead: tuple[int, Array] = (0, np.empty((0, count), np.int64))  # an epoch, the orders from it on
         self.kept: list[Array] = []  # what a step changes, as it was before the latest slice
+
+    def checked(self, data: Any) -> Dataset:
+        """Return the data as a Dataset, or raise if they cannot be used."""
+        return as_dataset(data, "data")
 
     def _held_out(self, validation: WeightedData, outputs: Shape) -> tuple[Inputs, Array, Array | None]:
         """Return validation data as rows, targets and weights that fit those of the training."""

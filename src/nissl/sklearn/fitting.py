@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from nissl import nn, optim
 from nissl.compiler import compile
+from nissl.data import Dataset
 from nissl.nn.activations import ACTIVATIONS as LAYERS
 from nissl.nn.module import Module, Parameters
 from nissl.objective import Objective, class_hits, hits_above, squared_error
@@ -218,6 +219,10 @@ class PenalizedTraining(Training):
     def __init__(self, module: Module, data: tuple[Array, Array], *, alpha: float, **options: Any) -> None:
         self.make_step = functools.partial(PenalizedStep, alpha=alpha)
         super().__init__(module, data, **options)
+
+    def checked(self, data: Any) -> Dataset:
+        """Return the data as they are: scikit-learn has checked them."""
+        return Dataset(*data)
 
     @property
     def can_join_epochs(self) -> bool:
