@@ -31,6 +31,7 @@ from threadpoolctl import threadpool_limits
 
 import nissl as ns
 from nissl import nn
+from nissl.errors import DivergenceError
 from nissl.optim.schedules import NAMED
 from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
 from nissl.sklearn.run import Run
@@ -1091,6 +1092,12 @@ def test_a_refused_partial_fit_changes_nothing():
 def test_sizes_of_layers_in_the_place_of_the_loss_are_told_their_name(sizes):
     with pytest.raises(ValueError, match=f"write hidden_layer_sizes={re.escape(repr(sizes))}"):
         NeuralNetRegressor(sizes).fit(X, NUMBER)
+
+
+def test_rows_that_scikit_learn_was_told_not_to_search_for_nan_end_the_training_at_their_first_step():
+    x = np.where(np.arange(5) == 3, np.nan, X)
+    with sklearn.config_context(assume_finite=True), pytest.raises(DivergenceError, match="a Tensor, which has 53 NaN"):
+        NeuralNetClassifier().fit(x, CLASSES)
 
 
 def test_data_that_cannot_be_learned_are_refused():

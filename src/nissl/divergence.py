@@ -51,7 +51,8 @@ class CheckingEngine(EagerEngine):
         for x in inputs:
             if x.dtype.kind == "f" and not np.isfinite(x._array()).all():
                 path = getattr(x, "path", "")
-                return f"{f'parameter {path}' if path else 'a Tensor'} {count_bad(x._array())} before the step"
+                where = f"parameter {path}" if path else "a Tensor"
+                return f"{where}, which {count_bad(x._array())} before the step"
         what = f"{op.name}, whose result {describe(result)} {count_bad(result)}"
         if self.modules:
             return f"{what}, in module {self.place(self.modules[-1])}"
