@@ -31,6 +31,7 @@ from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.engines.native.memory import MemoryPlan, address
 from nissl.engines.native.products import Product
 from nissl.engines.native.program import Program
+from nissl.engines.native.rules import is_costly
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
 
@@ -490,6 +491,14 @@ def test_threads_meet_only_where_a_kernel_needs_what_others_do():
 
     assert meetings(independent) == 2  # at the beginning, and at the end of a step
     assert meetings(dependent) == 4
+
+
+def test_what_is_costly_follows_from_the_rules_of_the_ops():
+    def f(x, y):
+        return (x + y).relu().sqrt() / y, (x - y).exp(), x.sigmoid(), x**y, ns.random.uniform((2,))
+
+    graph = graph_of(f, ns.tensor([1.0, 2.0]), ns.tensor([3.0, 4.0]))
+    assert [e.op.name for e in graph.equations if is_costly(e)] == ["exp", "sigmoid", "pow", "random_uniform"]
 
 
 @pytest.mark.parametrize(

@@ -2,42 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nissl.engines.native.kernels import Group, Kernel, equations_of, is_gather
 from nissl.engines.native.plan import Plan
+from nissl.engines.native.rules import tally
 from nissl.graph.graph import Symbol
-from nissl.tensor import Op
-
-
-class Counted:
-    """An operand that stands for any element and counts the operations on all of them."""
-
-    total = 0
-
-    def __init__(self, *_: Any) -> None:
-        Counted.total += 1
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = lambda *_: (
-        Counted()
-    )
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = lambda *_: Counted()  # type: ignore[assignment]
-    __hash__ = object.__hash__
-
-
-class CountingMaths:
-    """The maths namespace of the elementwise ops, in which every function is one operation."""
-
-    def __getattr__(self, name: str) -> Any:
-        return Counted
-
-
-def operations(op: Op, inputs: int, attributes: Any) -> int:
-    """Return the number of operations of an elementwise rule for one element."""
-    operands = [Counted() for _ in range(inputs)]
-    Counted.total = 0
-    op.value(CountingMaths(), *operands, **attributes)
-    return Counted.total
 
 
 def flops(kernel: Kernel) -> int:
@@ -48,7 +16,7 @@ def flops(kernel: Kernel) -> int:
         if equation.op.name == "matmul":
             count += 2 * size * first[0].shape[-1]  # type: ignore[union-attr]
         elif equation.op.kind == "elementwise":
-            count += size * operations(equation.op, len(equation.inputs), equation.attributes)
+            count += size * tally(equation).operations
         elif equation.op.kind == "reduce":
             count += first[0].size  # type: ignore[union-attr]
     return count

@@ -15,6 +15,7 @@ from enum import Enum
 
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import vector_bytes
+from nissl.engines.native.rules import is_costly
 from nissl.graph.graph import Equation, Graph, Symbol
 from nissl.shapes import HOLE, Shape
 from nissl.tensor import OPS
@@ -172,8 +173,6 @@ def lanes_of(group: Group) -> int:
 
 # Rows of up to this many vectors stay in registers between stages.
 SHORT_ROW = 4
-# Ops that are too expensive to recompute in a later stage.
-COSTLY = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "pow", "sin", "cos", "random_uniform")
 
 
 def spilled(group: Group) -> list[Symbol]:
@@ -188,6 +187,6 @@ def spilled(group: Group) -> list[Symbol]:
         reader = stages.reductions.get(equation, stages.of[equation.outputs[0]])
         again = [x for x in inputs if x in costly and stages.of[x] < reader]
         found.update(dict.fromkeys(again))
-        if equation.op.name in COSTLY or any(x in costly and x not in found for x in inputs):
+        if is_costly(equation) or any(x in costly and x not in found for x in inputs):
             costly.update(s for s in equation.outputs if group.levels[s] is Level.ELEMENT)
     return list(found)

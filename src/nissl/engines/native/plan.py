@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nissl.engines.native.kernels import (
-    COSTLY,
     Call,
     CompiledKernel,
     Copies,
@@ -25,6 +24,7 @@ from nissl.engines.native.kernels import (
     spilled,
 )
 from nissl.engines.native.layout import Layout, contiguous
+from nissl.engines.native.rules import is_costly
 from nissl.graph.graph import Equation, Graph, Symbol
 
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
@@ -473,7 +473,7 @@ def looks_up(equation: Equation) -> bool:
 
 def is_worth_sharing(group: Group) -> bool:
     """Whether a pass has rows expensive enough to share among threads, which a reduction over rows would prevent."""
-    costly = any(equation.op.name in COSTLY for equation in group.equations)
+    costly = any(map(is_costly, group.equations))
     return costly and Level.ROW in group.levels.values() and math.prod(group.shape) >= MANY_ELEMENTS
 
 

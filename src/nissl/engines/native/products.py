@@ -28,11 +28,12 @@ import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.emitter import INDEX, INT64, POINTER, Emitter, Memory, Place, Share, index
-from nissl.engines.native.kernels import COSTLY, Group, Kernel
+from nissl.engines.native.kernels import Group, Kernel
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import second_level_cache_bytes
 from nissl.engines.native.maths import Element, constant, fma, load_apart, scalar_type, splat, widened
 from nissl.engines.native.memory import ALIGNMENT
+from nissl.engines.native.rules import is_costly
 from nissl.engines.native.tiling import STACK_BYTES, tiling
 from nissl.graph.graph import Symbol
 
@@ -49,7 +50,7 @@ def takes_subnormals_as_zero(kernel: Kernel) -> bool:
     """
     if not isinstance(kernel, Group) or kernel.leader is None or kernel.leader.outputs[0].dtype != np.float32:
         return False
-    return not any(equation.op.name in COSTLY for equation in kernel.equations)
+    return not any(map(is_costly, kernel.equations))
 
 
 @dataclass(eq=False)
