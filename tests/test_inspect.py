@@ -108,7 +108,7 @@ def test_fit_is_seen_step_by_step_and_learns_the_same():
     for path, values in states[0].items():
         np.testing.assert_allclose(values, states[1][path], rtol=2e-5, atol=1e-6, err_msg=path)
     assert [len(found) for found in seen.curves("gradients", "norm").values()] == [4] * len(model.named_parameters())
-    assert "activations 2" in str(seen)
+    assert "activations  2" in str(seen)
     assert "step 15" in str(seen)
 
 
@@ -323,7 +323,7 @@ def test_a_model_of_one_layer_is_seen(way):
     with watch(model, every=1) as seen:
         stepper(model, way)(ROWS[0])
     assert (seen.steps, list(seen.activations), list(seen.weights)) == ([0], [""], ["weight", "bias"])
-    assert "activations Linear" in str(seen)
+    assert "activations  Linear" in str(seen)
 
 
 @pytest.mark.parametrize("way", ["eager", "numpy", "native"])

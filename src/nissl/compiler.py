@@ -215,7 +215,7 @@ class Compiled(Wrapping):
         ]
         width = max((len(call) for call, _, _ in rows), default=0)
         lines = [f"{i:4} {call:{width}}  {kind:24} {source}" for i, (call, kind, source) in enumerate(rows)]
-        return "\n".join([f"{self.__name__} on the {self.engine} engine: {len(rows)} equations", *lines])
+        return "\n".join([f"{self.__name__} on the {self.engine} engine: {counted(len(rows), 'equation')}", *lines])
 
     def profile(self, *positional: Any, **keywords: Any) -> str:
         """Return how long each kernel takes for these arguments, with its rates and its share of this machine's peak.

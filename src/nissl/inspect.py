@@ -27,7 +27,7 @@ from nissl.nn.module import checked_model
 from nissl.ops.elementwise import logical_or, maximum, minimum, sqrt, square, where
 from nissl.ops.movement import concat, stack
 from nissl.tensor import Tensor, TensorLike, wrap
-from nissl.text import percent
+from nissl.text import percent, table
 from nissl.traced import Traced, out_of_range, scan_in_turn
 
 Array = npt.NDArray[Any]
@@ -412,13 +412,13 @@ class Watch:
         """Return a table of the last step that was recorded."""
         if not self.steps:
             return "nothing was recorded: no step of a training in which the model was called"
-        lines = [f"step {self.steps[-1]}", f"{'':12}{'':24}{'mean':>11}{'std':>11}{'norm':>11}{'zeros':>8}"]
+        rows: list[tuple[str, ...]] = [("", "", "mean", "std", "norm", "zeros")]
         for kind in KINDS:
             for path, found in getattr(self, kind).items():
                 s = found[-1] if len(found) == len(self.steps) else MISSING
-                name = path or type(self.model).__name__
-                lines.append(f"{kind:12}{name:24}{s.mean:11.3g}{s.std:11.3g}{s.norm:11.3g}{percent(s.zeros):>8}")
-        return "\n".join(lines)
+                numbers = (f"{number:.3g}" for number in (s.mean, s.std, s.norm))
+                rows.append((kind, path or type(self.model).__name__, *numbers, percent(s.zeros)))
+        return f"step {self.steps[-1]}\n{table(rows, right='llrrrr')}"
 
     def _may_train(self, compiled: Compiled, positional: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
         """Whether a call of a compiled function will be a step in which the model is trained, as far as is known."""

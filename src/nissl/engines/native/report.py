@@ -17,7 +17,7 @@ from nissl.engines.native.limits import measured_limits
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
 from nissl.graph.graph import Graph, Symbol, describe_call, label_symbols
 from nissl.shapes import describe
-from nissl.text import percent
+from nissl.text import counted, percent
 
 if TYPE_CHECKING:
     from nissl.engines.native.program import Program
@@ -32,7 +32,7 @@ def title(kernel: Kernel) -> str:
     if isinstance(kernel, Copies):
         return f"{'×'.join(map(str, kernel.equation.outputs[0].shape))}: {kernel.equation.op.name}"
     if isinstance(kernel, Straight):
-        return f"{len(kernel.equations)} equations in registers"
+        return f"{counted(len(kernel.equations), 'equation')} in registers"
     names = [kernel.leader.op.name] if kernel.leader else []
     names += [equation.op.name for equation in kernel.equations]
     shape = "×".join(map(str, kernel.shape)) or "1"
@@ -47,7 +47,7 @@ def explain(program: Program) -> str:
     """Return the kernels in order: shapes, operations, bytes, and the equations of each with their lines of source."""
     graph: Graph = program.graph
     labels = label_symbols(graph)
-    lines = [f"{graph.name} on the native engine: {len(program.plan.kernels)} kernels"]
+    lines = [f"{graph.name} on the native engine: {counted(len(program.plan.kernels), 'kernel')}"]
     for i, kernel in enumerate(program.plan.kernels):
         size = traffic(kernel, program.plan)
         lines.append(f"{i:3} {title(kernel)}  ({flops(kernel):,} operations, {size:,} bytes)")
