@@ -214,12 +214,41 @@ def test_a_refusal_names_the_setting_its_range_and_what_came():
         optim.SGD(start(), weight_decay=-1)
 
 
+SET_LATER = {
+    "momentum of SGD": (lambda p: optim.SGD(p, momentum=0.5), "momentum", 1.0),
+    "nesterov": (lambda p: optim.SGD(p, momentum=0.5), "nesterov", "yes"),
+    "eps of AdaGrad": (optim.AdaGrad, "eps", -1),
+    "alpha": (optim.RMSProp, "alpha", 1),
+    "momentum of RMSProp": (optim.RMSProp, "momentum", -0.1),
+    "betas": (optim.Adam, "betas", (0.9, 1.0)),
+    "eps of Adam": (optim.Adam, "eps", np.nan),
+    "decay": (optim.AdamW, "weight_decay", -1),
+}
+
+
+@pytest.mark.parametrize("name", SET_LATER)
+def test_what_is_out_of_range_is_refused_when_it_is_set_later(name):
+    make, setting, value = SET_LATER[name]
+    optimizer = make(start())
+    before = repr(optimizer)
+    with pytest.raises(OptionError, match=r"must be .*, got"):
+        setattr(optimizer, setting, value)
+    assert repr(optimizer) == before
+
+
 def test_momentum_cannot_be_set_where_no_velocities_are_kept():
-    parameters = start()
-    optimizer = optim.SGD(parameters, lr=0.1)
-    optimizer.momentum = 0.9
+    optimizer = optim.SGD(start(), lr=0.1)
     with pytest.raises(OptionError, match=r"make a new one with momentum=0\.9"):
-        take(optimizer, parameters, 1)
+        optimizer.momentum = 0.9
+    optimizer.momentum = 0
+
+
+def test_a_parameter_that_was_given_twice_moves_once():
+    w = ns.tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([w, w], lr=0.1)
+    w.sum().backward()
+    optimizer.step()
+    assert w.item() == pytest.approx(0.9)
 
 
 def test_a_step_without_a_new_gradient_is_a_mistake():
@@ -231,6 +260,7 @@ def test_a_step_without_a_new_gradient_is_a_mistake():
     optimizer.step()
     with pytest.raises(GradientError, match="no new gradient"):
         optimizer.step()
+    assert optimizer.steps.item() == 1  # what was refused was no step
 
 
 def test_parameters_without_a_gradient_and_frozen_ones_stay():

@@ -1,12 +1,13 @@
 """Optimizers that give each number a step of its own, from the history of its gradients."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from nissl.arguments import number
 from nissl.errors import OptionError
 from nissl.habits import explained
 from nissl.ops.elementwise import elementwise
 from nissl.optim.optimizer import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
     Optimizer,
     Params,
     Schedule,
@@ -38,12 +39,14 @@ class AdaGrad(Optimizer):
     p ← p - lr · g / (√h + eps)
     """
 
+    checks: ClassVar = {"eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
+
     @explained
     def __init__(
         self, params: Params, lr: float | Schedule = 1e-2, eps: float = 1e-10, weight_decay: float = 0.0
     ) -> None:
-        self.eps = number("eps", eps, least=0)
-        self.weight_decay = number("weight_decay", weight_decay, least=0)
+        self.eps = eps
+        self.weight_decay = weight_decay
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -87,6 +90,8 @@ class RMSProp(Optimizer):
     p ← p - lr · b
     """
 
+    checks: ClassVar = {"alpha": BELOW_ONE, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "momentum": BELOW_ONE}
+
     @explained
     def __init__(
         self,
@@ -97,10 +102,10 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
     ) -> None:
-        self.alpha = number("alpha", alpha, least=0, below=1)
-        self.eps = number("eps", eps, least=0)
-        self.weight_decay = number("weight_decay", weight_decay, least=0)
-        self.momentum = number("momentum", momentum, least=0, below=1)
+        self.alpha = alpha
+        self.eps = eps
+        self.weight_decay = weight_decay
+        self.momentum = momentum
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -145,6 +150,14 @@ def _adam_factors(m: Any, rate: Element, t: Element, *, beta1: float, beta2: flo
 adam_factors = elementwise("adam_factors", _adam_factors, outputs=2, doc="The corrections in step t of Adam.")
 
 
+def _two_below_one(name: str, betas: Any) -> tuple[float, float]:
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise OptionError(f"betas are two numbers, got {betas!r}") from None
+    return BELOW_ONE("beta1", beta1), BELOW_ONE("beta2", beta2)
+
+
 class Adam(Optimizer):
     """Momentum and a step of its own for each number, both corrected for their start at 0 (Kingma and Ba, 2015).
 
@@ -156,6 +169,8 @@ class Adam(Optimizer):
     As in PyTorch, eps stands outside of the root and after the correction of v.
     """
 
+    checks: ClassVar = {"betas": _two_below_one, "eps": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE}
+
     @explained
     def __init__(
         self,
@@ -165,13 +180,9 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        try:
-            beta1, beta2 = betas
-        except (TypeError, ValueError):
-            raise OptionError(f"betas are two numbers, got {betas!r}") from None
-        self.betas = (number("beta1", beta1, least=0, below=1), number("beta2", beta2, least=0, below=1))
-        self.eps = number("eps", eps, least=0)
-        self.weight_decay = number("weight_decay", weight_decay, least=0)
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:

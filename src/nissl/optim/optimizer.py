@@ -7,9 +7,10 @@ turns float32 into float64 and none loses digits in powers of β.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,11 @@ Schedule = Callable[[Tensor], TensorLike]
 State = dict[str, Tensor]
 Params = Iterable[Tensor] | Mapping[str, Tensor]  # `params`, by PyTorch's name: what an optimizer is made of
 
+# Checks of settings, from the name and the value to the value that is kept.
+Check = Callable[[str, Any], Any]
+NOT_NEGATIVE: Check = functools.partial(number, least=0)
+BELOW_ONE: Check = functools.partial(number, least=0, below=1)
+
 
 class Optimizer(Configured):
     """Moves parameters against their gradients.
@@ -37,6 +43,8 @@ class Optimizer(Configured):
     number of steps taken so far, a float64 Tensor, to the learning rate (see `optim.schedules`). `optimizer.lr = 0.01`
     changes it, in compiled steps too.
     """
+
+    checks: ClassVar[Mapping[str, Check]] = {}  # of settings, when the optimizer is made and whenever they are set
 
     def __init__(self, params: Params, lr: float | Schedule) -> None:
         self.parameters = by_path(params, type(self).__name__)
@@ -50,7 +58,8 @@ class Optimizer(Configured):
         def __setattr__(self, name: str, value: Any) -> None:
             if name in habits.OPTIMIZER:  # `optimizer.learning_rate = 0.1` would do nothing
                 habits.missing(f"{type(self).__name__!r} object", name, habits.OPTIMIZER)
-            super().__setattr__(name, value)
+            check = type(self).checks.get(name)
+            super().__setattr__(name, value if check is None else check(name, value))
 
     @property
     def lr(self) -> Tensor:
@@ -93,28 +102,28 @@ class Optimizer(Configured):
         """
         engine = current.engine
         engine.observe(self)
-        moved: dict[Tensor, Tensor] = {}  # the gradient by which each parameter did
+        new: dict[Tensor, tuple[str, Tensor]] = {}  # path and gradient of each parameter that has a new one
+        for path, p in self.parameters.items():
+            gradient = engine.gradient(p)
+            if p.requires_grad and gradient is not None and not gradient.used and gradient.value is not None:
+                new.setdefault(p, (path, gradient.value))  # once, though it may have been given twice
+        if not new:
+            raise GradientError(
+                f"{type(self).__name__}.step() found no new gradient at any parameter; "
+                "call loss.backward() before each step"
+            )
         with recording(False):
             rate = self.lr
             self.steps.assign(self.steps + 1)
             factors = self.factors(rate)
             cast: dict[np.dtype[Any], list[Tensor]] = {}
-            for path, p in self.parameters.items():
-                gradient = engine.gradient(p)
-                if not p.requires_grad or gradient is None or gradient.used or gradient.value is None:
-                    continue
+            for p, (path, g) in new.items():
                 if p.dtype not in cast:
                     cast[p.dtype] = [factor.astype(p.dtype) for factor in factors]
-                self.update(p, gradient.value, self.state[path], *cast[p.dtype])
-                engine.set_gradient(p, Gradient(gradient.value, used=True))
-                moved[p] = gradient.value
-        if not moved:
-            raise GradientError(
-                f"{type(self).__name__}.step() found no new gradient at any parameter; "
-                "call loss.backward() before each step"
-            )
+                self.update(p, g, self.state[path], *cast[p.dtype])
+                engine.set_gradient(p, Gradient(g, used=True))
         if current.watch is not None:
-            current.watch.stepped(moved)
+            current.watch.stepped({p: g for p, (_, g) in new.items()})
 
     @habits.explained
     def zero_grad(self) -> None:

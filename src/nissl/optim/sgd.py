@@ -1,11 +1,13 @@
 """Stochastic gradient descent."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nissl.arguments import number, true_or_false
+from nissl.arguments import true_or_false
 from nissl.errors import OptionError
 from nissl.habits import explained
 from nissl.optim.optimizer import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
     Optimizer,
     Params,
     Schedule,
@@ -53,6 +55,18 @@ class SGD(Optimizer):
     tensor([0.8], requires_grad=True)
     """
 
+    checks: ClassVar = {"momentum": BELOW_ONE, "nesterov": true_or_false, "weight_decay": NOT_NEGATIVE}
+
+    if not TYPE_CHECKING:  # a type checker knows which attributes there are
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "momentum" and value and "state" in vars(self) and not any(self.state.values()):
+                raise OptionError(
+                    "this SGD was made without momentum, so it keeps no velocities; make a new one with "
+                    f"momentum={value}"
+                )
+            super().__setattr__(name, value)
+
     @explained
     def __init__(
         self,
@@ -64,9 +78,9 @@ class SGD(Optimizer):
     ) -> None:
         if nesterov and momentum == 0:
             raise OptionError("nesterov needs a momentum above 0")
-        self.momentum = number("momentum", momentum, least=0, below=1)
-        self.nesterov = true_or_false("nesterov", nesterov)
-        self.weight_decay = number("weight_decay", weight_decay, least=0)
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
         super().__init__(params, lr)
 
     def slots(self, parameter: Tensor) -> State:
@@ -79,11 +93,6 @@ class SGD(Optimizer):
         if not self.momentum:
             p.assign(apply(sgd, p, g, *factors, weight_decay=decay))
             return
-        velocity = state.get("velocity")
-        if velocity is None:
-            raise OptionError(
-                f"this SGD was made without momentum, so it keeps no velocities; make a new one with "
-                f"momentum={self.momentum}"
-            )
+        velocity = state["velocity"]
         options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": decay}
         assign_results(momentum_sgd, (p, velocity), p, g, velocity, *factors, **options)
