@@ -672,3 +672,9 @@ def test_an_interrupt_that_the_program_ignores_does_not_end_the_training():
     finally:
         signal.signal(signal.SIGINT, before)
     assert (len(history), history.interrupted) == (2, False)
+
+
+def test_a_handler_of_interrupts_that_is_not_of_python_stays(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    history = ns.fit(classifier(), (X, LABELS), epochs=2)
+    assert (len(history), history.interrupted) == (2, False)

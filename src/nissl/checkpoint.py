@@ -100,7 +100,7 @@ def load_checkpoint(training: Training, folder: Path, settings: Mapping[str, Any
     or of another version of nissl, and ModelFileError if the file cannot be read at all. Nothing is changed then.
     """
     path = folder / CHECKPOINT_FILE
-    arrays, document = storage.read_arrays(path)
+    arrays, document = storage.read_arrays(path, "checkpoint")
     theirs = document.get("checkpoint")
     if not isinstance(theirs, dict):
         raise DataError(f"{path} is not a checkpoint")

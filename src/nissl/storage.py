@@ -91,23 +91,21 @@ def checked_notes(notes: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(notes)
 
 
-def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
-    """Return the arrays and the document of a file that `write_arrays` wrote.
+def read_arrays(path: PathLike, what: str = "model") -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays and the document of a file that `write_arrays` wrote; `what` it is, for messages.
 
     Raises ModelFileError for anything else.
     """
     from safetensors import SafetensorError, safe_open
 
     if not os.path.isfile(checked_path(path)):
-        what = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise ModelFileError(f"{path} {what}; a model is a .safetensors file that ns.save or nissl train wrote")
+        problem = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise ModelFileError(f"{path} {problem}; a model is a .safetensors file that ns.save or nissl train wrote")
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if KEY not in metadata:
-                raise ModelFileError(
-                    f"{path} is a safetensors file, but not a model of nissl: it does not say its layers"
-                )
+                raise ModelFileError(f"{path} is a safetensors file, but not a {what} of nissl: it has no description")
             document = json.loads(metadata[KEY])
             if not isinstance(document, dict) or not isinstance(document.get("format"), int):
                 raise ModelFileError(f"{path} is damaged: its description is not readable")
@@ -120,7 +118,7 @@ def read_arrays(path: PathLike) -> tuple[Arrays, dict[str, Any]]:
     except (SafetensorError, ValueError, TypeError, RecursionError, AttributeError) as error:
         if isinstance(error, NisslError):
             raise
-        raise ModelFileError(f"{path} is not a model file, or it is damaged: {error}") from None
+        raise ModelFileError(f"{path} is not a {what} file, or it is damaged: {error}") from None
 
 
 def describe_module(module: Module) -> dict[str, Any]:

@@ -414,7 +414,9 @@ def deferred_interrupt() -> Iterator[threading.Event]:
         asked.set()
 
     before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:  # as nohup and job control have it: Ctrl-C is not meant for this program
+    # Ignored, as nohup and job control have it: Ctrl-C is not meant for this program. None: a handler that was not
+    # installed from Python, which could not be put back.
+    if before in (signal.SIG_IGN, None):
         yield asked
         return
     signal.signal(signal.SIGINT, on_interrupt)
