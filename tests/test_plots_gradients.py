@@ -78,6 +78,15 @@ def test_a_graph_is_saved_as_svg_and_png_and_a_notebook_shows_it(tmp_path):
     assert "<svg" in figure._repr_svg_()
 
 
+def test_letters_of_a_graph_in_a_notebook_come_from_another_font_that_has_them():
+    x = variable(2.0)
+    figure = computational_graph(x * x, {"⌒": x})
+    assert "<svg" in figure._repr_svg_()
+    families = [text.get_fontfamily() for text in figure.axes[0].texts if "⌒" in text.get_text()]
+    assert families
+    assert all("DejaVu Sans Mono" in names for names in families)
+
+
 def test_what_cannot_be_drawn_as_a_graph_is_refused():
     x = variable(2.0)
     with pytest.raises(GradientError, match="does not depend"):

@@ -114,7 +114,7 @@ def _write_counts(axes: Axes, counts: Array, shares: Array, cell: float) -> None
     if size < SMALL:
         return
     for (row, column), count in np.ndenumerate(counts):
-        # Zeros step back. White is readable on the darker half of the blues, which begins at a fifth (see PowerNorm).
+        # Zeros step back. White is readable on the darker half of the blues, which begins at a quarter (see PowerNorm).
         colour = "darkgrey" if count == 0 else "white" if shares[row, column] > 30 else "black"
         axes.text(
             column,

@@ -14,7 +14,6 @@ import itertools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from nissl.autodiff import Edge, gradient_flow
 from nissl.errors import DataError, OptionError
 from nissl.plots.checks import Array, mapping, said
-from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, VERMILLION, new_figure, plain, text_width
+from nissl.plots.style import BLACK, BLUE, POINTS, TEXT, TITLE, VERMILLION, as_bytes, new_figure, plain, text_width
 from nissl.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -378,6 +377,4 @@ def _connect(axes: Axes, source: Place, target: Place) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    file = BytesIO()
-    figure.savefig(file, format="svg")
-    return file.getvalue().decode()
+    return as_bytes(figure, "svg").decode()

@@ -81,7 +81,7 @@ def new_figure(width: float, height: float) -> Figure:
     # The layout is found once: the next search would begin at the result of the last, and move things.
     figure.canvas.mpl_connect("draw_event", lambda event: figure.set_layout_engine("none"))
     # Notebooks ask for this method; they know Figures by themselves only once pyplot was imported, which we never do.
-    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    figure._repr_png_ = partial(as_bytes, figure, "png")  # type: ignore[attr-defined]
     return figure
 
 
@@ -98,11 +98,12 @@ def _lay_out(figure: Figure) -> None:
         figure.set_dpi(dpi)
 
 
-def _png(figure: Figure) -> bytes:
+def as_bytes(figure: Figure, kind: str) -> bytes:
+    """Return what a file of a picture holds, of the kind "png" or "svg"."""
     file = io.BytesIO()
     with letters_supplied(figure):
         _lay_out(figure)
-        figure.savefig(file, format="png")
+        figure.savefig(file, format=kind)
     return file.getvalue()
 
 

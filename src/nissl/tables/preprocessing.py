@@ -93,7 +93,8 @@ class Preprocessor:
             encoder = OneHotEncoder(max_categories=MOST_LEVELS, handle_unknown="infrequent_if_exist").fit(texts)
             for known, rare in zip(encoder.categories_, encoder.infrequent_categories_, strict=True):
                 others.append(() if rare is None else tuple(map(str, rare)))
-                levels.append(tuple(str(text) for text in known if text not in set(others[-1])))
+                infrequent = set(others[-1])
+                levels.append(tuple(str(text) for text in known if text not in infrequent))
         return cls(
             table.columns,
             table.target,
