@@ -69,8 +69,10 @@ def cut_apart(names: Sequence[str], length: int) -> list[str]:
     ['length', '…eft leaf', '…ast leaf']
     """
     short = [cut(name, length) for name in names]
-    for text in dict.fromkeys(short):
-        alike = list(dict.fromkeys(name for name, its in zip(names, short, strict=True) if its == text))
+    names_of: dict[str, list[str]] = {}
+    for name, its in dict(zip(names, short, strict=True)).items():
+        names_of.setdefault(its, []).append(name)
+    for text, alike in names_of.items():
         if len(alike) == 1 or length <= 3:
             continue
         taken = {its for its in short if its != text}
