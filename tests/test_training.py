@@ -597,6 +597,16 @@ def test_evaluate_counts_as_by_hand():
     assert str(found).splitlines()[-3].split() == ["a", *map(str, matrix[0])]
 
 
+def test_a_metric_gets_the_same_from_fit_and_evaluate():
+    def error(outputs, targets):
+        return np.square(outputs - targets).mean()
+
+    model, y = nn.Sequential(nn.Linear(X.shape[1], 1)), X.sum(axis=1)
+    history = ns.fit(model, (X, y), epochs=1, validation=(X, y), metrics={"error": error})
+    assert ns.evaluate(model, (X, y), metrics={"error": error}).metrics["error"] == history.validation_error[-1]
+    assert history.validation_error[-1] == pytest.approx(history.validation_loss[-1], rel=1e-5)
+
+
 def test_evaluate_gives_r2_of_a_regression():
     ns.manual_seed(1)
     model = nn.Linear(4, 1, dtype="float64")

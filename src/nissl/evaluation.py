@@ -323,8 +323,9 @@ def evaluate(
 ) -> Evaluation:
     """Return the Evaluation of `model` on `data`, a Dataset or a pair (x, y), in evaluation mode.
 
-    Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays.
-    With `sample_weight`, of shape (examples,), the loss is the weighted mean; all else counts each example once.
+    Without `loss`, it is chosen as in `fit`. `metrics` are further functions of (outputs, targets), both arrays,
+    as in `fit`: targets have the shape that the loss needs. With `sample_weight`, of shape (examples,), the loss is the
+    weighted mean; all else counts each example once.
 
     Raises OptionError if `model` is no Module, or if the loss cannot be inferred or takes no weights, and DataError or
     ShapeError if the data do not fit the model.
@@ -341,7 +342,7 @@ def evaluate(
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
     size = whole_number("batch_size", batch_size)
     values, outputs = score(model, objective, inputs, targets, weights, size)
-    extra = {name: float(metric(outputs, dataset.y)) for name, metric in checked_metrics(metrics).items()}
+    extra = {name: float(metric(outputs, targets)) for name, metric in checked_metrics(metrics).items()}
     if not objective.classifies:
         return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
     matrix = None
