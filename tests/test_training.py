@@ -607,6 +607,13 @@ def test_a_metric_gets_the_same_from_fit_and_evaluate():
     assert history.validation_error[-1] == pytest.approx(history.validation_loss[-1], rel=1e-5)
 
 
+def test_r2_of_very_many_rows_of_several_targets_is_right():
+    y = (1000 + np.random.default_rng(0).normal(size=(300_000, 2))).astype("float32")
+    model = nn.Sequential(nn.Linear(1, 2, weight_init="zeros"))
+    model[0].bias.assign(y.mean(axis=0, dtype="float64"))
+    assert ns.evaluate(model, (np.zeros((len(y), 1), "float32"), y)).r2 == pytest.approx(0, abs=1e-4)
+
+
 def test_evaluate_gives_r2_of_a_regression():
     ns.manual_seed(1)
     model = nn.Linear(4, 1, dtype="float64")

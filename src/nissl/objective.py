@@ -89,7 +89,8 @@ class Objective:
         """Return what the sum over examples is divided by: the number of answers, or Σ(t - mean t)²."""
         if self.classifies:
             return self.answers(targets)
-        return float(((targets - targets.mean(axis=0)) ** 2).sum(dtype=np.float64))
+        # In float64: NumPy adds up the rows of a float32 matrix one by one, and of many the mean would be far off.
+        return float(((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum())
 
     def answers(self, targets: Array) -> int:
         """Return the number of answers, each right or wrong: one for each label, or for each one-hot row."""
