@@ -597,6 +597,13 @@ def test_evaluate_counts_as_by_hand():
     assert str(found).splitlines()[-3].split() == ["a", *map(str, matrix[0])]
 
 
+def test_long_class_names_are_cut_in_the_confusion_matrix():
+    names = tuple(f"{letter}{'y' * 500}" for letter in "abc")
+    told = str(ns.evaluate(classifier(), ns.Dataset(X, LABELS, names)))
+    assert max(map(len, told.splitlines())) < 110
+    assert [line[0] for line in told.splitlines()[-3:]] == ["a", "b", "c"]
+
+
 def test_a_metric_gets_the_same_from_fit_and_evaluate():
     def error(outputs, targets):
         return np.square(outputs - targets).mean()

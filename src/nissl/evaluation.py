@@ -22,7 +22,7 @@ from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
-from nissl.text import in_decimals, percent, table
+from nissl.text import cut_apart, in_decimals, percent, table
 
 Array = npt.NDArray[Any]
 Metric = Callable[[Array, Array], float]
@@ -152,7 +152,7 @@ class Evaluation:
             lines.append(f"r2 {self.r2:.4f}")
         lines.extend(f"{name} {in_decimals(value)}" for name, value in self.metrics.items())
         if self.confusion_matrix is not None:
-            names = tuple(map(str, self.class_names or range(len(self.confusion_matrix))))
+            names = cut_apart([*map(str, self.class_names or range(len(self.confusion_matrix)))], 24)
             width = max([len(str(self.confusion_matrix.max())), *map(len, names)])
             lines.append("confusion matrix (rows: true class, columns: predicted class)")
             lines.append(" ".join(f"{name:>{width}}" for name in ("", *names)))
