@@ -455,6 +455,7 @@ FILES = {
     "kind.npy": (shaped("(3, 8, 8)", "spam"), "damaged"),
     "two.npz": (file_of(np.savez, a=ROWS, b=ROWS), "arrays named a, b; predict takes x, or the only one"),
     "none.npz": (file_of(np.savez), "arrays named nothing"),
+    "bell.npz": (file_of(np.savez, **{"a\a": ROWS, "b": ROWS}), r"arrays named a\?, b"),
     "object.npz": (file_of(np.savez, x=np.array([{}], object)), "damaged"),
     "words.npz": (b"hello", "damaged"),
     "short.png": (png(28, 28), "damaged"),

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from nissl.errors import NisslError, unknown_name
+from nissl.text import printable
 from nissl.version import __version__
 
 # What each command does. It is the `command` of the module of that name, as in `run_command`.
@@ -74,7 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _show_warning(message: Warning | str, *place: Any, **options: Any) -> None:
     """Show what a warning says, without the line of our source that it comes from."""
-    click.echo(f"Warning: {message}", err=True)
+    _say(f"Warning: {message}")
+
+
+def _say(text: str) -> None:
+    """Write to standard error; what text from a file holds that would steer a terminal is replaced."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +94,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except NisslError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}")
         return 1
     except MemoryError as error:
         click.echo(f"Error: not enough memory: {error or 'choose a smaller network, batch or data set'}", err=True)
@@ -99,7 +105,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {place}{error.strerror or error}", err=True)
+        _say(f"Error: {place}{error.strerror or error}")
         return 1
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
