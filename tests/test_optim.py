@@ -354,6 +354,21 @@ def test_a_schedule_gives_the_rate_of_each_step(name):
         assert before - w.item() == pytest.approx(formula(t), abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.constant(-0.1), "lr must be at least 0"),
+        (lambda: schedules.cosine(0.1, 100, final=-1), "final must be at least 0"),
+        (lambda: schedules.linear(0.1, -1), "steps must be at least 0"),
+        (lambda: schedules.exponential(0.1, np.nan), "decay must be at least 0"),
+        (lambda: schedules.step_decay(0.1, every=0), "every must be above 0"),
+    ],
+)
+def test_a_schedule_of_numbers_that_cannot_be_is_refused_when_it_is_made(make, message):
+    with pytest.raises(OptionError, match=message):
+        make()
+
+
 def test_named_schedules():
     assert schedules.named("cosine", 0.1, 100) == schedules.cosine(0.1, 100)
     with pytest.raises(OptionError, match="unknown schedule 'cosin'; did you mean 'cosine'"):

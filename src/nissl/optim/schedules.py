@@ -18,9 +18,23 @@ from nissl.ops.elementwise import cos, minimum, where
 from nissl.optim.optimizer import Schedule
 from nissl.tensor import Tensor, TensorLike
 
+# Which values the numbers of schedules may have.
+RANGES: dict[str, dict[str, float]] = {
+    **{name: {"least": 0} for name in ("lr", "final", "steps", "warmup", "decay", "factor")},
+    "every": {"above": 0},
+}
+
+
+class _Checked:
+    """A schedule whose numbers are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number(name, value, **RANGES[name])
+
 
 @dataclass(frozen=True)
-class constant:  # noqa: N801  (a function to its users)
+class constant(_Checked):  # noqa: N801  (a function to its users)
     """lr at every step."""
 
     lr: float
@@ -31,7 +45,7 @@ class constant:  # noqa: N801  (a function to its users)
 
 
 @dataclass(frozen=True)
-class cosine:  # noqa: N801
+class cosine(_Checked):  # noqa: N801
     """Half a cosine from lr to `final` over `steps` steps (Loshchilov and Hutter, 2017), after a linear warm-up.
 
     lrₜ = final + ½(lr - final)(1 + cos(π·t/steps)), where t counts from the end of the warm-up.
@@ -51,7 +65,7 @@ class cosine:  # noqa: N801
 
 
 @dataclass(frozen=True)
-class linear:  # noqa: N801
+class linear(_Checked):  # noqa: N801
     """A straight line from lr to `final` over `steps` steps."""
 
     lr: float
@@ -64,7 +78,7 @@ class linear:  # noqa: N801
 
 
 @dataclass(frozen=True)
-class exponential:  # noqa: N801
+class exponential(_Checked):  # noqa: N801
     """lr·decayᵗ, t in units of `every` steps."""
 
     lr: float
@@ -77,7 +91,7 @@ class exponential:  # noqa: N801
 
 
 @dataclass(frozen=True)
-class step_decay:  # noqa: N801
+class step_decay(_Checked):  # noqa: N801
     """lr, multiplied by `factor` after every `every` steps."""
 
     lr: float
@@ -119,7 +133,6 @@ def named(name: str, lr: float, steps: int) -> Schedule:
         raise OptionError(f"a schedule is given by name or as a function of the step, got {name!r}")
     if name not in NAMED:
         raise unknown_name("schedule", name, NAMED)
-    number("lr", lr, least=0)
     return NAMED[name](lr, steps)
 
 
