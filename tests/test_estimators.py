@@ -1048,6 +1048,23 @@ def test_a_loss_of_the_users_that_fails_in_the_first_step_leaves_an_estimator_th
         estimator.predict(X)
 
 
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+@pytest.mark.parametrize(("method", "solver"), [("fit", "adam"), ("fit", "lbfgs"), ("partial_fit", "adam")])
+def test_an_error_in_the_first_epoch_leaves_what_earlier_calls_learned(method, solver, engine):
+    options = {"solver": solver, "warm_start": True, "max_iter": 3, "batch_size": 10, "engine": engine}
+    fitted = NeuralNetRegressor(hidden_layer_sizes=(4,), random_state=0, **options)
+    fit = getattr(fitted, method)
+    fit(X, NUMBER)
+    before = copy.deepcopy(fitted)
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+        fit(np.where(np.arange(len(X))[:, None] == 45, 1e200, X), NUMBER)  # in the last steps of an epoch
+    for path, weights in before.module_.state_dict().items():
+        np.testing.assert_array_equal(fitted.module_.state_dict()[path], weights, err_msg=path)
+    assert fitted.n_iter_ == before.n_iter_
+    assert fitted.optimizer_.steps.item() == before.optimizer_.steps.item()
+    np.testing.assert_array_equal(fit(X, NUMBER).predict(X), getattr(before, method)(X, NUMBER).predict(X))
+
+
 def test_what_was_learned_before_an_error_in_a_later_epoch_is_kept(monkeypatch):
     noted = Run._note
 

@@ -183,12 +183,17 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             seed = int(seeds.generate_state(1, np.uint64)[0])
             epochs = 1 if incremental else int(self.max_iter)
             with self._training(train, validation, seed, epochs, earlier if goes_on else None) as training:
+                # Arrays that something else holds are not changed in place.
+                learned_before = [] if fresh else [(tensor, tensor.payload) for tensor in training.state()]
                 try:
                     Run(self, training, task).to_the_end()
                 except BaseException as error:
                     before.pop("_step_of_parts", None)  # it holds these rows by now
                     if self.n_iter_ or not isinstance(error, Exception):  # what was learned is kept, also after Ctrl-C
                         refusal.pop_all()
+                    else:
+                        for tensor, payload in learned_before:
+                            tensor.payload = payload
                     raise
             refusal.pop_all()
         if goes_on:  # the next `partial_fit` need not trace and compile the step again
