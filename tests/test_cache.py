@@ -50,6 +50,17 @@ def test_a_damaged_entry_is_made_anew(home, damage):
         assert entry.read_bytes() == whole
 
 
+def test_an_entry_under_the_key_of_another_is_made_anew(home):
+    cache.kept("a", Maker())
+    (first,) = home.iterdir()
+    cache.kept("b", Maker(b"other"))
+    (second,) = set(home.iterdir()) - {first}
+    second.write_bytes(first.read_bytes())
+    make = Maker(b"other")
+    assert cache.kept("b", make) == b"other"
+    assert make.calls == 1
+
+
 def test_a_folder_that_cannot_be_used_does_no_harm(home, monkeypatch):
     home.write_text("a file is in the way")
     assert cache.kept("a", Maker()) == b"code"

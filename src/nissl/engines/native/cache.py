@@ -1,9 +1,9 @@
 """The cache of machine code between runs, in the user's cache folder.
 
 The key of an entry is a digest of everything that determines the code: a graph and its plan, or a module in LLVM IR;
-the CPU; LLVM's version. An entry starts with a digest of its content, so a damaged one is ignored. Writes are atomic
-(temporary file, then rename), so several programs may write at once; an entry that cannot be read or written costs no
-more than compiling again.
+the CPU; LLVM's version. An entry starts with a digest of its key and its content, so one that is damaged, or that was
+copied over another, is ignored. Writes are atomic (temporary file, then rename), so several programs may write at once;
+an entry that cannot be read or written costs no more than compiling again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ def _read(path: Path) -> bytes | None:
     except OSError:
         return None
     digest, code = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    return code if _digest(path, code) == digest else None
+
+
+def _digest(path: Path, code: bytes) -> bytes:
+    """Return what an entry starts with: under another name, the same code would compute another function."""
+    return hashlib.sha256(path.name.encode() + code).digest()
 
 
 _unseen = LARGEST  # bytes that may have been written since the size of the folder was last checked
@@ -58,7 +63,7 @@ _unseen = LARGEST  # bytes that may have been written since the size of the fold
 def _write(path: Path, code: bytes) -> None:
     global _unseen
     with write_atomically(path) as temporary:
-        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+        temporary.write_bytes(_digest(path, code) + code)
     _unseen += DIGEST_SIZE + len(code)
     if _unseen > LARGEST // 16:  # rarely, as listing thousands of entries is slow
         _unseen = 0
