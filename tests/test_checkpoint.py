@@ -357,6 +357,12 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_training(tmp_path, p
     assert heard == []
 
 
+@pytest.mark.parametrize("folder", [3, b"folder"])
+def test_what_is_no_path_is_refused(folder):
+    with pytest.raises(OptionError, match="a path is text or a pathlib.Path, got"):
+        train(folder)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before_and_no_litter(tmp_path, monkeypatch):
     train(tmp_path, [end_at(2, 2, stop)])
     before = (tmp_path / FILE).read_bytes()

@@ -944,11 +944,26 @@ def test_columns_may_be_named_by_numbers():
         model.predict(frame.to_numpy())
 
 
+def test_what_is_no_path_is_refused():
+    for path, said in ((numbered_frame(), "got DataFrame; for a DataFrame, say tables.from_frame"), (3, "got int")):
+        with pytest.raises(OptionError, match=f"tables.read takes the path of a file, {said}"):
+            tables.read(path, target="y")
+
+
 def test_a_target_too_large_to_scale_is_refused():
     frame = numbered_frame()
     frame[1] *= 1e200
     with pytest.raises(DataError, match="the target '1' holds numbers too large to scale"):
         tables.Preprocessor.fit(tables.from_frame(frame, 1))
+
+
+def test_numbers_too_small_to_scale_are_refused_not_taken_for_equal():
+    frame = numbered_frame()
+    for column, message in ((0, "column '0' holds numbers too small"), (1, "the target '1' holds numbers too small")):
+        tiny = frame.copy()
+        tiny[column] = tiny[column] * 1e-200
+        with pytest.raises(DataError, match=message):
+            tables.Preprocessor.fit(tables.from_frame(tiny, 1))
 
 
 def test_rows_of_one_class_are_evaluated_without_a_warning():

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ from nissl.evaluation import (
     model_dtype,
     score,
 )
-from nissl.files import PathLike, remove_leftovers
+from nissl.files import PathLike, checked_path, remove_leftovers
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, check_probabilities, choose, fit_targets
@@ -514,7 +513,7 @@ def fit(
         raise OptionError("callbacks is a list of functions; put the one into a list")
     if not all(map(callable, callbacks)):
         raise OptionError(f"callbacks are functions, called with each StepDone and EpochDone; got {callbacks!r}")
-    folder = None if checkpoint is None else Path(checkpoint)
+    folder = None if checkpoint is None else checked_path(checkpoint)
     settings = {}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

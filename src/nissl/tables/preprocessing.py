@@ -33,6 +33,7 @@ Array = npt.NDArray[Any]
 
 MOST_LEVELS = 50
 ROWS_AT_A_TIME = 1 << 16
+SMALLEST_SPAN = 1e-150  # between the smallest and the largest number; the square of less is 0, as if all were equal
 OTHER = "\0other"  # stands for all categories that have no column of their own; no cell of a text file holds a \0
 
 
@@ -84,9 +85,10 @@ class Preprocessor:
                 imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(numbers)
                 filled = imputer.transform(numbers)
                 scaler = StandardScaler().fit(filled)
+                spans = np.ptp(filled, axis=0)
             medians, means, scales = imputer.statistics_, scaler.mean_, scaler.scale_
             smallest, largest = filled.min(axis=0), filled.max(axis=0)
-            _check_scales(table, means, scales)
+            _check_scales(table, means, scales, spans)
         levels: list[tuple[str, ...]] = []
         others: list[tuple[str, ...]] = []
         if texts.shape[1]:
@@ -313,11 +315,13 @@ def _numbers_and_texts(columns: tuple[Column, ...], frame: DataFrame) -> tuple[A
     return np.concatenate(numbers, axis=1), np.concatenate(texts, axis=1)
 
 
-def _check_scales(table: Table, means: Array, scales: Array) -> None:
+def _check_scales(table: Table, means: Array, scales: Array, spans: Array) -> None:
     names = [column.name for column in table.columns for _ in column.number_parts]
-    for name, mean, scale in zip(names, means, scales, strict=True):
+    for name, mean, scale, span in zip(names, means, scales, spans, strict=True):
         if not (np.isfinite(mean) and np.isfinite(scale)):
             raise DataError(f"column '{printable(name)}' holds numbers too large to scale; divide them first")
+        if 0 < span < SMALLEST_SPAN:
+            raise DataError(f"column '{printable(name)}' holds numbers too small to scale; multiply them first")
 
 
 def _prior_and_scale(table: Table) -> tuple[Array, float]:
@@ -330,6 +334,9 @@ def _prior_and_scale(table: Table) -> tuple[Array, float]:
     if not np.isfinite(deviation):
         name = printable(table.target.name)
         raise DataError(f"the target '{name}' holds numbers too large to scale; divide them first")
+    if 0 < np.ptp(table.y) < SMALLEST_SPAN:
+        name = printable(table.target.name)
+        raise DataError(f"the target '{name}' holds numbers too small to scale; multiply them first")
     return np.array([mean]), float(deviation) or 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +129,10 @@ def read(
     target 'kind': 2 classes, cat (6), dog (6)
     separated by semicolons, decimal commas
     """
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(
+            f"tables.read takes the path of a file, got {type(path).__name__}; for a DataFrame, say tables.from_frame"
+        )
     layout = find_layout(path)
     where = Path(path).name
     lists = _named(layout.names, where, target, category=category, number=number, drop=drop)
