@@ -289,6 +289,19 @@ def test_a_damaged_file_is_named_and_kept(tmp_path, damage):
         assert path.read_bytes() == content
 
 
+def test_a_weight_with_a_flipped_bit_is_not_gone_on_with(tmp_path):
+    train(tmp_path, [end_at(1, 2, stop)])
+    content = bytearray((tmp_path / FILE).read_bytes())
+    for place in (content.index(b"loss_sum"), -1, -200):
+        damaged = content.copy()
+        damaged[place] ^= 1
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(ModelFileError, match="is damaged: it does not hold what was written"):
+            train(tmp_path)
+    (tmp_path / FILE).write_bytes(content)
+    assert len(train(tmp_path)[2]) == 6
+
+
 @pytest.mark.parametrize("name", ["model/0.bias", "optimizer/steps", "random/dropout/draws"])
 def test_a_damaged_array_changes_nothing(tmp_path, name):
     train(tmp_path, [end_at(1, 2, stop)])
@@ -359,7 +372,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_training(tmp_path, p
 
 @pytest.mark.parametrize("folder", [3, b"folder"])
 def test_what_is_no_path_is_refused(folder):
-    with pytest.raises(OptionError, match="a path is text or a pathlib.Path, got"):
+    with pytest.raises(OptionError, match=r"a path is text or a pathlib\.Path, got"):
         train(folder)
 
 

@@ -74,11 +74,19 @@ def with_header(header, body):
 
 
 @pytest.fixture(scope="module")
-def valid(tmp_path_factory):
+def with_checksum(tmp_path_factory):
     """Return the bytes of a good file."""
     path = tmp_path_factory.mktemp("valid") / "model.safetensors"
     ns.save(make_model(), path, notes={"classes": ["a", "b", "c"]})
     return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def valid(with_checksum):
+    """Return the bytes of a good file without a checksum, as older ones are: what is wrong then shows elsewhere."""
+    document = document_of(with_checksum)
+    del document["digest"]
+    return with_document(with_checksum, document)
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +299,27 @@ def test_flipped_bits_give_a_model_or_an_error(valid, target, flips):
     for place, bit in flips:
         content[place % len(content)] ^= 1 << bit
     assert isinstance(outcome(target, bytes(content)), nn.Sequential | ModelFileError)
+
+
+def test_a_flipped_bit_never_gives_another_model(with_checksum, target):
+    state = outcome(target, with_checksum).state_dict()
+    size = len(json.dumps(header_of(with_checksum)[0]))
+    for place in [*range(0, size, 7), *range(size, len(with_checksum))]:
+        content = bytearray(with_checksum)
+        content[place] ^= 1 << place % 8
+        found = outcome(target, bytes(content))
+        if not isinstance(found, ModelFileError):  # a bit of the filling between header and arrays
+            assert all(np.array_equal(array, state[path]) for path, array in found.state_dict().items()), place
+            assert storage.load_notes(target) == {"classes": ["a", "b", "c"]}
+            assert place < len(with_checksum) - sum(array.nbytes for array in state.values())
+
+
+def test_arrays_of_every_byte_order_size_and_shape_pass_their_checksum(tmp_path):
+    extras = {"big": np.arange(3, dtype=">f4"), "none": np.zeros((0, 3)), "one": np.array(2.0), "bits": np.eye(2) > 0}
+    extras["turned"] = np.arange(6.0).reshape(2, 3).T
+    ns.save(nn.Linear(2, 2), tmp_path / "m.safetensors", extras=extras, notes={"nan": float("nan"), "ü": [1e300, 1]})
+    found = storage.load_extras(tmp_path / "m.safetensors")
+    assert all(np.array_equal(found[name], array) for name, array in extras.items())
 
 
 def test_any_value_anywhere_in_the_document_gives_a_module_or_an_error(valid, target):

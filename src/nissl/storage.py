@@ -3,6 +3,7 @@
 A model file is in safetensors format: named arrays, and a JSON document in its metadata that describes the model in
 terms of nissl's own classes. Reading one runs no code from the file, follows no import path, and allocates no more than
 the file holds: the architecture is built first without memory, and its shapes are compared with those of the arrays.
+The document has a checksum of itself and the arrays, against damage; it is no proof of who wrote the file.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from nissl.version import __version__
 
 FORMAT = 1
 KEY = "nissl"  # of the document in the metadata
+DIGEST = "digest"  # the key, in the document, of the checksum of all else
 TABLE = "table"  # the key, in the notes of a model of a table, of the description of its columns
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -51,8 +53,10 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    text = to_json({"format": FORMAT, "version": __version__, **document}, "a file's description")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    whole = {"format": FORMAT, "version": __version__, **document}
+    digest = _digest(contiguous, to_json(whole, "a file's description"))
+    text = to_json({**whole, DIGEST: digest}, "a file's description")
     with write_atomically(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={KEY: text})
@@ -60,6 +64,17 @@ def write_arrays(path: PathLike, arrays: Mapping[str, npt.NDArray[Any]], documen
             full = "os error 28" in str(error)
             reason = os.strerror(errno.ENOSPC) if full else str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(path)) from None
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]], text: str) -> str:
+    """Return the checksum of arrays and a description: a weight with one bit turned is a number like others."""
+    import hashlib  # here, as it takes a while to load
+
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    return found.hexdigest()
 
 
 def to_json(value: Any, name: str, **options: Any) -> str:
@@ -114,7 +129,11 @@ def read_arrays(path: PathLike, what: str = "model") -> tuple[Arrays, dict[str, 
                     f"{path} was written by nissl {document.get('version', '?')}, in a newer format than this version, "
                     f"{__version__}, can read; update nissl"
                 )
-            return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118  (not a dict)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        digest = document.pop(DIGEST, None)
+        if digest is not None and digest != _digest(arrays, json.dumps(document)):  # older files have none
+            raise ModelFileError(f"{path} is damaged: it does not hold what was written; its checksum differs")
+        return arrays, document
     except (SafetensorError, ValueError, TypeError, RecursionError, AttributeError) as error:
         if isinstance(error, NisslError):
             raise
