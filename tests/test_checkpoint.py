@@ -17,6 +17,7 @@ import nissl.training
 from nissl import nn, optim, storage
 from nissl.checkpoint import CHECKPOINT_FILE as FILE
 from nissl.errors import DataError, ModelFileError, NisslError, OptionError
+from nissl.files import LOCK_FILE, claimed
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(60, 4)).astype("float32")
@@ -411,3 +412,30 @@ def test_a_numpy_number_as_a_setting_is_kept(tmp_path):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+
+
+def test_a_folder_is_claimed_by_one_at_a_time(tmp_path):
+    with claimed(tmp_path), pytest.raises(OptionError, match="another training is at work"), claimed(tmp_path):
+        pass
+    with claimed(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+def test_a_lock_that_its_holder_removes_meanwhile_is_no_claim(tmp_path, monkeypatch):
+    """Who opened the file before it was removed would lock one that nobody else sees."""
+    import fcntl
+
+    lock, locked = fcntl.flock, []
+
+    def late(descriptor, how):
+        if not locked:
+            (tmp_path / LOCK_FILE).unlink()
+        locked.append(descriptor)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with claimed(tmp_path), pytest.raises(OptionError, match="another training is at work"), claimed(tmp_path):
+        pass
+    assert len(locked) == 3

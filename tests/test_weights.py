@@ -309,6 +309,7 @@ def test_unknown_sources_and_targets_are_named():
         (None, "got NoneType"),
         ({"weight": "abc", "bias": [1.0, 2.0]}, "weight holds <U3, not numbers"),
         ({"weight": [[1.0], [2.0, 3.0]], "bias": [1.0, 2.0]}, "weight is not an array"),
+        ({"weight": np.ma.masked_equal(np.eye(2), 1), "bias": [1.0, 2.0]}, "weight has masked numbers"),
     ],
 )
 def test_what_is_no_state_is_refused(state, message):

@@ -58,23 +58,28 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises OptionError if another one holds it. The lock is released with the process, however that ends.
     """
     lock = folder / LOCK_FILE
-    with open(lock, "a") as file:
-        try:
-            _lock(file.fileno())
-        except OSError:
-            raise OptionError(f"another training is at work in {folder}; choose another folder, or wait") from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    while True:
+        with open(lock, "a") as file:
+            try:
+                holds = _lock(file.fileno(), lock)
+            except OSError:
+                raise OptionError(f"another training is at work in {folder}; choose another folder, or wait") from None
+            if holds:
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, path: Path) -> bool:
+    """Lock an open file; return whether it is still the one at its path, and not one that the last holder removed."""
     try:
         import fcntl
     except ImportError:  # Windows, where an open file cannot be removed or replaced anyway
-        return
+        return True
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def remove_leftovers(path: PathLike) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from nissl.errors import ModelFileError, OptionError, ShapeError, unknown_name
 from nissl.shapes import Shape
+from nissl.tensor import is_masked
 
 Array = npt.NDArray[Any]
 
@@ -108,6 +109,10 @@ def _numbered(position: int) -> str:
 
 
 def _array(name: Any, value: Any) -> Array:
+    if is_masked(value):
+        raise OptionError(
+            f"load_state_dict: {name} has masked numbers, which stand for missing ones; fill them in first"
+        )
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
