@@ -250,6 +250,7 @@ def test_kinds_of_columns(cells, kind):
         ([f"It was a dark night, number {i % 25}" for i in range(30)], "free text: 25 different"),
         (list(range(1, 31)), "identifier: it numbers the rows from 1 to 30.* as numbers: number=..x"),
         ([f"{i},{i:03}.50" for i in range(1, 31)], "thousands separators or units.* as categories: category=..x"),
+        (["9.50", *(f"{i},100.50" for i in range(1, 30))], "separators or units, such as '[0-9]+,100.50'"),
         ([f"${i * 13}" for i in range(30)], "thousands separators or units"),
         ([f"{i / 3:.2f} kg" for i in range(30)], "thousands separators or units"),
         ([*map(str, range(0, 58, 2)), "unknown"], "numbers, but also 'unknown'.* as numbers: number=..x"),
@@ -494,6 +495,13 @@ def test_high_and_low_numbers_are_held_out_alike():
 
 
 # Preprocessing
+
+
+def test_long_names_of_columns_are_cut_where_they_are_listed_but_stay_different():
+    frame = pd.DataFrame({"x" * 300 + end: range(0, 60, 2) for end in "ab"} | {"y": [0, 1] * 15})
+    shown = str(tables.from_frame(frame, "y")).splitlines()
+    assert max(map(len, shown)) < 120
+    assert len({line.split()[0] for line in shown if "xxx" in line}) == 2
 
 
 def test_preprocessor_and_model_show_themselves_in_a_line():

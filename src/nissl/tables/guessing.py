@@ -130,7 +130,7 @@ def _text(cells: Cells) -> Finding:
         return _finding(cells, "mixed", example, advice=advice, could_be="number")
     if _decorated(different):
         advice = (
-            f"'{name}' holds numbers with thousands separators or units, such as {_quoted(different[-1:])}: write "
+            f"'{name}' holds numbers with thousands separators or units, such as {_quoted(words[-1:])}: write "
             "plain numbers, as in 1234.5, or keep them as text"
         )
         return _finding(cells, "decorated", example, advice=advice, could_be="category")
@@ -291,7 +291,7 @@ def _text_target(cells: Cells, task: str | None) -> tuple[Target, str]:
     if task is None and len(different) > FEW_CLASSES and _decorated(different):
         raise TableError(
             f"the target {some([name])} holds numbers with thousands separators or units, such as "
-            f"{_quoted(different[-1:])}: write plain numbers, as in 1234.5",
+            f"{_quoted(words[-1:])}: write plain numbers, as in 1234.5",
             {"Or take them as classes": {"task": "classification"}},
         )
     _check_classes(cells)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FEWEST_ROWS = 10
 HEAD = ("column", "kind", "values", "missing")
+LONGEST_NAME = 40  # of a column or a class, in characters, where they are listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,9 @@ class Table:
 
     @property
     def _lines(self) -> list[tuple[str, ...]]:
-        return [(printable(found.name), found.kind, found.values, str(found.missing or "")) for found in self.findings]
+        names = cut_apart([printable(found.name) for found in self.findings], LONGEST_NAME)
+        rest = ((found.kind, found.values, str(found.missing or "")) for found in self.findings)
+        return [(name, *more) for name, more in zip(names, rest, strict=True)]
 
     @property
     def about_target(self) -> str:
@@ -68,7 +71,7 @@ class Table:
         if self.target.task == "regression":
             return f"target '{name}': a number, {self.y.min():g} to {self.y.max():g}"
         counts = np.bincount(self.y, minlength=len(self.target.classes))
-        names = cut_apart(list(map(printable, self.target.classes)), 40)
+        names = cut_apart(list(map(printable, self.target.classes)), LONGEST_NAME)
         pairs = [f"{text} ({count:,})" for text, count in zip(names, counts, strict=True)]
         more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
         return f"target '{name}': {len(pairs)} classes, {', '.join(pairs[:8])}{more}"
