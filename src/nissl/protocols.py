@@ -117,7 +117,7 @@ def _call(function: Callable[..., Any], name: str, inputs: tuple[Any, ...], opti
         result = ours(*inputs, **options)
         if result is not NotImplemented:
             return result
-    current.engine.require_values(f"np.{name}()")
+    current.engine.require_values(f"np.{name}()", "Write it with operations of nissl")
     out = options.get("out")
     if any(isinstance(target, Tensor) for target in (out if isinstance(out, tuple) else (out,))):
         raise OptionError(f"np.{name}() cannot write into a Tensor; give the result to assign()")

@@ -178,11 +178,11 @@ class Tensor:
         return int(self.item())
 
     def __index__(self) -> int:
-        current.engine.require_values("an integer")
+        current.engine.require_values("use as an integer")
         return operator.index(self._array())
 
     def __bool__(self) -> bool:
-        current.engine.require_values("a truth value (if, while, and, or, not)")
+        current.engine.require_values("a truth value (if, while, and, or, not)", "Use ns.where instead of if")
         if self.size != 1:
             raise ShapeError(
                 f"the truth value of a Tensor of shape {self.shape} is unclear; "

@@ -45,8 +45,8 @@ class Engine(Protocol):
     def set_gradient(self, tensor: "Tensor", gradient: "Gradient | None") -> None:
         """Store a gradient at a leaf."""
 
-    def require_values(self, question: str) -> None:
-        """Return if values are available now, else raise TracingError; `question` is what was asked for."""
+    def require_values(self, what: str, instead: str = "") -> None:
+        """Return if values are available now, else raise TracingError: `what` needs them, `instead` is what to do."""
 
     def observe(self, configuration: Any) -> None:
         """Record that what follows depends on `configuration.fingerprint()`."""

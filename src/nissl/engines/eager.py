@@ -149,7 +149,7 @@ class EagerEngine:
         """Keep a gradient at the Tensor."""
         tensor.waiting_gradient = gradient
 
-    def require_values(self, question: str) -> None:
+    def require_values(self, what: str, instead: str = "") -> None:
         """Do nothing: values are always available."""
 
     def observe(self, configuration: Any) -> None:

@@ -129,12 +129,12 @@ class Trace:
         self.gradient(tensor)
         self.gradients[tensor] = gradient
 
-    def require_values(self, question: str) -> None:
+    def require_values(self, what: str, instead: str = "") -> None:
         """Raise TracingError: a trace has no values."""
         raise TracingError(
-            f"{question} was asked of a Tensor inside a compiled function, at {user_line()}; while it is traced there "
-            "are no numbers yet. Return the Tensor and ask outside, use ns.where instead of if, "
-            "or remove ns.compile to run this function eagerly"
+            f"{what} needs the numbers of a Tensor; while a compiled function is traced there are none yet, at "
+            f"{user_line()}. {f'{instead}, return' if instead else 'Return'} the Tensor and do this outside, "
+            "or remove ns.compile to run the function eagerly"
         )
 
     def observe(self, configuration: Any) -> None:

@@ -133,7 +133,7 @@ def _split(key: Any, shape: Shape) -> tuple[Index, list[Tensor]]:
         else:
             index = as_tensor(part, np.int64) if isinstance(part, list) and not part else as_tensor(part)
             if index.dtype.kind == "b":
-                current.engine.require_values("indexing with a mask, whose result has no fixed shape")
+                current.engine.require_values("indexing with a mask, whose result has no fixed shape,", "Use ns.where")
                 if index.ndim == 0:
                     raise DTypeError("an index is made of integers, slices, None, ... or a mask, got one bool")
                 masks.append((len(parts), index.shape))
