@@ -11,7 +11,7 @@ Rows of A that are taken by index are anywhere in memory: while a tile is comput
 And before a tile, what its epilogue reads: of a parameter and its moments, so many rows that the CPU follows none.
 
 Subnormal numbers count as 0 (`takes_subnormals_as_zero`). A network that is sure of its answers has probabilities, and
-with them gradients, that are subnormal, and arithmetic that gives such numbers takes several times as long.
+with them gradients, that are subnormal, and CPUs need longer for such numbers: a training step took a fifth longer.
 """
 
 from __future__ import annotations
