@@ -432,7 +432,7 @@ def test_a_kernel_that_threads_share_does_each_part_once():
     def f(x, y, bias, z, i):
         of_columns = y.sum(axis=0), ns.exp(y).max(axis=0)
         products = ns.relu(x @ y + bias), y.T @ y, z @ z.T, z[i] @ z.T, z[i].T @ z[i + 1]
-        return ns.tanh(x) * 2.0, x.softmax(), x.max(axis=1), *products, *of_columns
+        return ns.tanh(x) * 2.0, x.softmax(), x[:, :5].softmax(), x.max(axis=1), *products, *of_columns
 
     i = labels(50, 129)
     x, y, bias, z = floats(37, 2 * LANES + 3), floats(2 * LANES + 3, 70), floats(70), floats(130, 900)
@@ -533,6 +533,18 @@ def test_subnormal_numbers_count_as_zero_in_products_alone(f, dtype, as_zero):
         expected = np.where(subnormal, 0, expected)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert (x[:, 0] * 1 > 0).all()  # the CPU's mode is what it was
+
+
+@pytest.mark.parametrize("rows", range(1, 10))
+def test_short_rows_in_turn_are_what_each_is_alone(rows):
+    softmax = ns.compile(lambda x: (x.softmax(), x.log_softmax(), x.argmax(axis=1), (x.softmax() * x).sum()))
+    x = floats(rows, 10)
+    *together, total = softmax(x)
+    alone = [softmax(x[i : i + 1]) for i in range(rows)]
+    for i, results in enumerate(alone):
+        for found, expected in zip(together, results, strict=False):
+            np.testing.assert_array_equal(found.numpy()[i], expected.numpy()[0])
+    np.testing.assert_allclose(total.item(), sum(parts[-1].item() for parts in alone), rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [20, 600])

@@ -34,7 +34,7 @@ REDUCTIONS = ("sum", "max", "min", "argmax", "argmin")
 # product sums over the gathered rows, it keeps their indices on the stack, at most MOST_INDICES.
 LONG_ROW, FEW_COLUMNS, MANY_COLUMNS, NEAR_ROWS, MOST_INDICES = 1024, 8, 256, 1 << 19, 1 << 12
 # Expensive rows, such as those of a softmax, are worth sharing among threads from this many elements in all.
-MANY_ELEMENTS = 1 << 12
+MANY_ELEMENTS = 1 << 10
 # Ops that, like the elementwise ones, compute each element on its own: from its index.
 GENERATORS = ("one_hot", "random_uniform", "full")
 
