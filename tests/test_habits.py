@@ -91,6 +91,12 @@ def test_a_name_that_does_not_exist_would_be_found():
         resolve("ns.no_such")
 
 
+def test_what_is_completed_exists_and_is_meant_to_be_used():
+    assert dir(ns) == sorted(ns.__all__)
+    assert all(getattr(ns, name) is not None for name in dir(ns))
+    assert not {"traced", "habits", "importlib", "Any"} & set(dir(ns))
+
+
 FUNCTIONS = [
     thing
     for space in (ns, nn, optim)

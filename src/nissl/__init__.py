@@ -99,7 +99,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """Return the names to complete: what is meant to be used, not the modules it comes from."""
+    return sorted(__all__)
 
 
 __all__ = [
