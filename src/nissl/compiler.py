@@ -36,6 +36,8 @@ Array = npt.NDArray[Any]
 RETRACES_BEFORE_WARNING = 8
 # How many signatures, and traces of each, are kept; beyond that, the oldest are let go.
 SIGNATURES_KEPT, TRACES_KEPT = 64, 16
+# How many of those used last are recognized without looking for them: a whole and a short batch, in training or not.
+RECENT = 4
 
 
 def choose_engine(name: str) -> str:
@@ -87,12 +89,17 @@ class Compiled(Wrapping):
         self.engine = engine
         self.keep_gradients = keep_gradients
         self.traces: dict[Any, list[Traced]] = {}
-        self.latest: Traced | None = None
+        self.recent: tuple[Traced, ...] = ()  # the latest first; threads replace it
         self.observers: weakref.WeakKeyDictionary[Any, Compiled] = weakref.WeakKeyDictionary()  # by who looks on
 
     def __repr__(self) -> str:
         traces = sum(map(len, self.traces.values()))
         return f"<compiled {self.__name__} on the {self.engine} engine, traced {counted(traces, 'time')}>"
+
+    @property
+    def latest(self) -> Traced | None:
+        """The trace used last."""
+        return next(iter(self.recent), None)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Work as a method too: `self` becomes the first argument."""
@@ -104,13 +111,16 @@ class Compiled(Wrapping):
             return self.function(*positional, **keywords)  # one graph holds both
         if current.watch is not None:
             return current.watch.call(self, positional, keywords)
-        latest = self.latest  # which another thread may replace meanwhile
-        if latest is not None and not keywords:
-            recognized = latest.recognize(positional)
-            if recognized is not None:
-                return latest(recognized)
+        if not keywords:
+            recent = self.recent
+            for traced in recent:
+                recognized = traced.recognize(positional)
+                if recognized is not None:
+                    if traced is not recent[0]:
+                        self._use(traced)
+                    return traced(recognized)
         structure, arguments = _flat(positional, keywords)
-        self.latest = traced = self._find(structure, arguments)
+        traced = self._find(structure, arguments)
         result = traced(arguments)
         traced.remember(structure, arguments)
         return result
@@ -156,48 +166,64 @@ class Compiled(Wrapping):
 
     def trace_to_scan(self, arrays: Sequence[Array]) -> Traced | None:
         """Return the trace by which steps on the rows of arrays run without Python between them, if they can."""
-        latest, first = self.latest, [Tensor(array[0]) for array in arrays]
-        if latest is None or latest.recognize(first) is None:
+        first = [Tensor(array[0]) for array in arrays]
+        traced = self._recognizing(first)
+        if traced is None:
             structure, arguments = _flat(first, {})
-            self.latest = latest = self._find(structure, arguments)
-            latest.remember(structure, arguments)
-        return latest if latest.can_scan else None
+            traced = self._find(structure, arguments)
+            traced.remember(structure, arguments)
+        self._use(traced)
+        return traced if traced.can_scan else None
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
         """Return the trace that holds for these arguments, or None if there is none yet."""
-        latest = self.latest
-        if latest is not None and not keywords and latest.recognize(positional) is not None:
-            return latest
+        traced = None if keywords else self._recognizing(positional)
+        if traced is not None:
+            return traced
         structure, arguments = _flat(positional, keywords)
         candidates = self.traces.get(_signature(structure, arguments), [])
         return next((candidate for candidate in candidates if candidate.fits(arguments)), None)
 
+    def _recognizing(self, positional: Sequence[Any]) -> Traced | None:
+        """Return one of the recent traces that surely holds for these arguments, if there is one."""
+        return next((traced for traced in self.recent if traced.recognize(positional) is not None), None)
+
+    def _use(self, traced: Traced) -> None:
+        """Make a trace the latest."""
+        self.recent = (traced, *(other for other in self.recent if other is not traced))[:RECENT]
+
     def _find(self, structure: Any, arguments: list[Tensor]) -> Traced:
-        signature = _signature(structure, arguments)
-        candidates = self.traces.setdefault(signature, [])
+        """Return the trace that holds for these arguments, made now if there is none, as the latest."""
+        candidates = self.traces.setdefault(_signature(structure, arguments), [])
         if len(self.traces) > SIGNATURES_KEPT:
             self.traces.pop(next(iter(self.traces)))
-        for candidate in candidates:
-            if candidate.fits(arguments):
-                return candidate
-        changes = candidates[-1].changes() if candidates else ["shapes, dtypes or values of arguments"]
-        candidates.append(Traced(self, structure, arguments))
-        del candidates[:-TRACES_KEPT]
-        traced = sum(map(len, self.traces.values()))
-        if traced == RETRACES_BEFORE_WARNING + 1:
+        traced = next((candidate for candidate in candidates if candidate.fits(arguments)), None)
+        if traced is None:
+            changes = candidates[-1].changes() if candidates else ["shapes, dtypes or values of arguments"]
+            traced = Traced(self, structure, arguments)
+            candidates.append(traced)
+            del candidates[:-TRACES_KEPT]
+            self._warn_of_many(changes)
+        self._use(traced)
+        return traced
+
+    def _warn_of_many(self, changes: Sequence[str]) -> None:
+        """Warn if this trace is one too many; these settings have changed since the one before."""
+        traces = sum(map(len, self.traces.values()))
+        if traces == RETRACES_BEFORE_WARNING + 1:
             warnings.warn(
-                f"{self.__name__} was traced {traced} times, each of which takes time; what changed last: "
+                f"{self.__name__} was traced {traces} times, each of which takes time; what changed last: "
                 f"{', '.join(changes) or 'which gradients wait'}",
-                stacklevel=3,
+                stacklevel=4,
             )
-        return candidates[-1]
 
     @property
     def graph(self) -> Graph:
         """The graph of the latest call."""
-        if self.latest is None:
+        latest = self.latest
+        if latest is None:
             raise OptionError(f"{self.__name__} has no graph yet: it is traced when it is first called")
-        return self.latest.graph
+        return latest.graph
 
     def explain(self) -> str:
         """Return what the latest call ran, in order.
@@ -205,10 +231,10 @@ class Compiled(Wrapping):
         On the native engine these are kernels, with their equations, shapes, operations and bytes; on the numpy engine,
         each equation is one NumPy call.
         """
-        graph = self.graph
-        assert self.latest is not None
-        if hasattr(self.latest.program, "explain"):
-            return str(self.latest.program.explain())
+        graph, latest = self.graph, self.latest
+        assert latest is not None
+        if hasattr(latest.program, "explain"):
+            return str(latest.program.explain())
         labels = label_symbols(graph)
         rows = [
             (describe_call(e, labels), describe(e.outputs[0]), e.source.rpartition("/")[2]) for e in graph.equations
@@ -223,7 +249,7 @@ class Compiled(Wrapping):
         The kernels run several times, on copies: no state changes. Only the native engine has kernels to time.
         """
         structure, arguments = _flat(positional, keywords)
-        self.latest = traced = self._find(structure, arguments)
+        traced = self._find(structure, arguments)
         if not hasattr(traced.program, "profile"):
             raise OptionError(
                 f"{self.__name__} runs on NumPy, which has no kernels to profile; compile with engine='native'"

@@ -21,7 +21,7 @@ ENDS = (Tensor, types.FunctionType, types.MethodType, types.ModuleType, type)
 
 def has_settings(thing: Any) -> bool:
     """Whether a thing has a fingerprint of the settings that a trace depends on: a Module or an optimizer."""
-    return hasattr(thing, "fingerprint") and not isinstance(thing, type)
+    return hasattr(type(thing), "fingerprint")
 
 
 def container_in(thing: Any) -> Any:
