@@ -34,6 +34,8 @@ from nissl.engines.native.program import Program
 from nissl.engines.native.rules import is_costly
 from nissl.graph.interpret import interpret
 from nissl.graph.passes import simplified
+from nissl.optim.adaptive import adam
+from nissl.tensor import apply_all
 
 BORDER = 4096  # bytes: more than a tile of vectors, or a few rows, which a wrong count would go too far
 READ, WRITTEN = 0xFF, 0xA5
@@ -545,6 +547,20 @@ def test_short_rows_in_turn_are_what_each_is_alone(rows):
         for found, expected in zip(together, results, strict=False):
             np.testing.assert_array_equal(found.numpy()[i], expected.numpy()[0])
     np.testing.assert_allclose(total.item(), sum(parts[-1].item() for parts in alone), rtol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [1, 2, LANES - 1, 2 * LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 17, 40])
+def test_a_long_epilogue_is_right_in_whole_tiles_at_edges_and_in_a_column(rows, columns):
+    weight, moments = floats(rows, columns), [floats(rows, columns) ** 2 for _ in range(2)]
+
+    def f(a, b, bias, weight, *moments):
+        gradient = a.T @ b
+        state = apply_all(adam, weight, gradient, *moments, 0.1, 1e-8, beta1=0.9, beta2=0.999, weight_decay=0.0)
+        error = a @ weight + bias
+        return (*state, ns.log1p(ns.exp(-abs(error))) * 0.5 + ns.tanh(error) - error * (error > 0))
+
+    check(f, floats(23, rows), floats(23, columns), floats(columns), weight, *moments)
 
 
 @pytest.mark.parametrize("rows", [20, 600])

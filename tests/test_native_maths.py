@@ -4,12 +4,14 @@ import ctypes
 
 import numpy as np
 import pytest
+from llvmlite import ir
 from samples import BINARY, PREDICATES, UNARY, numbers
 from scipy import special
 
 from nissl.engines.eager import evaluate
 from nissl.engines.native.elementwise import emit
 from nissl.engines.native.machine import Code, machine_code, vector_bytes
+from nissl.engines.native.maths import constant, widened
 from nissl.tensor import OPS
 
 FLOAT = np.dtype(np.float32)
@@ -134,3 +136,13 @@ def test_integers_wrap_as_numpys_do(name, dtype):
 
 def test_every_elementwise_op_of_the_tables_is_an_op():
     assert {*UNARY, *BINARY, *PREDICATES} <= set(OPS)
+
+
+def test_a_constant_is_kept_apart_from_those_of_other_types_and_signs():
+    kinds = [widened(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType()) for lanes in (1, 4)]
+    for kind in [*kinds, *kinds]:
+        for number in (0.0, -0.0, 1.0, 1.5):
+            each = [number] * kind.count if isinstance(kind, ir.VectorType) else number
+            assert str(constant(kind, number)) == str(ir.Constant(kind, each))
+    assert str(constant(ir.IntType(64), 1)) == "i64 1"
+    assert constant(kinds[0], 1.5) is constant(kinds[0], 1.5)

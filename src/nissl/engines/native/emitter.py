@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from nissl.engines.native.maths import (
     NativeMaths,
     RoughElement,
     Unsupported,
+    constant,
     load_apart,
     scalar_type,
     select,
@@ -42,7 +44,7 @@ UINT64 = np.dtype(np.uint64)
 
 def index(number: int) -> ir.Constant:
     """Return an integer constant of the type of indices."""
-    return ir.Constant(INDEX, number)
+    return constant(INDEX, number)
 
 
 def emit_loop(
@@ -115,6 +117,36 @@ class Emitter:
         self.reloaded: set[Symbol] = set()  # results of an earlier stage that are reloaded, not recomputed
         self.rows: dict[Symbol, Element] = {}  # row-level values of the current row
         self.made_by = {symbol: e for e in group.equations for symbol in e.outputs}
+        # What is read by the index of an element: not keys and draws of random numbers.
+        indexed = chain.from_iterable(e.inputs for e in group.equations if e.op.kind != "random")
+        self.read = [x for x in dict.fromkeys(indexed) if isinstance(x, Symbol) and x not in group.levels]
+
+    # One row instead of many
+
+    def is_flat(self) -> bool:
+        """Whether the pass can be flattened to one row: nothing depends on row boundaries."""
+        if any(level in (Level.ROW, Level.COLUMN) for level in self.group.levels.values()):
+            return False
+        if any(e.op.name == "one_hot" or is_gather(e) for e in self.group.equations):
+            return False
+        layouts = [self.memory(x).layout.broadcast(self.group.shape) for x in self.read]
+        return all(layout.contiguous or not any(layout.strides) for layout in layouts)
+
+    def flatten(self) -> None:
+        """Flatten the pass to one row; the operands of a matrix product stay as they are."""
+        memory, size = self.memory, math.prod(self.group.shape)
+        elements = {*self.read, *self.group.levels}
+
+        def flat(symbol: Symbol) -> Memory:
+            found = memory(symbol)
+            if symbol not in elements:
+                return found
+            layout = found.layout.broadcast(self.group.shape)
+            stride = 1 if layout.contiguous else 0
+            return Memory(found.pointer, Layout((size,), (stride,), layout.offset), found.dtype)
+
+        self.memory = flat
+        self.shape = (size,)
 
     # Loops
 
@@ -128,7 +160,8 @@ class Emitter:
         if share is not None:
             builder = self.builder
             stop = self.least(builder.mul(share.end, index(lanes)), index(whole))
-            self.loop(builder.mul(share.begin, index(lanes)), stop, lanes, lambda column: body(column, lanes))
+            if whole:
+                self.loop(builder.mul(share.begin, index(lanes)), stop, lanes, lambda column: body(column, lanes))
             if size > whole:
                 with builder.if_then(builder.icmp_signed("==", share.end, index(-(-size // lanes)))):
                     body(index(whole), size - whole)

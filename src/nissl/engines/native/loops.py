@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from nissl.engines.native.emitter import INDEX, INT64, Emitter, Memory, Place, Share, index
-from nissl.engines.native.kernels import SHORT_ROW, Level, Stages, is_gather
-from nissl.engines.native.layout import Layout
+from nissl.engines.native.emitter import INDEX, INT64, Emitter, Place, Share, index
+from nissl.engines.native.kernels import SHORT_ROW, Level, Stages
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, constant, scalar_type, select, stored_type, widened
 from nissl.graph.graph import Equation, Symbol
 
@@ -50,41 +49,14 @@ class Loops:
         self.lanes = lanes
         self.stages = Stages(self.group)
         self.totals: dict[Equation, Accumulator] = {}
-        # Keys and draws of random numbers are not indexed by element.
-        self.keys = {x for e in self.group.equations if e.op.kind == "random" for x in e.inputs}
-        if self.is_flat():
-            self.flatten()
+        if emitter.is_flat():
+            emitter.flatten()
         self.columns = emitter.shape[-1] if emitter.shape else 1
         self.short = self.columns <= SHORT_ROW * lanes
         self.rows = math.prod(emitter.shape[:-1])
         # A single row, and reductions over rows, are divided among threads by columns.
         self.by_columns = self.rows == 1 or Level.COLUMN in self.group.levels.values()
         self.share: Share | None = None
-
-    def is_flat(self) -> bool:
-        """Whether the pass can be flattened to one row: nothing depends on row boundaries."""
-        if any(level in (Level.ROW, Level.COLUMN) for level in self.group.levels.values()):
-            return False
-        if any(e.op.name == "one_hot" or is_gather(e) for e in self.group.equations):
-            return False
-        read = [x for x in self.group.inputs if x not in self.keys]
-        layouts = [self.emitter.memory(x).layout.broadcast(self.group.shape) for x in read]
-        return all(layout.contiguous or not any(layout.strides) for layout in layouts)
-
-    def flatten(self) -> None:
-        """Flatten the pass to one row."""
-        memory, size = self.emitter.memory, math.prod(self.group.shape)
-
-        def flat(symbol: Symbol) -> Memory:
-            found = memory(symbol)
-            if symbol in self.keys:
-                return found
-            layout = found.layout.broadcast(self.group.shape)
-            stride = 1 if layout.contiguous else 0
-            return Memory(found.pointer, Layout((size,), (stride,), layout.offset), found.dtype)
-
-        self.emitter.memory = flat
-        self.emitter.shape = (size,)
 
     @property
     def units(self) -> int:

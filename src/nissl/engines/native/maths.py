@@ -9,6 +9,7 @@ everywhere. NaN and infinities give the limits. The functions of float64, and po
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,8 @@ DType = np.dtype[Any]
 FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 BOOL = np.dtype(np.bool_)
 BIT, BYTE = ir.IntType(1), ir.IntType(8)
+LANE = ir.IntType(32)  # of the number of a lane
+CONSTANTS_KEPT = 1 << 12
 
 
 class Unsupported(Exception):  # noqa: N818  (an answer: leave this op to NumPy)
@@ -39,6 +42,7 @@ def stored_type(dtype: DType) -> ir.Type:
     return BYTE if dtype.kind == "b" else scalar_type(dtype)
 
 
+@functools.lru_cache(maxsize=CONSTANTS_KEPT)
 def widened(kind: ir.Type, lanes: int) -> ir.Type:
     """Return the type of a vector of `lanes` elements, or the scalar type for one."""
     return kind if lanes == 1 else ir.VectorType(kind, lanes)
@@ -48,16 +52,16 @@ def splat(builder: ir.IRBuilder, number: ir.Value, lanes: int) -> ir.Value:
     """Broadcast a scalar to all lanes of a vector."""
     if lanes == 1:
         return number
-    undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+    undefined = ir.Constant(widened(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, number, constant(LANE, 0))
+    return builder.shuffle_vector(first, undefined, constant(widened(LANE, lanes), 0))
 
 
 def vector_of(builder: ir.IRBuilder, numbers: Iterable[ir.Value], kind: ir.Type, lanes: int) -> ir.Value:
     """Return a vector of scalars, which are taken from the iterable one by one."""
     vector = ir.Constant(widened(kind, lanes), ir.Undefined)
     for lane, number in enumerate(numbers):
-        vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
+        vector = builder.insert_element(vector, number, constant(LANE, lane))
     return vector
 
 
@@ -65,7 +69,7 @@ def load_apart(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type, lanes: i
     """Load a vector whose elements, of `size` bytes each, are `stride` elements apart."""
 
     def number(lane: int) -> ir.Value:
-        place = builder.gep(pointer, [ir.Constant(ir.IntType(64), lane * stride)], source_etype=kind)
+        place = builder.gep(pointer, [constant(ir.IntType(64), lane * stride)], source_etype=kind)
         return builder.load(place, typ=kind, align=size)
 
     return vector_of(builder, map(number, range(lanes)), kind, lanes)
@@ -73,8 +77,12 @@ def load_apart(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type, lanes: i
 
 def constant(kind: ir.Type, number: float) -> ir.Constant:
     """Return a constant of a scalar type, or of a vector type with the same value in all lanes."""
-    if isinstance(kind, ir.VectorType):
-        return ir.Constant(kind, [number] * kind.count)
+    return _constant(kind, number, repr(number))
+
+
+@functools.lru_cache(maxsize=CONSTANTS_KEPT)
+def _constant(kind: ir.Type, number: float, text: str) -> ir.Constant:
+    """Return the same constant for the same number, as printing one takes long. The text tells -0.0 from 0.0 and 0."""
     return ir.Constant(kind, number)
 
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,18 @@ from nissl.engines.native.emitter import INDEX, INT64, POINTER, Emitter, Memory,
 from nissl.engines.native.kernels import Group, Kernel
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import second_level_cache_bytes
-from nissl.engines.native.maths import Element, constant, fma, load_apart, scalar_type, splat, widened
+from nissl.engines.native.maths import Element, constant, fma, load_apart, scalar_type, splat, vector_of, widened
 from nissl.engines.native.memory import ALIGNMENT
-from nissl.engines.native.rules import is_costly
+from nissl.engines.native.rules import is_costly, tally
 from nissl.engines.native.tiling import STACK_BYTES, tiling
 from nissl.graph.graph import Symbol
 
 CACHE_LINE = 64  # bytes
 # The operands of the epilogue are prefetched if they are larger than the L2 cache by this factor.
 FAR = 1.25
+# An epilogue of at least so many operations takes long to compile: at the edges of a result, it is a loop over the rows
+# of a tile. (Everywhere it would be, a training step took 5 % longer.)
+LONG_EPILOGUE = 8
 
 
 def takes_subnormals_as_zero(kernel: Kernel) -> bool:
@@ -102,7 +105,13 @@ class Product:
         # The tiles of some rows that are computed one after the other by the same thread.
         self.tiles_beside = chosen.column_blocks if chosen.rows_first and chosen.shared_by_rows else 1
         self.partial_sums = PartialSums(self) if chosen.k_block < self.inner else None
+        # A single column is contiguous: the epilogue takes the rows of a tile as lanes.
+        self.is_column = self.columns == 1 and self.group.gather is None and emitter.is_flat()
+        if self.is_column:
+            emitter.flatten()
         self.far_operands = self.operands_far_away()
+        operations = sum(tally(e).operations for e in self.group.equations if e.op.kind == "elementwise")
+        self.has_long_epilogue = operations >= LONG_EPILOGUE
 
     def operand(self, symbol: Symbol, matrix: tuple[int, int]) -> Memory:
         """Return the Memory of an operand, broadcast over the batch."""
@@ -411,7 +420,7 @@ class Product:
         """Emit the inner loop: add the products of some columns of A and rows of B to the sums of a tile."""
         builder, dtype, size = self.builder, self.b.dtype, self.b.dtype.itemsize
         widths = [_lanes(vector) for vector in before[0]]
-        starts = [sum(widths[:i]) for i in range(len(widths))]
+        starts = starts_of(widths)
         entry = builder.block
         body, after = builder.function.append_basic_block(), builder.function.append_basic_block()
         builder.branch(body)
@@ -446,17 +455,50 @@ class Product:
         """Apply the equations of the Group to a tile, and store what is needed."""
         builder = self.builder
         first_row = builder.add(builder.mul(batch, index(self.rows)), row)
+        whole = self.tiling.height, self.tiling.width
+        if self.is_column:
+            numbers = [number for (number,) in sums]
+            vector = vector_of(builder, numbers, self.kind, len(sums)) if len(sums) > 1 else numbers[0]
+            self.finish_vector(vector, index(0), first_row)
+        elif self.has_long_epilogue and len(sums) > 1 and (len(sums), sum(map(_lanes, sums[0]))) != whole:
+            self.finish_in_loop(sums, first_row, column)
+        else:
+            for i, vectors in enumerate(sums):
+                self.finish_row(vectors, builder.add(first_row, index(i)), column)
+
+    def finish_in_loop(self, sums: list[list[ir.Value]], first_row: ir.Value, column: ir.Value) -> None:
+        """Apply the equations of the Group to a tile in memory, row by row."""
+        size = self.b.dtype.itemsize
+        widths = list(map(_lanes, sums[0]))
+        tile = self.stack_buffer(len(sums) * sum(widths), self.b.dtype)
+
+        def places(row: ir.Value) -> list[ir.Value]:
+            starts = [self.builder.add(self.builder.mul(row, index(sum(widths))), index(s)) for s in starts_of(widths)]
+            return [self.builder.gep(tile, [start], source_etype=self.kind) for start in starts]
+
         for i, vectors in enumerate(sums):
-            start = 0
-            for vector in vectors:
-                lanes = _lanes(vector)
-                place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), lanes)
-                place.values[self.result] = Element(builder, vector, self.b.dtype)
-                # All are computed before the first store, which may overwrite an operand of another.
-                results = [(s, self.emitter.value(s, place)) for s in self.group.levels if s in self.stored]
-                for symbol, element in results:
-                    self.emitter.store(symbol, element, place)
-                start += lanes
+            for place, vector in zip(places(index(i)), vectors, strict=True):
+                self.builder.store(vector, place, align=size)
+
+        def finish_row(i: ir.Value) -> None:
+            vectors = [self.load(place, width) for place, width in zip(places(i), widths, strict=True)]
+            self.finish_row(vectors, self.builder.add(first_row, i), column)
+
+        self.emitter.loop(index(0), index(len(sums)), 1, finish_row)
+
+    def finish_row(self, vectors: Sequence[ir.Value], row: ir.Value, column: ir.Value) -> None:
+        """Apply the equations of the Group to a row of a tile."""
+        for start, vector in zip(starts_of(map(_lanes, vectors)), vectors, strict=True):
+            self.finish_vector(vector, row, self.builder.add(column, index(start)))
+
+    def finish_vector(self, vector: ir.Value, row: ir.Value, column: ir.Value) -> None:
+        """Apply the equations of the Group to some elements of a row."""
+        place = Place(row, column, _lanes(vector))
+        place.values[self.result] = Element(self.builder, vector, self.b.dtype)
+        # All are computed before the first store, which may overwrite an operand of another.
+        results = [(s, self.emitter.value(s, place)) for s in self.group.levels if s in self.stored]
+        for symbol, element in results:
+            self.emitter.store(symbol, element, place)
 
 
 class PartialSums:
@@ -508,22 +550,28 @@ class PartialSums:
     def load_tile(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
         """Load the sums of a tile."""
         return [
-            [self.product.load(self.at(place, i, sum(widths[:j])), width) for j, width in enumerate(widths)]
+            [
+                self.product.load(self.at(place, i, start), width)
+                for start, width in zip(starts_of(widths), widths, strict=True)
+            ]
             for i in range(height)
         ]
 
     def store_tile(self, place: ir.Value, sums: list[list[ir.Value]]) -> None:
         """Store the sums of a tile."""
         for i, vectors in enumerate(sums):
-            start = 0
-            for vector in vectors:
+            for start, vector in zip(starts_of(map(_lanes, vectors)), vectors, strict=True):
                 self.product.builder.store(vector, self.at(place, i, start), align=self.memory.dtype.itemsize)
-                start += _lanes(vector)
 
     def at(self, place: ir.Value, row: int, column: int) -> ir.Value:
         """Return the address of an element of a tile."""
         offset = index(row * self.memory.layout.strides[0] + column)
         return self.product.builder.gep(place, [offset], source_etype=self.product.kind)
+
+
+def starts_of(widths: Iterable[int]) -> list[int]:
+    """Return where each of some vectors beside each other starts."""
+    return list(accumulate(widths, initial=0))[:-1]
 
 
 def _lanes(vector: ir.Value) -> int:
