@@ -38,8 +38,8 @@ ACTIVATIONS: Mapping[str, Callable[[], Module]] = {"identity": nn.Identity, "log
 
 # What a fit costs on the NumPy engine, measured: a step of a small network, and operations per second.
 SECONDS_OF_A_STEP, OPERATIONS_A_SECOND = 5e-4, 1e10
-# Machine code for a new shape takes about a second to make: it must have something to win.
-SECONDS_WORTH_COMPILING = 1.0
+# Machine code for a new shape takes half a second to make: it must have something to win.
+SECONDS_WORTH_COMPILING = 0.5
 
 
 def network(
