@@ -931,6 +931,39 @@ def test_points_between_thousands_are_none_of_a_decimal(tmp_path):
     np.testing.assert_array_equal(table.frame["preis"].astype(float), np.array(values) + 0.25)
 
 
+def table_of(path, lines):
+    path.write_text("\n".join(lines))
+    return tables.read(path, target="kind")
+
+
+def test_points_between_thousands_are_seen_where_no_number_has_a_decimal(tmp_path):
+    values = [999, 1250, 15_392, 9000, 7, 345_678] * 20
+    lines = [f"{v:,}".replace(",", ".") + f";{'ab'[i % 2]}" for i, v in enumerate(values)]
+    table = table_of(tmp_path / "einwohner.csv", ["einwohner;kind", *lines])
+    assert table.frame["einwohner"].astype(float).tolist() == values
+
+
+def test_commas_between_thousands_are_no_decimal_ones(tmp_path):
+    lines = [f'"{v:,}"\t{"ab"[i % 2]}' for i, v in enumerate([999, 1250, 15_392, 9000, 7, 345_678] * 20)]
+    with pytest.raises(DataError, match="'people' holds numbers with thousands separators"):
+        table_of(tmp_path / "people.tsv", ["people\tkind", *lines])
+
+
+@pytest.mark.parametrize("texts", [["1,234", "15,392", "9,01"], ["1,250", "7,000", "0"], ["1,25", "7", "870", "1,250"]])
+def test_three_digits_behind_a_comma_may_be_decimals(tmp_path, texts):
+    lines = [f"{text};{'ab'[i % 2]}" for i, text in enumerate(texts * 20)]
+    table = table_of(tmp_path / "kilos.csv", ["kilos;kind", *lines])
+    assert table.frame["kilos"].astype(float).tolist() == [float(text.replace(",", ".")) for text in texts * 20]
+
+
+def test_a_column_of_decimal_points_keeps_them_among_others_of_decimal_commas(tmp_path):
+    places = [52.123, 50.3, 0.257, 12.004] * 20
+    lines = [f"{i},5;{i},25;{place};{'ab'[i % 2]}" for i, place in enumerate(places)]
+    table = table_of(tmp_path / "places.csv", ["euros;kilos;latitude;kind", *lines])
+    assert table.frame["latitude"].astype(float).tolist() == places
+    assert table.frame["kilos"].astype(float).tolist() == [i + 0.25 for i in range(80)]
+
+
 def numbered_frame():
     random = np.random.default_rng(0)
     frame = pd.DataFrame(random.standard_normal((40, 3)))

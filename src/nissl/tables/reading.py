@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -55,9 +56,11 @@ NOT_TEXT = {
 CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
 COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*)$")
 # Where commas are decimal, points stand between thousands.
-GROUPED = re.compile(r"^\s*([+-]?\d{1,3}(?:\.\d{3})+)((?:,\d+)?)\s*$")
+GROUPED = re.compile(r"^\s*([+-]?[1-9]\d{0,2}(?:\.\d{3})+)((?:,\d+)?)\s*$")
 COMMA_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 POINT_DECIMAL = re.compile(r"\s*[+-]?\d+\.\d+\s*")
+ONE_THOUSANDS_MARK = re.compile(r"\s*[+-]?[1-9]\d{0,2}[.,]\d{3}\s*")
+WHOLE = re.compile(r"[1-9]\d*")
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,7 @@ def find_layout(path: PathLike, fewest_columns: int = 2) -> Layout:
         separator, records = _separator(path, head, whole)
     names = tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(records[0]))
     _check_names(path, names, fewest_columns)
-    cells = [cell for record in records[1:] for cell in record] if separator != "," else []
-    commas, points = (sum(bool(kind.fullmatch(cell)) for cell in cells) for kind in (COMMA_DECIMAL, POINT_DECIMAL))
-    return Layout(path, encoding, separator, "," if commas > points else ".", names)
+    return Layout(path, encoding, separator, "." if separator == "," else _decimal(records[1:]), names)
 
 
 def _check_names(path: Path, names: tuple[str, ...], fewest: int) -> None:
@@ -193,6 +194,27 @@ def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]
     return separator, records
 
 
+def _decimal(records: list[list[str]]) -> str:
+    """Return whether commas or points are decimal in most cells; those between thousands speak for the other."""
+    votes = {",": 0, ".": 0}
+    for column in zip_longest(*records, fillvalue=""):
+        for mark, other, kind in ((",", ".", COMMA_DECIMAL), (".", ",", POINT_DECIMAL)):
+            marked = [cell for cell in column if kind.fullmatch(cell)]
+            votes[other if _are_thousands(marked, column) else mark] += len(marked)
+    return "," if votes[","] > votes["."] else "."
+
+
+def _are_thousands(marked: list[str], column: tuple[str, ...]) -> bool:
+    """Return whether the marks in some numbers of a column stand between thousands, as in 1.250 beside 7 and 870.
+
+    Nobody writes decimals so: it would be 7.000, with as many digits, or 1.25, with no more than it takes.
+    """
+    if not all(map(ONE_THOUSANDS_MARK.fullmatch, marked)) or not any(cell.rstrip().endswith("0") for cell in marked):
+        return False
+    whole = [cell.strip() for cell in column if WHOLE.fullmatch(cell.strip())]
+    return bool(whole) and max(map(len, whole)) <= 3
+
+
 def read_frame(layout: Layout, text: Iterable[str] = ()) -> DataFrame:
     """Return all rows of a file, counted from 1; the columns named in `text` as they are written.
 
@@ -239,7 +261,10 @@ def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
 
 
 def with_points(frame: DataFrame, layout: Layout) -> DataFrame:
-    """Return rows in which cells of text that are nothing but a number are written with a decimal point alone."""
+    """Return rows in which cells of text that are nothing but a number are written with a decimal point alone.
+
+    A column has points between thousands unless one of them is decimal, as in 52.1: files may be put together of two.
+    """
     import pandas as pd
 
     if layout.decimal == ".":
@@ -247,8 +272,10 @@ def with_points(frame: DataFrame, layout: Layout) -> DataFrame:
     frame = frame.copy(deep=False)
     for name in frame.columns:
         if pd.api.types.is_string_dtype(frame[name]):
-            without_groups = frame[name].str.replace(GROUPED, lambda m: m[1].replace(".", "") + m[2], regex=True)
-            frame[name] = without_groups.str.replace(COMMA, r"\1.\2", regex=True)
+            cells = frame[name].str
+            if not (cells.fullmatch(POINT_DECIMAL, na=False) & ~cells.fullmatch(GROUPED, na=False)).any():
+                cells = cells.replace(GROUPED, lambda m: m[1].replace(".", "") + m[2], regex=True).str
+            frame[name] = cells.replace(COMMA, r"\1.\2", regex=True)
     return frame
 
 
