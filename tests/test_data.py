@@ -163,6 +163,7 @@ def test_a_mirror_with_another_file_is_passed_over_and_nothing_is_left(monkeypat
     with pytest.raises(DataError, match=r"could not download file\.gz.*SHA-256.*gzip.*by hand") as caught:
         datasets.download(target, ("a/", "b/"), digest)
     assert "\n" not in str(caught.value)
+    assert "Delete" not in str(caught.value)  # what was sent is not there any more
     assert os.listdir(target.parent) == []
 
 
@@ -183,9 +184,20 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
         load("mnist", data_home=tmp_path / "file")
 
 
-def test_a_file_of_another_content_is_named_with_the_remedy(tmp_path):
-    write_idx(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", np.zeros((1, 28, 28), np.uint8))
-    with pytest.raises(DataError, match=r"train-images.*not the official file.*Delete it"):
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda content: content, "not the official file"),
+        (lambda content: content[:-9], "truncated or damaged"),
+        (lambda content: b"", "truncated: the magic number"),
+        (lambda content: b"<html>", "not a gzip file"),
+    ],
+)
+def test_a_file_of_another_content_is_named_with_the_remedy(tmp_path, change, what):
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    write_idx(path, np.zeros((1, 28, 28), np.uint8))
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"train-images.*{what}.*\. Delete it, and it is downloaded again$"):
         load("mnist", data_home=tmp_path)
 
 

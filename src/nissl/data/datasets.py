@@ -174,7 +174,10 @@ def _images(name: str, data_home: str | os.PathLike[str] | None, dtype: str) -> 
 def _verified(path: Path, mirrors: tuple[str, ...], digest: str) -> npt.NDArray[Any]:
     if not path.is_file():
         download(path, mirrors, digest)
-    return _read_verified(path, digest)
+    try:
+        return _read_verified(path, digest)
+    except DataError as error:
+        raise DataError(f"{error}. Delete it, and it is downloaded again") from None
 
 
 def _read_verified(path: Path, digest: str) -> npt.NDArray[Any]:
@@ -183,8 +186,7 @@ def _read_verified(path: Path, digest: str) -> npt.NDArray[Any]:
     array, found = read_idx(path)
     if found != digest:
         raise DataError(
-            f"{path} is not the official file: the SHA-256 of its content is {found[:16]}…, "
-            f"it should be {digest[:16]}…. Delete it, and it is downloaded again"
+            f"{path} is not the official file: the SHA-256 of its content is {found[:16]}…, it should be {digest[:16]}…"
         )
     return array
 
