@@ -68,6 +68,13 @@ def test_a_folder_that_cannot_be_used_does_no_harm(home, monkeypatch):
     assert cache.kept("a", Maker()) == b"code"
 
 
+def test_a_tilde_is_the_home_of_the_user(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home.parent))
+    monkeypatch.setenv("USERPROFILE", str(home.parent))
+    monkeypatch.setenv("NISSL_CACHE_HOME", "~/home")
+    assert cache.folder() == home
+
+
 def test_the_oldest_entries_go_when_there_are_too_many(home, monkeypatch):
     monkeypatch.setattr(cache, "LARGEST", 10 * (100 + cache.DIGEST_SIZE))
     for i in range(30):

@@ -240,6 +240,14 @@ def test_toys_have_two_coordinates_and_all_classes_and_are_the_same_each_time(na
     assert name == "xor" or not np.array_equal(train.x[: len(test)], test.x)
 
 
+def test_a_tilde_is_the_home_of_the_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("NISSL_DATA_HOME", "~/data")
+    assert datasets.home() == tmp_path / "data"
+    assert datasets.home(Path("~/other")) == tmp_path / "other"
+
+
 def test_every_name_is_listed():
     assert [row.name for row in datasets.listing()] == datasets.names()
 

@@ -110,7 +110,7 @@ def home(data_home: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder that data sets are kept in."""
     chosen = data_home or os.environ.get("NISSL_DATA_HOME")
     if chosen:
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nissl")) / "data"

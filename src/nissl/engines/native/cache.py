@@ -25,7 +25,7 @@ def folder() -> Path:
     """Return the folder of the cache: NISSL_CACHE_HOME, or one in the user's cache folder."""
     chosen = os.environ.get("NISSL_CACHE_HOME")
     if chosen:
-        return Path(chosen)
+        return Path(os.path.expanduser(chosen))
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nissl")) / "code"
