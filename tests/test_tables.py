@@ -687,6 +687,10 @@ def test_classes_come_back_as_what_they_are(classifier):
     np.testing.assert_allclose(classifier.predict_proba(frame).sum(axis=1), 1)
     numbered = model_for(frame.assign(survived=np.arange(ROWS) % 3), "survived")
     assert numbered.predict(frame).dtype == np.int64
+    long = 2**62 + np.arange(ROWS) % 2  # as the numbers of accounts may be; float64 holds 53 bits of them
+    accounts = model_for(frame.assign(survived=long), "survived")
+    assert accounts.predict(frame).dtype == np.int64
+    assert accounts.target.class_values == (2**62, 2**62 + 1)
     with pytest.raises(OptionError, match="predict_proba is for classes"):
         model_for(frame, "fare").predict_proba(frame)
 

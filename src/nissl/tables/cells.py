@@ -185,9 +185,9 @@ def values_of(texts: tuple[str, ...]) -> tuple[Any, ...]:
     >>> values_of(("1", "2")), values_of(("007", "008")), values_of(("0.5", "2"))
     ((1, 2), ('007', '008'), (0.5, 2.0))
     """
-    if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) for text in texts):
+    if all(re.fullmatch(r"-?(0|[1-9]\d{0,99})", text) for text in texts):
         return tuple(map(int, texts))
-    if all(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?", text) for text in texts):
+    if all(re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d+)?", text) for text in texts):  # float64 holds 15 digits
         return tuple(map(float, texts))
     if set(texts) <= {"True", "False"}:
         return tuple(text == "True" for text in texts)
