@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn import datasets as sklearn_datasets
 
 import nissl as ns
 from nissl import nn, tables, training
+from nissl.cli import run
 
 RUN_FILES = {"model.safetensors", "history.csv", "learning-curves.png", "importances.png", "checkpoint.safetensors"}
 QUICK = ("--hidden", "8", "--epochs", "3", "--engine", "numpy")
@@ -365,6 +367,18 @@ def test_a_target_with_decimal_commas_is_read_by_all_commands(no_pictures, task)
     assert written["prediction"].dtype == float
     assert task == "regression" or set(written["prediction"]) <= {1.5, 2.5}
     assert set(written["size"]) == {1.5, 2.5}
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("utf-8", 0), ("cp1250", 0), ("ascii", 1), ("cp1252", 1)])
+def test_predict_writes_no_other_letters_than_it_read(trained, monkeypatch, capfd, encoding, status):
+    pets(3).assign(town="Łódź").to_csv("new.csv", index=False)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert run(["predict", str(trained), "new.csv"]) == status
+    sys.stdout.flush()
+    written = sys.stdout.buffer.getvalue().decode(encoding) if status == 0 else ""
+    assert written.count("Łódź") == (3 if status == 0 else 0)
+    problem = f"standard output is encoded in {encoding}, which lacks 'Ł'; write to a file with --out"
+    assert (problem in capfd.readouterr().err) == (status == 1)
 
 
 def test_predict_takes_a_file_part_by_part(trained, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,8 @@ def _check_new_names(model: TableModel, layout: Layout) -> None:
 def _opened(out: Path | None, file: Path, layout: Layout) -> Iterator[TextIO]:
     """Give what the rows are written to: standard output, or a file that is there whole or not at all."""
     if out is None:
-        yield sys.stdout
+        with _whole_letters(sys.stdout):
+            yield sys.stdout
         return
     if out.exists() and os.path.samefile(out, file):
         raise OptionError(f"--out {out} is the file that is read; choose another")
@@ -118,3 +120,22 @@ def _opened(out: Path | None, file: Path, layout: Layout) -> Iterator[TextIO]:
         opener: Any = gzip.open if temporary.suffix.lower() == ".gz" else open
         with opener(temporary, "wt", encoding=encoding) as opened:
             yield opened
+
+
+@contextlib.contextmanager
+def _whole_letters(stream: TextIO) -> Iterator[None]:
+    """Let a letter that the encoding of a pipe or file lacks be an error; a terminal may show a ? in its place."""
+    if not isinstance(stream, io.TextIOWrapper) or stream.isatty():
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="strict")
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"standard output is encoded in {stream.encoding}, which lacks '{error.object[error.start]}'; "
+            "write to a file with --out, which is encoded in UTF-8"
+        ) from None
+    finally:
+        stream.reconfigure(errors=before)
