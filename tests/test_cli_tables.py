@@ -1,5 +1,6 @@
 """The command line on tables: training, prediction and evaluation of CSV files, and one clear line for each mistake."""
 
+import csv
 import gzip
 import io
 import os
@@ -379,6 +380,16 @@ def test_predict_writes_no_other_letters_than_it_read(trained, monkeypatch, capf
     assert written.count("Łódź") == (3 if status == 0 else 0)
     problem = f"standard output is encoded in {encoding}, which lacks 'Ł'; write to a file with --out"
     assert (problem in capfd.readouterr().err) == (status == 1)
+
+
+def test_predict_keeps_line_ends_within_cells(trained):
+    notes = ["one\rtwo", "one\ntwo", "one\r\ntwo", 'a "word"', "a, b", ""]
+    with open("new.csv", "w", newline="") as file:
+        pets(6).assign(note=notes).to_csv(file, index=False, quoting=csv.QUOTE_ALL)
+    assert call("predict", trained, "new.csv", "--out", "answers.csv").status == 0
+    with open("answers.csv", newline="") as file:
+        names, *rows = csv.reader(file)
+    assert [row[names.index("note")] for row in rows] == notes
 
 
 def test_predict_takes_a_file_part_by_part(trained, monkeypatch):
