@@ -401,6 +401,15 @@ def test_predict_takes_a_file_part_by_part(trained, monkeypatch):
     pd.testing.assert_frame_equal(parts.frame, whole.frame, atol=2e-6)  # products of other sizes round otherwise
 
 
+def test_predict_takes_a_table_of_many_columns_without_a_word(trained):
+    pets().to_csv("new.csv", index=False)
+    narrow = call("predict", trained, "new.csv")
+    more = pd.DataFrame(0, index=range(60), columns=[f"column {i}" for i in range(200)])
+    pd.concat([pets(), more], axis=1).to_csv("wide.csv", index=False)
+    wide = call("predict", trained, "wide.csv")  # in which pandas' remarks on its work would be errors
+    pd.testing.assert_frame_equal(wide.frame.drop(columns=list(more)), narrow.frame)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

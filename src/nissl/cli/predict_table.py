@@ -38,6 +38,8 @@ PROBABILITY = "probability of "
 
 def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
     """Write the rows of a file with predictions to `out`, or to standard output; or the predictions alone, as JSON."""
+    import pandas as pd  # here, since it takes a while to load
+
     layout = find_layout(file, fewest_columns=1)
     check_there([column.name for column in model.preprocessor.columns], layout.names, str(file))
     unlike = Unlike()
@@ -49,7 +51,8 @@ def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
         _check_new_names(model, layout)
         with _opened(out, file, layout) as written:
             for number, (rows, answers) in enumerate(answered(model, layout, unlike)):
-                complete = rows.assign(**named_answers(model, answers, layout.decimal))
+                beside = pd.DataFrame(named_answers(model, answers, layout.decimal), index=rows.index)
+                complete = pd.concat([rows, beside], axis=1)
                 complete.to_csv(
                     written,
                     index=False,
