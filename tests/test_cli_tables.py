@@ -392,11 +392,21 @@ def test_predict_keeps_line_ends_within_cells(trained):
     assert [row[names.index("note")] for row in rows] == notes
 
 
-def test_predict_takes_a_file_part_by_part(trained, monkeypatch):
-    pets().to_csv("new.csv", index=False)
+@pytest.mark.parametrize(("limit", "number", "rows"), [("ROWS", 7, 7), ("CELLS", 39, 7), ("CELLS", 3, 1)])
+def test_predict_takes_a_file_part_by_part(trained, monkeypatch, limit, number, rows):
+    pets().to_csv("new.csv", index=False)  # of five columns
     whole = call("predict", trained, "new.csv")
-    monkeypatch.setattr("nissl.cli.predict_table.ROWS_AT_A_TIME", 7)
+    sizes = []
+    probabilities = tables.TableModel.predict_proba
+
+    def counted(model, frame):
+        sizes.append(len(frame))
+        return probabilities(model, frame)
+
+    monkeypatch.setattr(tables.TableModel, "predict_proba", counted)
+    monkeypatch.setattr(f"nissl.cli.predict_table.{limit}_AT_A_TIME", number)
     parts = call("predict", trained, "new.csv")
+    assert max(sizes) == rows
     assert parts.err == whole.err
     pd.testing.assert_frame_equal(parts.frame, whole.frame, atol=2e-6)  # products of other sizes round otherwise
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ROWS_AT_A_TIME = 50_000
+CELLS_AT_A_TIME = 5_000_000  # of which each takes about 100 bytes
 NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json")  # whose programs would take text for damage
 PREDICTION = "prediction"
 PROBABILITY = "probability of "
@@ -67,7 +68,7 @@ def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
 
 def answered(model: TableModel, layout: Layout, unlike: Unlike) -> Iterator[tuple[DataFrame, npt.NDArray[Any]]]:
     """Yield rows as they are written, with the answers to them; count in `unlike` what training did not have."""
-    for rows in read_parts(layout, ROWS_AT_A_TIME):
+    for rows in read_parts(layout, min(ROWS_AT_A_TIME, max(1, CELLS_AT_A_TIME // len(layout.names)))):
         frame = with_points(rows, layout).copy(deep=False)
         for column in model.preprocessor.columns:
             if column.kind == "number":
