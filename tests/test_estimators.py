@@ -1137,6 +1137,18 @@ def test_data_that_cannot_be_learned_are_refused():
         NeuralNetRegressor(solver="sgd", learning_rate_init=1e6, random_state=0).fit(1e3 * X, NUMBER)
 
 
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight", "X_val", "y_val"])
+def test_masked_numbers_are_refused_not_read_from_under_the_mask(name):
+    given = {"X": X, "y": NUMBER > 0, "sample_weight": np.ones(53), "X_val": X, "y_val": NUMBER > 0}
+    fitted = quick().fit(**{column: np.ma.masked_array(values, mask=False) for column, values in given.items()})
+    masked = np.ma.masked_array(given[name])
+    masked[7] = np.ma.masked
+    with pytest.raises(ValueError, match=f"^{name} has masked numbers, which stand for missing ones"):
+        quick().fit(**given | {name: masked})
+    with pytest.raises(ValueError, match=r"^X has masked numbers"):
+        fitted.predict(np.ma.masked_greater(X, 1))
+
+
 # Which engine.
 
 

@@ -28,7 +28,7 @@ from nissl.random import seeded
 from nissl.sklearn import fitting, parameters
 from nissl.sklearn.callbacks import CallbackSupportMixin, FitTask, with_callbacks
 from nissl.sklearn.network import NetworkMixin
-from nissl.sklearn.rows import Part, dense, named, row_weights, rows_that_count, split, weighted
+from nissl.sklearn.rows import Part, check_not_masked, dense, named, row_weights, rows_that_count, split, weighted
 from nissl.sklearn.run import Run, warn
 from nissl.sklearn.weights import WeightsMixin
 from nissl.step import TrainingStep
@@ -212,6 +212,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         classes: Any,
     ) -> Part:
         """Return the rows that count, with their targets and weights."""
+        check_not_masked(X=X, y=y, sample_weight=sample_weight)
         X, y = validate_data(  # noqa: N806
             self,
             X,
@@ -274,6 +275,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         validation: Part | None = None
         if held is not None:
             own, y = held
+            check_not_masked(X_val=own, y_val=y)
             with named("X_val"):
                 own = dense(validate_data(self, own, accept_sparse="csr", dtype=self._dtypes, order="C", reset=False))
             with named("y_val"):
@@ -358,6 +360,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
     def _rows(self, X: Any) -> Any:  # noqa: N803
         """Return rows to predict as an array, dense or sparse, checked."""
         check_is_fitted(self)
+        check_not_masked(X=X)
         return validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
 
     def _outputs(self, X: Any) -> Array:  # noqa: N803

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from scipy import sparse
 from sklearn.model_selection import train_test_split
 
+from nissl.tensor import is_masked
+
 Array = npt.NDArray[Any]
 Part = tuple[Array, Array, Array | None]  # rows, targets, weights
 
@@ -42,6 +44,15 @@ def named(name: str) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
+
+
+def check_not_masked(**given: Any) -> None:
+    """Raise if some numbers are masked: scikit-learn takes what stands under the mask as if it were known."""
+    for name, values in given.items():
+        if is_masked(values):
+            raise ValueError(
+                f"{name} has masked numbers, which stand for missing ones; fill them in first, or leave those rows out"
+            )
 
 
 def row_weights(weights: Any, rows: int, dtype: npt.DTypeLike) -> Array | None:
