@@ -351,11 +351,11 @@ def test_versions_are_categories_and_classes(write, names):
     np.testing.assert_array_equal(prepare.transform(table.frame)[: len(names)], np.eye(len(names)))
 
 
-@pytest.mark.parametrize("word", ["now", "Today"])
-def test_a_word_for_this_very_moment_is_no_date(word):
+@pytest.mark.parametrize("text", ["now", "Today", "-1", "+2024"])
+def test_words_for_this_very_moment_and_numbers_with_a_sign_are_no_dates(text):
     column = tables.Column("when", "date", "ISO8601")
-    with pytest.raises(DataError, match=f"row 1 says '{word}'"):
-        column.numbers(pd.Series(["2024-12-31", word]))
+    with pytest.raises(DataError, match=re.escape(f"row 1 says '{text}'")):
+        column.numbers(pd.Series(["2024-12-31", text]))
 
 
 def test_parts_of_dates():

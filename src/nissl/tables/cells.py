@@ -169,7 +169,8 @@ def dates_in(texts: Iterable[str | None], date_format: str, errors: Any) -> Arra
     import pandas as pd
 
     said = pd.Series(list(texts), dtype=object)
-    said = said.mask(said.str.lower().isin(RELATIVE_DATES), "no date")
+    has_sign = said.str.startswith(("+", "-"), na=False)  # which would make a year before Christ of -1
+    said = said.mask(said.str.lower().isin(RELATIVE_DATES) | has_sign, "no date")
     return _seconds(pd.Series(pd.to_datetime(said, format=date_format, errors=errors, utc=True)))
 
 

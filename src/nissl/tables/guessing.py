@@ -213,8 +213,8 @@ def _date(cells: Cells, date_format: str | None) -> Finding:
 
 def _date_format(texts: list[str]) -> str | None:
     """Return the first format in which all texts are dates."""
-    if not any(letter.isdigit() for letter in texts[0]) or texts[0][0] in "+-":
-        return None  # a sign would make a year before Christ of it
+    if not any(letter.isdigit() for letter in texts[0]):
+        return None
     sample = texts[:: max(1, len(texts) // 20)]  # most formats fail on the first of a few
     found = next((known for known in DATE_FORMATS if _fits(sample, known) and _fits(texts, known)), None)
     return None if found is None or _are_seasons(texts) or _are_versions(texts, found) else found
