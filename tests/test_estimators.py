@@ -1149,6 +1149,12 @@ def test_masked_numbers_are_refused_not_read_from_under_the_mask(name):
         fitted.predict(np.ma.masked_greater(X, 1))
 
 
+def test_a_column_may_be_named_mask():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=["_mask", *"bcde"])
+    np.testing.assert_array_equal(quick().fit(frame, CLASSES).predict(frame), quick().fit(X, CLASSES).predict(X))
+
+
 # Which engine.
 
 

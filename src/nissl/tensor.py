@@ -551,7 +551,7 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 def is_masked(data: Any) -> bool:
     """Whether some numbers of an array are masked, which needs numpy.ma: a module that takes a while to load."""
-    return "numpy.ma" in sys.modules and bool(np.ma.is_masked(data))
+    return "numpy.ma" in sys.modules and isinstance(data, np.ma.MaskedArray) and bool(np.ma.is_masked(data))
 
 
 def why_no_array(error: Exception) -> str:
