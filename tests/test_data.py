@@ -307,7 +307,7 @@ def test_split_keeps_every_row_once():
     with pytest.raises(DataError, match="leaves nothing"):
         data[:1].split(0.5, seed=1)
     for fraction in (0, 1, 2.5):
-        with pytest.raises(OptionError, match="between 0 and 1"):
+        with pytest.raises(OptionError, match="fraction must be above 0 and below 1"):
             data.split(fraction)
 
 

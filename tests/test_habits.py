@@ -21,6 +21,11 @@ def classifier():
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
+class Sorted(nn.Module):
+    def forward(self, x):
+        return np.sort(x)
+
+
 MODEL = classifier()
 # What the names in hints stand for.
 THINGS = {
@@ -189,6 +194,47 @@ MISTAKES = {
     "metrics of text": (lambda: ns.evaluate(MODEL, (X, LABELS), metrics={"f1": "f1"}), OptionError, "functions of"),
     "shuffle": (lambda: ns.fit(MODEL, (X, LABELS), shuffle=3), OptionError, "shuffle must be True or False, got 3"),
     "one-hot": (lambda: ns.fit(MODEL, (X, ONE_HOT)), OptionError, "rows are one-hot: pass loss=nn.cross_entropy"),
+    "labels as floats": (
+        lambda: ns.fit(nn.Linear(4, 1), (X, (LABELS > 0) * 1.0)),
+        OptionError,
+        r"all 0 or 1: pass loss=nn.binary_cross_entropy_with_logits if they are labels \(as integers, .*nn.mse_loss",
+    ),
+    "labels of probabilities as floats": (
+        lambda: ns.fit(nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()), (X, (LABELS[:, None] > 0) * 1.0)),
+        OptionError,
+        "all 0 or 1: pass loss=nn.binary_cross_entropy if",
+    ),
+    "several labels as floats": (
+        lambda: ns.evaluate(MODEL, (X, (X[:, :3] > 0) * 1.0)),
+        OptionError,
+        "all 0 or 1: pass loss=nn.binary_cross_entropy_with_logits if they are labels, or loss=nn.mse_loss",
+    ),
+    "whole numbers to predict": (
+        lambda: ns.fit(nn.Linear(4, 1), (X, LABELS * 100)),
+        DataError,
+        "found 100: for more classes use that many outputs, for numbers loss=nn.mse_loss$",
+    ),
+    "labels -1 and 1": (lambda: ns.fit(nn.Linear(4, 1), (X, 1 - LABELS % 2 * 2)), DataError, "found -1: write y > 0$"),
+    "loss of no Tensor": (
+        lambda: ns.fit(MODEL, (X, LABELS), loss=lambda outputs, labels: 1.0, epochs=1),
+        GradientError,
+        "the loss <lambda> must return a Tensor of one number, .*; got float$",
+    ),
+    "loss without return": (
+        lambda: ns.evaluate(MODEL, (X, LABELS), loss=lambda outputs, labels: None),
+        GradientError,
+        "the loss <lambda> must return .*; got None; does it lack its return",
+    ),
+    "array from a model": (
+        lambda: ns.fit(Sorted(), (X, LABELS)),
+        ShapeError,
+        r"return one Tensor for a batch of shape \(1, 4\), .*; got ndarray$",
+    ),
+    "fit of an if": (
+        lambda: ns.fit(MODEL, (X, LABELS), schedule=lambda step: 0.1 if step < 10 else 0.01),
+        ns.TracingError,
+        r"Use ns.where instead of if, .* or write the loop of ns.fit yourself$",
+    ),
     "from 1": (lambda: ns.fit(MODEL, (X, LABELS + 1)), DataError, "label 3 at row 2 .* count from 1: write y - 1$"),
     "outside": (lambda: ns.fit(MODEL, (X, LABELS + 2)), DataError, "of a model with 3 outputs$"),
     "column": (lambda: ns.fit(MODEL, (X, LABELS[:, None])), ShapeError, r"got \(12, 1\): write y.reshape\(-1\)"),
@@ -261,6 +307,12 @@ MISTAKES = {
         lambda: ns.fit(MODEL, (X, LABELS), callbacks=[3]),
         OptionError,
         r"callbacks are functions.* got \[3\]",
+    ),
+    "parts by sizes": (lambda: ns.Dataset(X, LABELS).split([0.8, 0.2]), OptionError, "fraction must be a number, got"),
+    "three parts": (
+        lambda: ns.Dataset(X, LABELS).split(0.6, 0.2, 0.2),
+        CallError,
+        r"too many positional arguments; write .split\(fraction, seed=0\)",
     ),
     "unpacked": (lambda: [*ns.Dataset(X, LABELS)], DataError, r"its arrays are .x and .y, .* ns.batches\(data, 32\)"),
     "shuffled": (lambda: ns.random.permutation([2, 3]), OptionError, r"takes one size, .* got \(2, 3\)"),

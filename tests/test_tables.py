@@ -490,7 +490,7 @@ def test_high_and_low_numbers_are_held_out_alike():
     y = np.random.default_rng(0).lognormal(0, 2, 1000)
     rest, held = tables.from_frame(pd.DataFrame({"x": y**2, "y": y}), "y").split(0.2)
     np.testing.assert_allclose(np.quantile(held.y, [0.1, 0.5, 0.9]), np.quantile(rest.y, [0.1, 0.5, 0.9]), rtol=0.05)
-    with pytest.raises(OptionError, match="between 0 and 1"):
+    with pytest.raises(OptionError, match="fraction must be above 0 and below 1"):
         rest.split(1.0)
 
 

@@ -520,7 +520,7 @@ def test_weights_that_overflow_in_the_last_step_are_not_kept_in_silence():
         (X.astype(str), LABELS, DataError, "not numbers"),
         (X[:, :3], LABELS, ShapeError, r"Linear\(4, 8\).* got input of shape \(1, 3\); its last axis must be 4"),
         (X, TARGETS, ShapeError, r"outputs of shape \('batch', 3\), the targets have shape \(50, 1\)"),
-        (X, np.eye(3, dtype=int)[LABELS], OptionError, "cannot tell the loss .* pass loss=nn.cross_entropy"),
+        (X, np.eye(3, dtype=int)[LABELS], OptionError, "the loss cannot be told .* pass loss=nn.cross_entropy"),
     ],
 )
 def test_data_that_do_not_fit_are_refused_before_anything_changes(x, y, error, message):

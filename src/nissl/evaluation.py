@@ -17,7 +17,7 @@ from nissl.arguments import whole_number
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
 from nissl.engines.base import evaluation_mode, recording
-from nissl.errors import DataError, OptionError, ShapeError
+from nissl.errors import DataError, GradientError, OptionError, ShapeError
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
@@ -228,11 +228,16 @@ def evaluating() -> Iterator[None]:
 def forward(model: Module, x: Array) -> Array:
     """Return the outputs for one batch."""
     outputs = model(wrap(x))
-    if not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
-        found = f"shape {outputs.shape}" if isinstance(outputs, Tensor) else type(outputs).__name__
+    if not isinstance(outputs, Tensor):
+        raise ShapeError(
+            f"the model must return one Tensor for a batch of shape {x.shape}, computed by operations of nissl; "
+            f"got {_kind(outputs)}"
+        )
+    if outputs.ndim == 0 or len(outputs) != len(x):
         hint = "; for a single row write x[None]" if x.ndim == 1 else ""
         raise ShapeError(
-            f"the model turned a batch of shape {x.shape} into {found}; it must give one row for each row{hint}"
+            f"the model turned a batch of shape {x.shape} into shape {outputs.shape}; "
+            f"it must give one row for each row{hint}"
         )
     return outputs.numpy()
 
@@ -287,8 +292,20 @@ def score(
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Return the loss of a batch, passing weights only if there are any, as not every loss takes them."""
     if weights is None:
-        return objective.loss(outputs, targets)
-    return objective.loss(outputs, targets, sample_weight=weights)
+        loss = objective.loss(outputs, targets)
+    else:
+        loss = objective.loss(outputs, targets, sample_weight=weights)
+    if not isinstance(loss, Tensor):
+        raise GradientError(
+            f"the loss {objective.name} must return a Tensor of one number, computed from the outputs by operations of "
+            f"nissl; got {_kind(loss)}"
+        )
+    return loss
+
+
+def _kind(thing: Any) -> str:
+    """Return the name of the type of what a user's function returned."""
+    return "None; does it lack its return?" if thing is None else type(thing).__name__
 
 
 def checked_weights(weights: Any, rows: int, objective: Objective, dtype: np.dtype[Any], name: str) -> Array | None:

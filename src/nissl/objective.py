@@ -140,7 +140,8 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
     """Return the objective for a model whose output has shape `outputs`, and these targets.
 
     Without a loss: cross-entropy for integer or bool labels and two or more outputs, binary cross-entropy for one
-    output, the mean squared error for real targets. One-hot rows, of integers or floats, are never guessed.
+    output, the mean squared error for real targets. Never guessed: one-hot rows, and real targets that are all 0 or 1,
+    as they could be labels or numbers.
     """
     if isinstance(loss, Objective):
         return loss
@@ -149,17 +150,24 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
     labels = targets.dtype.kind in "biu"
     width = outputs[-1] if len(outputs) > 1 else 1
     if loss is None:
+        ends_in_sigmoid = isinstance(last_layer(model), nn.Sigmoid)
+        binary = nn.binary_cross_entropy if ends_in_sigmoid else nn.binary_cross_entropy_with_logits
         if not labels and _are_one_hot(targets, width):
             raise OptionError(
-                f"fit cannot tell the loss for real targets of shape {targets.shape} whose rows are one-hot: pass "
+                f"the loss cannot be told for real targets of shape {targets.shape} whose rows are one-hot: pass "
                 "loss=nn.cross_entropy if they are classes (class numbers, y.argmax(axis=1), need no loss), or "
                 "loss=nn.mse_loss if they are numbers"
+            )
+        if not labels and _are_zeros_and_ones(targets, outputs):
+            as_labels = " (as integers, y.astype('int64'), they need no loss)" if width == 1 else ""
+            raise OptionError(
+                f"the loss cannot be told for real targets that are all 0 or 1: pass loss=nn.{binary.__name__} if they "
+                f"are labels{as_labels}, or loss=nn.mse_loss if they are numbers"
             )
         if not labels:
             loss = nn.mse_loss
         elif width == 1:
-            ends_in_sigmoid = isinstance(last_layer(model), nn.Sigmoid)
-            loss = nn.binary_cross_entropy if ends_in_sigmoid else nn.binary_cross_entropy_with_logits
+            loss = binary
         elif targets.ndim == len(outputs) - 1:
             loss = nn.cross_entropy
         elif targets.ndim == len(outputs) and targets.shape[-1] == 1:
@@ -169,7 +177,7 @@ def choose(loss: Loss | Objective | None, model: Module, outputs: tuple[int, ...
             )
         else:
             raise OptionError(
-                f"fit cannot tell the loss for integer targets of shape {targets.shape} and {width} outputs: pass "
+                f"the loss cannot be told for integer targets of shape {targets.shape} and {width} outputs: pass "
                 "loss=nn.cross_entropy if they are one-hot rows, loss=nn.binary_cross_entropy_with_logits if each "
                 "column is a label of its own, or loss=nn.mse_loss if they are numbers"
             )
@@ -194,6 +202,14 @@ def _are_one_hot(targets: Array, width: int) -> bool:
     if width < 2 or targets.ndim < 2 or targets.shape[-1] != width:
         return False
     return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=-1) == 1).all())
+
+
+def _are_zeros_and_ones(targets: Array, outputs: tuple[int, ...]) -> bool:
+    """Return whether targets, one number for each output, are 0 in some places and 1 in all others."""
+    if targets[:1].size != math.prod(outputs[1:]):
+        return False
+    ones = targets == 1
+    return bool(ones.any() and not ones.all() and (ones | (targets == 0)).all())
 
 
 # The losses that take probabilities, and what to do about a model that gives none.
@@ -242,7 +258,8 @@ def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, 
     binary = objective.loss in (nn.binary_cross_entropy, nn.binary_cross_entropy_with_logits)
     if binary and ((targets < 0) | (targets > 1)).any():
         found = targets[(targets < 0) | (targets > 1)].flat[0]
-        raise DataError(
-            f"{objective.name} needs targets between 0 and 1; found {found}. For more classes use that many outputs"
-        )
+        hint = "for more classes use that many outputs, for numbers loss=nn.mse_loss"
+        if ((targets == -1) | (targets == 1)).all():
+            hint = "write y > 0"
+        raise DataError(f"{objective.name} needs targets between 0 and 1; found {found}: {hint}")
     return to_dtype(targets, dtype, "y")

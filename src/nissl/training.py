@@ -453,9 +453,9 @@ def fit(
     """Train `model` on `data`, a Dataset or a pair of arrays (x, y), and return the curves.
 
     x has shape (examples, ...), y holds class numbers or targets. Without `loss`: cross-entropy for class labels,
-    binary cross-entropy for one output, the mean squared error for real targets; one-hot rows need a `loss`, since they
-    could be either. Without `optimizer`: Adam. `schedule` is "constant", "cosine", "linear" or a function of the step
-    (see `optim.schedules`).
+    binary cross-entropy for one output, the mean squared error for real targets; one-hot rows, and real targets that
+    are all 0 or 1, need a `loss`, since they could be either. Without `optimizer`: Adam, with its own defaults.
+    `schedule` is "constant", "cosine", "linear" or a function of the step, a Tensor (see `optim.schedules`).
 
     `epochs` passes over the data are made in batches of `batch_size`, reshuffled before each pass unless
     `shuffle=False`; a last, short batch is kept unless `drop_last`. `clip_norm` bounds the norm of the gradient. `seed`

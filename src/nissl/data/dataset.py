@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nissl.errors import DataError, OptionError
+from nissl.arguments import number
+from nissl.errors import DataError
+from nissl.habits import explained
 from nissl.tensor import Tensor, is_masked, why_no_array
 
 
@@ -35,6 +37,7 @@ class Dataset:
             )
         return Dataset(self.x[rows], self.y[rows], self.class_names, self.name)
 
+    @explained
     def split(self, fraction: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """Return two parts, drawn at random: what remains, and `fraction` of the rows, both in their order here.
 
@@ -44,8 +47,7 @@ class Dataset:
         >>> len(train), len(validation)
         (8, 2)
         """
-        if not 0 < fraction < 1:
-            raise OptionError(f"split takes a fraction between 0 and 1, got {fraction}")
+        fraction = number("fraction", fraction, above=0, below=1)
         order = np.random.default_rng(seed).permutation(len(self))
         count = max(1, round(fraction * len(self)))
         if count >= len(self):

@@ -134,7 +134,7 @@ class Trace:
         raise TracingError(
             f"{what} needs the numbers of a Tensor; while a compiled function is traced there are none yet, at "
             f"{user_line()}. {f'{instead}, return' if instead else 'Return'} the Tensor and do this outside, "
-            "or remove ns.compile to run the function eagerly"
+            "or run it eagerly: remove ns.compile, or write the loop of ns.fit yourself"
         )
 
     def observe(self, configuration: Any) -> None:

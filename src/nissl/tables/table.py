@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl import notebook
+from nissl.arguments import number
 from nissl.errors import DataError, OptionError, unknown_name
 from nissl.files import PathLike
 from nissl.tables.columns import TASKS, Column, Target, as_frame, check_there
@@ -86,8 +87,7 @@ class Table:
         The rows are put in the order of their targets, at random among equals, and taken at even distances: each class
         is held out by its share, to a row, and so are high and low numbers. The only row of a class is never held out.
         """
-        if not 0 < fraction < 1:
-            raise OptionError(f"split takes a fraction between 0 and 1, got {fraction}")
+        fraction = number("fraction", fraction, above=0, below=1)
         random = np.random.default_rng(seed)
         shuffled = random.permutation(len(self))
         order = shuffled[np.argsort(self.y[shuffled], kind="stable")]
