@@ -209,10 +209,9 @@ def test_resume_says_when_patience_has_ended_a_run(no_pictures):
     command = ["train", "xor", "--lr", 0.9, "--optimizer", "sgd", "--patience", 1, "--epochs", 400, "--out", "run"]
     epochs = call(*command, "--json").json["epochs"]
     assert epochs < 400
-    assert (
-        f"nothing was trained: the run in run has {epochs} epochs, and --patience ended it\n"
-        in call(*command, "--resume").err
-    )
+    said = call(*command, "--resume")
+    assert f"nothing was trained: the run in run has {epochs} epochs, and --patience ended it\n" in said.err
+    assert re.search(rf"s for {epochs} epochs of \d+ examples; the model is that of epoch {epochs - 1}\n", said.out)
 
 
 @pytest.mark.parametrize(

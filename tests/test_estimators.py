@@ -895,6 +895,8 @@ def test_only_a_sequence_of_layers_says_which_are_hidden():
 
 def test_the_network_is_a_nissl_model_that_can_be_saved(tmp_path):
     fitted = quick().fit(*IRIS)
+    with pytest.raises(ns.OptionError, match=r"takes a Module first, got .*; its network is its module_$"):
+        ns.save(fitted, tmp_path / "model")
     ns.save(fitted.module_, tmp_path / "model")
     logits = ns.predict(ns.load(tmp_path / "model"), IRIS[0])
     np.testing.assert_allclose(special.softmax(logits, axis=1), fitted.predict_proba(IRIS[0]), atol=1e-12)
@@ -961,6 +963,7 @@ def test_a_warning_is_at_the_line_that_called_fit_whatever_frames_are_between(ki
         ({"alpha": float("nan")}, ValueError, "alpha"),
         ({"learning_rate_init": 0.0}, ValueError, "learning_rate_init == 0"),
         ({"learning_rate": "cosine"}, ValueError, "unknown learning_rate 'cosine'"),
+        ({"learning_rate": 0.01}, ValueError, "for the rate itself write learning_rate_init=0.01$"),
         ({"max_iter": 0}, ValueError, "max_iter == 0"),
         ({"momentum": 1.0}, ValueError, "momentum == 1"),
         ({"beta_2": 1.0}, ValueError, "beta_2 == 1"),

@@ -143,6 +143,15 @@ def test_statistics_are_those_of_numpy():
     assert statistics([np.nan]).counts.sum() == 0
 
 
+def test_a_step_that_was_only_called_under_a_watch_says_why_it_has_no_graph():
+    model = network()
+    call = ns.compile(lambda x: model(x).sum())
+    with watch(model, every=1):
+        call(np.ones((3, 5), "float32"))
+    with pytest.raises(OptionError, match=r"no graph yet: .* a call that ns\.inspect\.watch records has a graph of"):
+        _ = call.graph
+
+
 def test_mistakes_are_told():
     model = network()
     with pytest.raises(OptionError, match="watch takes a Module first, got str"):

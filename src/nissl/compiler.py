@@ -222,7 +222,10 @@ class Compiled(Wrapping):
         """The graph of the latest call."""
         latest = self.latest
         if latest is None:
-            raise OptionError(f"{self.__name__} has no graph yet: it is traced when it is first called")
+            raise OptionError(
+                f"{self.__name__} has no graph yet: it is traced when it is first called; a call that "
+                "ns.inspect.watch records has a graph of its own"
+            )
         return latest.graph
 
     def explain(self) -> str:

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from nissl import evaluation, functional, nn, optim, plots, random, storage
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, write_json
-from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, remark_on_equal_answers, run_folder, some_rows
+from nissl.cli.train_run import (
+    MODEL_FILE,
+    Settings,
+    perceptron,
+    remark_on_equal_answers,
+    run_folder,
+    some_rows,
+    time_taken,
+)
 from nissl.data import Dataset, datasets
 from nissl.nn.activations import ACTIVATIONS
 from nissl.nn.init import INITIALIZERS
@@ -167,7 +175,7 @@ def train_dataset(dataset: str, options: dict[str, Any]) -> int:
         storage.save(model, folder / MODEL_FILE, optimizer=rule, notes=notes)
         if history.interrupted:
             return INTERRUPTED
-        report(dataset, model, history, train, test, seconds, folder, settings.as_json)
+        report(dataset, model, history, train, test, seconds, folder, settings)
     return 0
 
 
@@ -179,7 +187,7 @@ def report(
     test: Dataset,
     seconds: float,
     folder: Path,
-    as_json: bool,
+    settings: Settings,
 ) -> None:
     """Draw the pictures and say how good the model is."""
     on_train = evaluation.evaluate(model, train, loss=nn.cross_entropy)
@@ -195,7 +203,7 @@ def report(
     if test.x.ndim == 3:
         plots.save(draw_mistakes(model, test, names), folder / "mistakes.png")
         pictures.append("mistakes.png")
-    if as_json:
+    if settings.as_json:
         write_json(
             {
                 "test_accuracy": on_test.accuracy,
@@ -209,7 +217,7 @@ def report(
     for what, found in {"test accuracy": on_test, "train accuracy": on_train}.items():
         assert found.accuracy is not None
         click.echo(f"{what:16}{percent(found.accuracy, 2)}   loss {in_decimals(found.loss)}")
-    click.echo(f"time            {seconds:.1f} s for {len(history)} epochs of {len(train):,} examples\n")
+    click.echo(f"time            {time_taken(history, seconds, f'{len(train):,} examples', settings.patience)}\n")
     click.echo(class_table(matrix, names))
     click.echo(f"\n{folder}: {MODEL_FILE}, history.csv, {', '.join(pictures)}")
 

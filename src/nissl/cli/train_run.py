@@ -120,6 +120,14 @@ class Settings:
         return history, seconds
 
 
+def time_taken(history: History, seconds: float, rows: str, patience: int | None) -> str:
+    """Say how long a training took, and, where patience chose it, of which epoch the weights are."""
+    taken = f"{seconds:.1f} s for {counted(len(history), 'epoch')} of {rows}"
+    if patience is None or np.isnan(history.validation_loss).all():
+        return taken
+    return f"{taken}; the model is that of epoch {np.nanargmin(history.validation_loss) + 1}"
+
+
 def remark_on_equal_answers(probabilities: npt.NDArray[Any], names: Sequence[str]) -> None:
     """Say so if training rows get about the same probabilities, of shape (rows, classes), whatever is in them.
 

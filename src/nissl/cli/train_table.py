@@ -12,7 +12,15 @@ import click
 from nissl import nn, plots, random, tables
 from nissl.cli import INTERRUPTED
 from nissl.cli.options import class_table, write_json
-from nissl.cli.train_run import MODEL_FILE, Settings, perceptron, remark_on_equal_answers, run_folder, some_rows
+from nissl.cli.train_run import (
+    MODEL_FILE,
+    Settings,
+    perceptron,
+    remark_on_equal_answers,
+    run_folder,
+    some_rows,
+    time_taken,
+)
 from nissl.errors import DataError
 from nissl.evaluation import History
 from nissl.tables.guessing import TableError
@@ -144,7 +152,7 @@ def report(
     guess = "the most frequent class" if main == "accuracy" else "the mean"
     click.echo(f"on the {on_test.rows:,} rows of the test, beside {guess} as the answer to all:\n{on_test}\n")
     click.echo(f"on training rows  {METRIC_NAMES[main]} {tables.in_figures(main, on_train.metrics[main])}")
-    click.echo(f"time              {seconds:.1f} s for {len(history)} epochs of {len(train):,} rows")
+    click.echo(f"time              {time_taken(history, seconds, f'{len(train):,} rows', settings.patience)}")
     largest = sorted(importances.items(), key=lambda one: -one[1][0])[:NAMED]
     named = ", ".join(f"{printable(name)} {mean:.3f}" for name, (mean, _) in largest)
     most = tables.model.ROWS_OF_IMPORTANCE

@@ -284,7 +284,8 @@ def checked_model(caller: str, model: Any) -> Module:
             f"{caller} takes a Module first, got the class {model.__name__}; make one: {model.__name__}(...)"
         )
     if not isinstance(model, Module):
-        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}")
+        network = "; its network is its module_" if hasattr(model, "module_") else ""  # of a fitted estimator
+        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}{network}")
     return model
 
 

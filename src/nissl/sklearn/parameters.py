@@ -62,6 +62,11 @@ def check(estimator: Any) -> None:
         raise ValueError(
             "solver='lbfgs' does not support early_stopping, schedule or clip_norm: it takes all rows at once"
         )
+    if isinstance(estimator.learning_rate, REAL):
+        rate = estimator.learning_rate
+        raise ValueError(
+            f"learning_rate says how the rate changes; for the rate itself write learning_rate_init={rate}"
+        )
     for name, known in CHOICES.items():
         if getattr(estimator, name) not in known:
             raise unknown_name(name, getattr(estimator, name), (str(one) for one in known if not isinstance(one, type)))
