@@ -90,6 +90,8 @@ def contrast(a, b):
 
 
 def test_many_classes_are_drawn_without_numbers(tmp_path):
+    axes = plots.confusion_matrix([[3, 1], [0, 2]]).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
     figure = plots.confusion_matrix(np.eye(100, dtype=int), [f"class number {i}" for i in range(100)])
     assert not figure.axes[0].texts
     plots.save(figure, tmp_path / "picture.png")

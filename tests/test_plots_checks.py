@@ -119,7 +119,7 @@ def graph(names):
         (lambda: regions(3), OptionError, "panel 'f' = 3; expected a function"),
         (lambda: plots.neuron([1], [1], 0, 3), OptionError, "activation = 3; expected a function"),
         (lambda: contours(3), OptionError, "heights = 3; expected a function"),
-        (lambda: plots.confusion_matrix([[1]], None), DataError, "class_names = None; expected a list of names"),
+        (lambda: plots.confusion_matrix([[1]], 3), DataError, "class_names = 3; expected a list of names"),
         (lambda: plots.confusion_matrix([[1, 0], [0, 1]], "ab"), DataError, "class_names = 'ab'"),
         (lambda: plots.mistakes(IMAGES, None, ["a"], [1]), DataError, "true_names = None"),
         (lambda: regions(axis_labels=None), DataError, "axis_labels = None"),

@@ -989,6 +989,33 @@ def test_columns_may_be_named_by_numbers():
         model.predict(frame.to_numpy())
 
 
+def test_a_table_is_predicted_and_transformed_as_its_frame_is():
+    table = tables.from_frame(numbered_frame(), 2)
+    prepare = tables.Preprocessor.fit(table)
+    model = tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)
+    np.testing.assert_array_equal(prepare.transform(table), prepare.transform(table.frame))
+    np.testing.assert_array_equal(model.predict(table), model.predict(table.frame))
+    np.testing.assert_array_equal(model.predict_proba(table), model.predict_proba(table.frame))
+
+
+def test_what_is_no_table_or_no_network_is_told_what_to_write():
+    frame = numbered_frame()
+    table = tables.from_frame(frame, 2)
+    prepare = tables.Preprocessor.fit(table)
+    model = tables.TableModel(nn.Sequential(nn.Linear(prepare.width, prepare.outputs)), prepare)
+    for wrong, said in (
+        (lambda: tables.Preprocessor.fit(frame), r"takes a Table, as tables.from_frame\(.* makes it; got DataFrame$"),
+        (lambda: prepare.dataset(frame), "dataset takes a Table, .* got DataFrame$"),
+        (lambda: model.predict(frame.iloc[0]), r"got Series; for one row write frame.iloc\[\[i\]\]$"),
+        (lambda: tables.from_frame(frame, [1, 2]), r"the target is one column, named by its name; got \[1, 2\]$"),
+        (lambda: ns.predict(model, frame), r"takes a Module first, got TableModel; .* write model.predict\(...\)$"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            wrong()
+    with pytest.raises(DataError, match=r"got Table; write tables.Preprocessor.fit\(table\).dataset\(table\)$"):
+        ns.fit(model.network, table)
+
+
 def test_what_is_no_path_is_refused():
     for path, said in ((numbered_frame(), "got DataFrame; for a DataFrame, say tables.from_frame"), (3, "got int")):
         with pytest.raises(OptionError, match=f"tables.read takes the path of a file, {said}"):

@@ -25,7 +25,7 @@ from nissl.engines.base import Gradient, current, recording
 from nissl.errors import GradientError, OptionError, ShapeError
 from nissl.ops.elementwise import identity
 from nissl.ops.source import ones_like, zeros_like
-from nissl.shapes import Shape
+from nissl.shapes import Shape, describe
 from nissl.tensor import Tensor, TensorLike, apply, as_array, as_tensor, method
 
 
@@ -127,6 +127,11 @@ class Edge:
     target: Tensor
     gradient: Tensor | None
 
+    def __repr__(self) -> str:
+        assert self.target.op is not None
+        back = "" if self.gradient is None else f", gradient {describe(self.gradient)}"
+        return f"Edge({describe(self.source)} -> {self.target.op.name} -> {describe(self.target)}{back})"
+
 
 def gradient_flow(tensor: Tensor) -> list[Edge]:
     """Return the computational graph of a Tensor: every edge, with its value and the gradient that flows back along it.
@@ -142,6 +147,8 @@ def gradient_flow(tensor: Tensor) -> list[Edge]:
     mul 3.0 tensor(3.)
     add 9.0 tensor(1.)
     add 1.0 None
+    >>> edge
+    Edge(float32[] -> add -> float32[])
     """
     _check_has_gradient("gradient_flow()", tensor)
     _check_one_element("gradient_flow()", tensor)

@@ -71,6 +71,8 @@ def as_dataset(data: Any, name: str) -> Dataset:
         x, y, class_names, title = data[0], data[1], None, ""
     else:
         hint = "; write train, validation = ns.Dataset(x, y).split(0.2)" if isinstance(data, float) else ""
+        if hasattr(data, "frame"):
+            hint = "; write tables.Preprocessor.fit(table).dataset(table)"
         raise DataError(f"{name} is a Dataset or a pair (x, y) of arrays, got {type(data).__name__}{hint}")
     x, y = as_array_of_rows(x, f"x of {name}"), as_array_of_rows(y, f"y of {name}")
     if x.ndim == 0 or y.ndim == 0 or len(x) == 0:

@@ -284,8 +284,12 @@ def checked_model(caller: str, model: Any) -> Module:
             f"{caller} takes a Module first, got the class {model.__name__}; make one: {model.__name__}(...)"
         )
     if not isinstance(model, Module):
-        network = "; its network is its module_" if hasattr(model, "module_") else ""  # of a fitted estimator
-        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}{network}")
+        hint = ""  # for an estimator, or the model of a table
+        if callable(getattr(model, caller, None)):
+            hint = f"; it has a {caller} of its own: write model.{caller}(...)"
+        elif hasattr(model, "module_"):
+            hint = "; its network is its module_"
+        raise OptionError(f"{caller} takes a Module first, got {type(model).__name__}{hint}")
     return model
 
 

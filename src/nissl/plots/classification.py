@@ -34,12 +34,12 @@ MOST_MISTAKES = 25
 MOST_EXAMPLES = 2**53  # which float64 counts exactly
 
 
-def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
+def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str] | None = None) -> Figure:
     """Draw which classes are taken for which: a row for each true class, a column for each predicted one.
 
-    `matrix` has shape (classes, classes) and holds counts. The colour is the share of the row, so that rare classes
-    show as well as frequent ones; it rises steeply near zero, where the mistakes of a good model are. Where the cells
-    get too small for numbers (many classes), the colour speaks alone.
+    `matrix` has shape (classes, classes) and holds counts; without names, classes go by their numbers. The colour is
+    the share of the row, so that rare classes show as well as frequent ones; it rises steeply near zero, where the
+    mistakes of a good model are. Where the cells get too small for numbers (many classes), the colour speaks alone.
 
     >>> figure = confusion_matrix([[48, 2], [5, 45]], ["cat", "dog"])
     >>> figure.axes[0].get_title()
@@ -71,11 +71,13 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     return figure
 
 
-def _checked_counts(matrix: npt.ArrayLike, class_names: Sequence[str]) -> tuple[Array, list[str]]:
+def _checked_counts(matrix: npt.ArrayLike, class_names: Sequence[str] | None) -> tuple[Array, list[str]]:
     hint = ", true classes down, predicted ones across"
     counts = numbers("confusion_matrix", "a matrix", matrix, ("classes", "classes"), hint=hint)
     if counts.shape[0] != counts.shape[1]:
         raise ShapeError(f"confusion_matrix got a matrix of shape {counts.shape}; expected (classes, classes){hint}")
+    if class_names is None:
+        class_names = [str(number) for number in range(len(counts))]
     written = plain_names(names("confusion_matrix", "class_names", class_names), 24)
     if len(written) != len(counts):
         raise ShapeError(

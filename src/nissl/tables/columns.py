@@ -139,7 +139,8 @@ def as_frame(data: Any, where: str) -> DataFrame:
     import pandas as pd
 
     if not isinstance(data, pd.DataFrame):
-        raise OptionError(f"{where} is a DataFrame of pandas, got {type(data).__name__}")
+        one_row = "; for one row write frame.iloc[[i]]" if isinstance(data, pd.Series) else ""
+        raise OptionError(f"{where} is a DataFrame of pandas, got {type(data).__name__}{one_row}")
     # Not by `rename`, which would name the levels of a MultiIndex, one by one.
     frame = data if all(isinstance(name, str) for name in data.columns) else data.set_axis([*map(str, data)], axis=1)
     double = sorted(set(frame.columns[frame.columns.duplicated()]))

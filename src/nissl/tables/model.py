@@ -15,8 +15,8 @@ from nissl.errors import DataError, ModelFileError, NisslError, OptionError, Sha
 from nissl.files import PathLike
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Optimizer
-from nissl.tables.columns import DATE_FORMATS, KINDS, TASKS, Column, Target, as_frame, check_there
-from nissl.tables.preprocessing import Preprocessor
+from nissl.tables.columns import DATE_FORMATS, KINDS, TASKS, Column, Target, check_there
+from nissl.tables.preprocessing import Preprocessor, frame_of
 from nissl.tables.table import Table
 from nissl.tensor import Tensor
 from nissl.text import percent, printable, table
@@ -123,24 +123,25 @@ class TableModel:
         """What is predicted."""
         return self.preprocessor.target
 
-    def predict(self, frame: DataFrame) -> Array:
+    def predict(self, data: Table | DataFrame) -> Array:
         """Return an answer for each row: the class, or the number in its own units.
 
         Columns may come in any order, with others among them. Classes come as text, or as whole numbers if all are.
         Raises DataError if a column is missing, or holds text where it held numbers or dates.
         """
         if self.target.task == "regression":
-            return self.answers(self._outputs(frame))
-        return np.array(self.target.class_values)[self.predict_proba(frame).argmax(axis=1)]
+            return self.answers(self._outputs(data))
+        return np.array(self.target.class_values)[self.predict_proba(data).argmax(axis=1)]
 
-    def predict_proba(self, frame: DataFrame) -> Array:
+    def predict_proba(self, data: Table | DataFrame) -> Array:
         """Return the probability of each class for each row, as an array (rows, classes)."""
         if self.target.task != "classification":
             raise OptionError(f"predict_proba is for classes; the target '{self.target.name}' is a number")
-        return self.answers(self._outputs(frame))
+        return self.answers(self._outputs(data))
 
-    def _outputs(self, frame: DataFrame) -> Array:
-        if not len(as_frame(frame, "the table")):
+    def _outputs(self, data: Table | DataFrame) -> Array:
+        frame = frame_of(data)
+        if not len(frame):
             raise DataError("predict got a table without rows")
         return evaluation.predict(self.network, self.preprocessor.transform(frame))
 
@@ -161,7 +162,7 @@ class TableModel:
         return self._scored(true, self.answers(self._outputs(frame)))
 
     def _with_target(self, data: Table | DataFrame) -> tuple[DataFrame, Array]:
-        frame = data.frame if isinstance(data, Table) else as_frame(data, "the table")
+        frame = frame_of(data)
         check_there([self.target.name], list(frame.columns), "the table")
         true = self.target.values(frame[self.target.name])
         known = ~np.isnan(true) if self.target.task == "regression" else true >= 0

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.data import Dataset
-from nissl.errors import DataError
+from nissl.errors import DataError, OptionError
 from nissl.tables.columns import Column, Target, as_frame, check_there
 from nissl.tables.table import Table
 from nissl.text import counted, cut, cut_apart, printable, some
@@ -78,6 +78,7 @@ class Preprocessor:
         from sklearn.impute import SimpleImputer
         from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+        table = _checked_table("Preprocessor.fit", table)
         numbers, texts = _numbers_and_texts(table.columns, table.frame)
         medians, means, scales, smallest, largest = np.zeros((5, numbers.shape[1]))
         if numbers.shape[1]:
@@ -195,12 +196,12 @@ class Preprocessor:
             encoder.fit(np.array(sample, object).T)
         return imputer, scaler, encoder
 
-    def transform(self, frame: DataFrame) -> Array:
+    def transform(self, data: Table | DataFrame) -> Array:
         """Return rows as an array (rows, width) of float32. Other columns and their order do not matter.
 
         Raises DataError if a column is missing, or holds text where it held numbers or dates.
         """
-        frame = as_frame(frame, "the table")
+        frame = frame_of(data)
         check_there([column.name for column in self.columns], list(frame.columns), "the table")
         imputer, scaler, encoder = self.transformers
         rows = np.empty((len(frame), self.width), np.float32)
@@ -229,10 +230,23 @@ class Preprocessor:
 
     def dataset(self, table: Table) -> Dataset:
         """Return rows with their targets for `ns.fit`: numbers of classes, or standardized numbers."""
-        x = self.transform(table.frame)
+        x = self.transform(_checked_table("dataset", table))
         if self.target.task == "classification":
             return Dataset(x, table.y, self.target.classes, table.name)
         return Dataset(x, ((table.y - self.prior[0]) / self.target_scale).astype(np.float32), None, table.name)
+
+
+def frame_of(data: Table | DataFrame) -> DataFrame:
+    """Return the rows of a Table, or a DataFrame whose columns are named by text."""
+    return data.frame if isinstance(data, Table) else as_frame(data, "the table")
+
+
+def _checked_table(caller: str, table: Any) -> Table:
+    if not isinstance(table, Table):
+        raise OptionError(
+            f"{caller} takes a Table, as tables.from_frame(frame, target=...) makes it; got {type(table).__name__}"
+        )
+    return table
 
 
 @dataclass

@@ -155,7 +155,10 @@ def from_frame(
     name: str = "the table",
 ) -> Table:
     """Return the table in a DataFrame; see `read`."""
-    frame, target = as_frame(frame, name), str(target)
+    given: Any = target  # by a number, too, where columns have numbers
+    if isinstance(given, list):
+        raise OptionError(f"the target is one column, named by its name; got {given!r}")
+    frame, target = as_frame(frame, name), str(given)
     lists = _named(tuple(frame.columns), name, target, category=category, number=number, drop=drop)
     return _examined(frame, target, task, lists, name, [])
 
