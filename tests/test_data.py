@@ -270,6 +270,7 @@ def test_an_unknown_data_set_gets_the_nearest_name():
         ((np.zeros((2, 1)), np.array([0.0, np.inf])), "y of data has 1 NaN or infinite"),
         ((np.array([["a"]]), np.zeros(1)), "not numbers"),
         ((np.array([[1, "a"]], dtype=object), np.zeros(1)), "mixed kinds"),
+        ((np.array([[1.5, True]], dtype=object), np.zeros(1)), "x of data holds numbers, but as Python objects"),
         (([[1.0], [1.0, 2.0]], [0, 1]), "not an array"),
         (np.zeros((3, 2)), "a Dataset or a pair"),
         ((5.0, 1), "has no rows"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,8 @@ def as_array_of_rows(values: Any, name: str) -> npt.NDArray[Any]:
     if array.dtype == object:
         if array.size and all(isinstance(value, str) for value in array.flat):
             return array.astype(str)
+        if all(isinstance(value, Real | np.bool_) for value in array.flat):  # as from a frame with bools and floats
+            raise DataError(f"{name} holds numbers, but as Python objects; convert it, as in x.astype('float32')")
         raise DataError(f"{name} holds Python objects of mixed kinds, not numbers")
     return array
 
