@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,12 +96,6 @@ def test_a_name_that_does_not_exist_would_be_found():
     assert mentioned("write ns.no_such(x), or x.T") == ["ns.no_such", "x.T"]
     with pytest.raises(AttributeError):
         resolve("ns.no_such")
-
-
-def test_what_is_completed_exists_and_is_meant_to_be_used():
-    assert dir(ns) == sorted(ns.__all__)
-    assert all(getattr(ns, name) is not None for name in dir(ns))
-    assert not {"traced", "habits", "importlib", "Any"} & set(dir(ns))
 
 
 FUNCTIONS = [
@@ -324,6 +320,20 @@ def test_a_mistake_is_told_what_to_write(name):
     mistake, error, message = MISTAKES[name]
     with pytest.raises(error, match=message):
         mistake()
+
+
+@pytest.mark.parametrize("space", [ns, nn, optim], ids=lambda space: space.__name__)
+def test_dir_lists_what_is_promised_and_nothing_that_is_not_there(space):
+    listed = set(dir(space))
+    assert listed >= set(space.__all__)
+    assert all(hasattr(space, name) for name in listed)
+    assert not listed & {"Any", "TYPE_CHECKING", "habits", "importlib", "checkpoint"}
+
+
+@pytest.mark.parametrize("name", ["plots", "sklearn", "tables"])
+def test_parts_that_are_loaded_late_need_no_import_of_their_own(name):
+    program = f"import nissl as ns, sys; assert 'nissl.{name}' not in sys.modules; print(ns.{name}.__name__)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == f"nissl.{name}\n"
 
 
 def test_a_wrong_call_is_a_type_error_and_an_error_of_nissl():

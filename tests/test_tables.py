@@ -736,6 +736,7 @@ def test_rows_with_a_strange_or_without_a_target(classifier):
     assert found.rows == 10
     assert np.isnan(found.metrics["roc_auc"])  # there is one class only
     assert "ROC AUC" in str(found)
+    assert repr(found) == str(found)
     with pytest.raises(DataError, match="holds 'maybe', not one of 'no', 'yes'"):
         classifier.evaluate(frame.assign(survived="maybe"))
     with pytest.raises(DataError, match="no row has a target"):

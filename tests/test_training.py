@@ -552,6 +552,12 @@ def test_options_that_make_no_sense_are_refused(options, error, message):
         ns.fit(classifier(), (X, LABELS), **options)
 
 
+def test_an_evaluation_at_the_prompt_is_what_print_shows():
+    found = ns.evaluate(classifier(), (X, LABELS))
+    assert repr(found) == str(found)
+    assert repr(found).startswith("loss ")
+
+
 def test_a_model_that_is_no_module_or_ends_in_softmax_is_refused():
     with pytest.raises(OptionError, match="fit takes a Module first, got function"):
         ns.fit(lambda x: x, (X, LABELS))

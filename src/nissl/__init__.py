@@ -83,16 +83,17 @@ from nissl.training import EpochDone, StepDone, StopTraining, fit
 from nissl.version import __version__
 
 if TYPE_CHECKING:
-    from nissl import tables
+    from nissl import plots, sklearn, tables  # noqa: F401  (in __all__, sklearn would hide scikit-learn)
     from nissl.exchange.onnx import export_onnx
 
 tensor = Tensor
+LATER = ("plots", "sklearn", "tables")  # which take a while to load
 
 
 def __getattr__(name: str) -> Any:
     """Import what only some programs use when it is first asked for."""
-    if name == "tables":
-        return importlib.import_module("nissl.tables")
+    if name in LATER:
+        return importlib.import_module(f"nissl.{name}")
     if name == "export_onnx":
         return importlib.import_module("nissl.exchange.onnx").export_onnx
     habits.missing("nissl", name, habits.NISSL, __all__, homes=(nn, optim, functional))
@@ -100,7 +101,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the names to complete: what is meant to be used, not the modules it comes from."""
-    return sorted(__all__)
+    return sorted({*__all__, *LATER, "functional", "__doc__", "__file__", "__path__"})
 
 
 __all__ = [
@@ -181,6 +182,7 @@ __all__ = [
     "optim",
     "pad",
     "permute_dims",
+    "plots",
     "pow",
     "predict",
     "prod",

@@ -144,7 +144,7 @@ class Evaluation:
             return ()
         return class_scores(self.confusion_matrix, self.class_names or range(len(self.confusion_matrix)))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"loss {in_decimals(self.loss)}"]
         if self.accuracy is not None:
             lines.append(f"accuracy {percent(self.accuracy, 2)}")

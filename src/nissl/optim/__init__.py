@@ -25,3 +25,6 @@ if not TYPE_CHECKING:  # a type checker knows which names there are
 
     def __getattr__(name: str) -> Any:
         habits.missing(f"module {__name__!r}", name, habits.OPTIM, __all__)
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

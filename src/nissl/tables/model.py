@@ -46,7 +46,7 @@ class TableEvaluation:
     target: Target
     confusion_matrix: Array | None = None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return table([HEAD, *self._lines], right="lrr")
 
     def _repr_html_(self) -> str:
