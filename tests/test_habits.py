@@ -182,6 +182,26 @@ MISTAKES = {
     "epoch": (lambda: ns.fit(MODEL, (X, LABELS), epoch=1), CallError, "did you mean 'epochs'"),
     "class": (lambda: ns.fit(nn.Linear, (X, LABELS)), OptionError, r"got the class Linear; make one: Linear\("),
     "fraction": (lambda: ns.fit(MODEL, (X, LABELS), validation=0.2), DataError, r"Dataset\(x, y\).split\(0.2\)"),
+    "metric of no number": (
+        lambda: ns.evaluate(MODEL, (X, LABELS), metrics={"error": lambda outputs, labels: outputs}),
+        OptionError,
+        r"the metric 'error' must return one number, got an array of shape \(12, 3\)",
+    ),
+    "fit of a metric of no number": (
+        lambda: ns.fit(MODEL, (X, LABELS), validation=(X, LABELS), metrics={"error": lambda *both: []}, epochs=1),
+        OptionError,
+        r"the metric 'error' must return one number, got an array of shape \(0,\)",
+    ),
+    "class_weight": (
+        lambda: ns.fit(MODEL, (X, LABELS), class_weight={0: 2}),
+        CallError,
+        "a sample_weight for each example",
+    ),
+    "batches to fit": (
+        lambda: ns.fit(MODEL, ns.batches((X, LABELS), 4)),
+        DataError,
+        "got batches; give the data themselves, and batch_size=",
+    ),
     "list of metrics": (
         lambda: ns.evaluate(MODEL, (X, LABELS), metrics=["f1"]),
         OptionError,

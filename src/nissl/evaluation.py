@@ -201,6 +201,17 @@ def checked_metrics(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
     return dict(metrics)
 
 
+def values_of(metrics: Mapping[str, Metric], outputs: Array, targets: Array) -> dict[str, float]:
+    """Return the value of each metric of a user, or raise OptionError if one is no number."""
+    found = {}
+    for name, metric in metrics.items():
+        value = metric(outputs, targets)
+        if np.size(value) != 1:
+            raise OptionError(f"the metric {name!r} must return one number, got an array of shape {np.shape(value)}")
+        found[name] = float(np.reshape(value, ()))
+    return found
+
+
 def model_dtype(model: Module) -> np.dtype[Any]:
     """Return the dtype that a model computes in: that of its first parameter, or float32."""
     return next((p.dtype for p in model.named_parameters().values()), np.dtype(np.float32))
@@ -359,7 +370,7 @@ def evaluate(
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
     size = whole_number("batch_size", batch_size)
     values, outputs = score(model, objective, inputs, targets, weights, size)
-    extra = {name: float(metric(outputs, targets)) for name, metric in checked_metrics(metrics).items()}
+    extra = values_of(checked_metrics(metrics), outputs, targets)
     if not objective.classifies:
         return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
     matrix = None

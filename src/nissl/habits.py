@@ -255,6 +255,7 @@ WITHOUT_ARGUMENT: Hints = {
     "input_shape": "write nn.Linear(in_features, out_features)",
     "requires_grad": "write ns.tensor(values, requires_grad=True)",
     "validation_split": "write train, validation = ns.Dataset(x, y).split(0.2), and pass validation=validation",
+    "class_weight": "give ns.fit a sample_weight for each example, such as that of its class",
     "lr": "write optimizer=optim.Adam(model.parameters(), lr=0.01)",
     "from_logits": "nn.cross_entropy takes logits, nn.cross_entropy_error probabilities",
 }

@@ -39,6 +39,7 @@ from nissl.evaluation import (
     in_training,
     model_dtype,
     score,
+    values_of,
 )
 from nissl.files import PathLike, checked_path, remove_leftovers
 from nissl.habits import explained
@@ -369,7 +370,7 @@ class Training:
             return {}
         inputs, targets, weights = self.validation
         found, outputs = score(self.model, self.objective, inputs, targets, weights)
-        found |= {name: float(metric(outputs, targets)) for name, metric in self.metrics.items()}
+        found |= values_of(self.metrics, outputs, targets)
         return {f"validation_{name}": value for name, value in found.items()}
 
     def _is_best(self) -> bool:

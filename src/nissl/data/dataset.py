@@ -72,6 +72,8 @@ def as_dataset(data: Any, name: str) -> Dataset:
         x, y, class_names, title = data[0], data[1], None, ""
     else:
         hint = "; write train, validation = ns.Dataset(x, y).split(0.2)" if isinstance(data, float) else ""
+        if hasattr(data, "batch_size"):  # ns.batches, a DataLoader
+            hint = "; give the data themselves, and batch_size=, as batches are made of them here"
         if hasattr(data, "frame"):
             hint = "; write tables.Preprocessor.fit(table).dataset(table)"
         raise DataError(f"{name} is a Dataset or a pair (x, y) of arrays, got {type(data).__name__}{hint}")
