@@ -983,3 +983,43 @@ def test_a_compiled_function_shows_what_it_is():
     assert repr(square) == "<compiled square on the numpy engine, traced 0 times>"
     square(ns.tensor(1.0))
     assert repr(square) == "<compiled square on the numpy engine, traced 1 time>"
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_a_whole_and_a_short_batch_in_turn_are_both_recognized(scanned, monkeypatch):
+    """The last batch of an epoch is often shorter; neither trace is looked for again, unless something has changed."""
+    model, optimizer, _ = make_step("adam")
+    x, labels = ns.tensor(np.random.default_rng(0).normal(size=(7, 6)), "float32"), ns.tensor([0, 1, 2, 0, 1, 2, 0])
+
+    def step(rows):
+        loss = nn.cross_entropy(model(x[rows]), labels[rows])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    compiled = ns.compile(step)
+    looked_for = []
+    find = compiled._find
+    monkeypatch.setattr(compiled, "_find", lambda *call: looked_for.append(call) or find(*call))
+
+    def epoch():
+        for rows in (np.array([0, 1, 2, 3]), np.array([4, 5, 6])):
+            compiled.scan(rows[None]) if scanned else compiled(ns.tensor(rows))
+
+    for _ in range(3):
+        epoch()
+    assert len(looked_for) == 2
+    assert [t.graph.inputs[0].shape for t in compiled.recent] == [(3,), (4,)]
+    model[3].p = 0.0  # Dropout
+    epoch()
+    assert len(looked_for) == 4
+    assert "random_uniform" not in str(compiled.graph)
+
+
+def test_looking_for_settings_searches_no_module_for_similar_names(monkeypatch):
+    """A module of Python that is asked for an attribute looks for what may have been meant, which takes a while."""
+    weight = nn.Parameter(np.ones(3, "float32"))
+    compiled = ns.compile(lambda x: nn.mse_loss(x * weight, x))
+    monkeypatch.setattr("nissl.habits.nearest", lambda *call: pytest.fail("asked"))
+    compiled(ns.tensor([1.0, 2.0, 3.0], "float32"))
+    compiled(ns.tensor([1.0, 2.0, 3.0], "float32"))

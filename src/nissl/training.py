@@ -283,13 +283,13 @@ class Training:
 
     def _scan(self, rows: Array, started: float) -> tuple[Array, Array]:
         """Take a step on the rows with the numbers in each line; return losses and metrics, all finite."""
-        p = self.progress
-        self._keep_state()
+        p, own = self.progress, [*self.model._state().values()]  # once, as finding them takes as long as a small step
+        self._keep([*own, *self._state_beside()])
         with np.errstate(all="ignore"):  # NaN and infinity are looked for, and explained, below
             losses, metrics = (found.numpy().reshape(len(rows)) for found in self.step.compiled.scan(rows))
         bad = np.flatnonzero(~np.isfinite(losses))
         # The weights that a step leaves show in the next loss; after the last step of an epoch they are looked at.
-        if not bad.size and (p.step + len(rows)) % self.steps == 0 and not self._is_finite():
+        if not bad.size and (p.step + len(rows)) % self.steps == 0 and not all(map(_is_finite, own)):
             bad = np.array([len(rows) - 1])
         if bad.size:
             self._explain(rows, int(bad[0]), float(losses[bad[0]]))
@@ -299,19 +299,19 @@ class Training:
 
     def state(self) -> list[Tensor]:
         """Return all Tensors that a step changes."""
-        return [*self.model._state().values(), *self.optimizer._named_state().values(), streams["dropout"].draws]
+        return [*self.model._state().values(), *self._state_beside()]
 
-    def _keep_state(self) -> None:
+    def _state_beside(self) -> list[Tensor]:
+        """Return the Tensors that a step changes outside of the model."""
+        return [*self.optimizer._named_state().values(), streams["dropout"].draws]
+
+    def _keep(self, state: Sequence[Tensor]) -> None:
         """Copy all that a step changes, into the same memory each time, for there may be a slice for every step."""
-        arrays = [tensor._array() for tensor in self.state()]
+        arrays = [tensor._array() for tensor in state]
         if len(self.kept) != len(arrays):
             self.kept = [np.empty_like(array) for array in arrays]
         for kept, array in zip(self.kept, arrays, strict=True):
             np.copyto(kept, array)
-
-    def _is_finite(self) -> bool:
-        """Return whether weights and buffers of the model are free of NaN and infinity."""
-        return all(bool(np.isfinite(tensor._array()).all()) for tensor in self.model._state().values())
 
     def _explain(self, rows: Array, step: int, loss: float) -> None:
         """Go back to the state before the first bad step of a slice, and raise what went wrong in it."""
@@ -387,6 +387,10 @@ class Training:
         """With patience, give the model the weights of its best epoch."""
         if self.progress.best:
             self.model.load_state_dict(self.progress.best)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(np.isfinite(tensor._array()).all())
 
 
 def _check_trains(optimizer: Optimizer, model: Module) -> None:

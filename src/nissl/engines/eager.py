@@ -75,9 +75,17 @@ def evaluate(op: Op, payloads: Sequence[Any], attributes: Mapping[str, Any]) -> 
         value = op.value(NumpyMaths, *payloads, **attributes)
     else:
         value = op.value(*payloads, **attributes)
-    if type(value) is np.ndarray:
-        return value
-    # NumPy returns scalars, not 0-d arrays.
+    return value if type(value) is np.ndarray else arrays_of(op, value)
+
+
+def rule(op: Op, attributes: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the function of payloads by which `evaluate` computes, before `arrays_of`."""
+    maths = (NumpyMaths,) if op.kind == "elementwise" else ()
+    return functools.partial(op.value, *maths, **attributes) if maths or attributes else op.value
+
+
+def arrays_of(op: Op, value: Any) -> Any:
+    """Return the value, or values, of an op as arrays: NumPy returns scalars, not 0-d arrays."""
     return tuple(map(np.asarray, value)) if op.outputs > 1 else np.asarray(value)
 
 
