@@ -81,7 +81,7 @@ PARTS = {
         "lbfgs".
     engine : {'auto', 'native', 'numpy'}, default='auto'
         What computes the training: "native" (compiled machine code), "numpy", or "auto": "native" where NumPy is
-        estimated to take a second or more for the size of the network and data and `max_iter`.
+        estimated to take half a second or more for the size of the network and data and `max_iter`.
     dtype : {'float32', 'float64'} or None, default=None
         Type to compute in; None: float32 for X of float32, else float64. A network given as `layers` keeps its own.
 """,
