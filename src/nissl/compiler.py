@@ -172,7 +172,8 @@ class Compiled(Wrapping):
             structure, arguments = _flat(first, {})
             traced = self._find(structure, arguments)
             traced.remember(structure, arguments)
-        self._use(traced)
+        else:
+            self._use(traced)
         return traced if traced.can_scan else None
 
     def trace_for(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> Traced | None:
