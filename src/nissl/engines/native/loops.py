@@ -24,7 +24,8 @@ from nissl.engines.native.kernels import SHORT_ROW, Level, Stages
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, constant, scalar_type, select, stored_type, widened
 from nissl.graph.graph import Equation, Symbol
 
-# Short rows take turns, as many as have this many vectors together. Measured on a Zen 5: 8 rows are hardly faster.
+# Short rows take turns, as many as have this many vectors together. Measured on a Zen 5: softmaxes of 200 rows of 10
+# classes take 7.4 µs one by one, 5.3 by fours, and 4.7 by sixes or eights, whose code is longer.
 VECTORS_IN_TURN = 4
 
 
