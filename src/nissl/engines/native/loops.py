@@ -11,6 +11,7 @@ some short rows alternate: while one row waits, the CPU works on the others.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +20,17 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from nissl.engines.native.emitter import INDEX, INT64, Emitter, Place, Share, index
+from nissl.engines.native.emitter import INT64, Emitter, Place, Share, index
 from nissl.engines.native.kernels import SHORT_ROW, Level, Stages
 from nissl.engines.native.maths import BOOL, Element, NativeMaths, constant, scalar_type, select, stored_type, widened
+from nissl.engines.native.rules import is_costly
 from nissl.graph.graph import Equation, Symbol
 
 # Short rows take turns, as many as have this many vectors together. Measured on a Zen 5: softmaxes of 200 rows of 10
 # classes take 7.4 µs one by one, 5.3 by fours, and 4.7 by sixes or eights, whose code is longer.
 VECTORS_IN_TURN = 4
+# A long row is added up in so many parts, side by side.
+PARTS_OF_A_SUM = 4
 
 
 @dataclass(eq=False)
@@ -54,6 +58,7 @@ class Loops:
             emitter.flatten()
         self.columns = emitter.shape[-1] if emitter.shape else 1
         self.short = self.columns <= SHORT_ROW * lanes
+        self.parts = 1 if self.short or any(map(is_costly, self.group.equations)) else PARTS_OF_A_SUM
         self.rows = math.prod(emitter.shape[:-1])
         # A single row, and reductions over rows, are divided among threads by columns.
         self.by_columns = self.rows == 1 or Level.COLUMN in self.group.levels.values()
@@ -90,7 +95,7 @@ class Loops:
 
     def accumulators(self, level: Level) -> dict[Equation, Accumulator]:
         """Return new accumulators for the reductions whose results are of a level."""
-        return {equation: accumulator(equation, self.builder, self.lanes) for equation in self.reductions(level)}
+        return {e: accumulator(e, self.builder, self.lanes, self.parts) for e in self.reductions(level)}
 
     def over_rows(self, begin: ir.Value, end: ir.Value) -> None:
         """Emit a loop over rows, some at once."""
@@ -133,8 +138,22 @@ class Loops:
             for start in range(0, self.columns, self.lanes):
                 chunk(index(start), min(self.lanes, self.columns - start))
         else:
-            emitter.chunks(self.columns, self.lanes, chunk, self.share if self.by_columns else None)
+            adds = any(e in row.accumulators and when == stage for e, when in self.stages.reductions.items())
+            self.over_columns(chunk, self.parts if adds else 1)
             emitter.reloaded |= {s for s in self.stored if self.stages.of.get(s, -1) == stage and self.is_element(s)}
+
+    def over_columns(self, chunk: Callable[[ir.Value, int], None], at_once: int) -> None:
+        """Emit a loop over the columns of a long row, or of a thread's share of it, some vectors at once."""
+        lanes = self.lanes
+
+        def chunks(column: ir.Value, count: int) -> None:
+            for start in range(0, count, lanes):
+                chunk(self.builder.add(column, index(start)) if start else column, min(lanes, count - start))
+
+        if self.by_columns and self.share is not None:
+            self.emitter.chunks(self.columns, lanes, chunk, self.share)
+        else:
+            self.emitter.chunks(self.columns, lanes * at_once, chunks)
 
     def is_element(self, symbol: Symbol) -> bool:
         """Whether a result is at element level."""
@@ -232,61 +251,84 @@ def _start(name: str, dtype: np.dtype[Any]) -> float:
 
 
 class Accumulator:
-    """Reduces elements, a vector at a time, in an order that depends only on their number."""
+    """Reduces elements, a vector at a time, in an order that depends only on their number.
 
-    def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
+    What it knows of the elements so far is its state: one Element, or several. Vectors are added to several parts of it
+    in turn, as each addition waits for the one before.
+    """
+
+    def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int, parts: int) -> None:
         self.name = equation.op.name
-        self.dtype = equation.outputs[0].dtype
+        self.source = equation.inputs[0].dtype  # type: ignore[union-attr]
+        self.result = equation.outputs[0].dtype
         self.builder = builder
         self.lanes = lanes
-        self.combine = COMBINE[self.name]
-        kind = scalar_type(self.dtype)
-        self.vector = self.variable(widened(kind, lanes))
-        self.rest = self.variable(kind)
+        self.starts = self.initial()
+        self.parts = [self.variables(lanes) for _ in range(parts)]
+        self.turns = itertools.cycle(self.parts)
+        self.rest = self.variables(1)
 
-    def variable(self, kind: ir.Type) -> ir.Value:
-        """Return a stack slot that LLVM promotes to a register."""
+    def initial(self) -> list[tuple[np.dtype[Any], float]]:
+        """Return the dtypes of the state, and its numbers before any element."""
+        return [(self.result, _start(self.name, self.result))]
+
+    def state(self, element: Element, columns: Element) -> list[Element]:
+        """Return the state of elements, each alone."""
+        return [NativeMaths.astype(element, self.result)]
+
+    def combine(self, before: Sequence[Element], new: Sequence[Element]) -> list[Element]:
+        """Return the state of two parts."""
+        return [COMBINE[self.name](before[0], new[0])]
+
+    def variables(self, lanes: int) -> list[ir.Value]:
+        """Return stack slots for a state, which LLVM promotes to registers."""
         with self.builder.goto_entry_block():
-            return self.builder.alloca(kind)
+            return [self.builder.alloca(widened(scalar_type(dtype), lanes)) for dtype, _ in self.starts]
 
     def begin(self) -> None:
         """Initialize the accumulator."""
-        start = _start(self.name, self.dtype)
-        kind = scalar_type(self.dtype)
-        self.builder.store(constant(widened(kind, self.lanes), start), self.vector)
-        self.builder.store(ir.Constant(kind, start), self.rest)
+        for variables, lanes in (*((part, self.lanes) for part in self.parts), (self.rest, 1)):
+            for variable, (dtype, start) in zip(variables, self.starts, strict=True):
+                self.builder.store(constant(widened(scalar_type(dtype), lanes), start), variable)
+
+    def load(self, variables: Sequence[ir.Value], lanes: int) -> list[Element]:
+        """Load a state."""
+        kinds = [(dtype, widened(scalar_type(dtype), lanes)) for dtype, _ in self.starts]
+        return [
+            Element(self.builder, self.builder.load(variable, typ=kind), dtype)
+            for variable, (dtype, kind) in zip(variables, kinds, strict=True)
+        ]
 
     def add(self, element: Element, columns: Element) -> None:
         """Accumulate some elements."""
-        element = NativeMaths.astype(element, self.dtype)
+        new = self.state(element, columns)
         if element.lanes == self.lanes:
-            kind, target = widened(scalar_type(self.dtype), self.lanes), self.vector
+            variables = next(self.turns)
         else:
-            kind, target, element = scalar_type(self.dtype), self.rest, self.reduce_lanes(element)
-        before = element.like(self.builder.load(target, typ=kind))
-        self.builder.store(self.combine(before, element).value, target)
+            new, variables = self.reduce_lanes(new), self.rest
+        before = self.load(variables, new[0].lanes)
+        for variable, number in zip(variables, self.combine(before, new), strict=True):
+            self.builder.store(number.value, variable)
 
     def finish(self) -> Element:
         """Return the result."""
-        kind = scalar_type(self.dtype)
-        vector = Element(self.builder, self.builder.load(self.vector, typ=widened(kind, self.lanes)), self.dtype)
-        rest = vector.like(self.builder.load(self.rest, typ=kind))
-        return self.combine(self.reduce_lanes(vector), rest)
+        vectors = functools.reduce(self.combine, (self.load(part, self.lanes) for part in self.parts))
+        return self.combine(self.reduce_lanes(vectors), self.load(self.rest, 1))[-1]
 
-    def reduce_lanes(self, element: Element) -> Element:
-        """Reduce the lanes of a vector by combining halves."""
-        while element.lanes > 1:
-            lanes = element.lanes
+    def reduce_lanes(self, state: Sequence[Element]) -> list[Element]:
+        """Reduce the lanes of vectors by combining halves."""
+        state = list(state)
+        while (lanes := state[0].lanes) > 1:
             half = lanes // 2
-            low = _lanes(element, list(range(half)))
-            high = _lanes(element, list(range(half, 2 * half)))
+            low = [_lanes(element, list(range(half))) for element in state]
+            high = [_lanes(element, list(range(half, 2 * half))) for element in state]
             combined = self.combine(low, high)
             if lanes % 2:
-                last = _lanes(element, [lanes - 1])
-                first = self.combine(_lanes(combined, [0]), last)
-                combined = first if half == 1 else _with_first(combined, first)
-            element = combined
-        return element
+                last = [_lanes(element, [lanes - 1]) for element in state]
+                first = self.combine([_lanes(element, [0]) for element in combined], last)
+                combined = first if half == 1 else list(map(_with_first, combined, first))
+            state = combined
+        return state
 
 
 def _lanes(element: Element, chosen: list[int]) -> Element:
@@ -306,41 +348,28 @@ def _with_first(element: Element, first: Element) -> Element:
 class ArgReduction(Accumulator):
     """Finds the index of the first largest or smallest element; a NaN counts as both, as in NumPy."""
 
-    def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int) -> None:
-        source = equation.inputs[0]
-        assert isinstance(source, Symbol)
-        self.name = equation.op.name
-        self.dtype = source.dtype
-        self.builder = builder
-        self.lanes = lanes
-        self.best = self.variable(scalar_type(self.dtype))
-        self.where = self.variable(INDEX)
+    def initial(self) -> list[tuple[np.dtype[Any], float]]:
+        """Return the dtypes of the best element so far and of its index, and an index after all others."""
+        return [(self.source, _start(self.name, self.source)), (INT64, np.iinfo(INT64).max)]
 
-    def begin(self) -> None:
-        """Initialize the accumulator."""
-        self.builder.store(ir.Constant(scalar_type(self.dtype), _start(self.name, self.dtype)), self.best)
-        self.builder.store(index(-1), self.where)
+    def state(self, element: Element, columns: Element) -> list[Element]:
+        """Return elements with their indices."""
+        return [element, columns]
 
-    def add(self, element: Element, columns: Element) -> None:
-        """Compare some elements with the best so far, one by one."""
-        for lane in range(element.lanes):
-            number, column = _lanes(element, [lane]), _lanes(columns, [lane])
-            best = number.like(self.builder.load(self.best, typ=scalar_type(self.dtype)))
-            where = column.like(self.builder.load(self.where, typ=INDEX), INT64)
-            better = number > best if self.name == "argmax" else number < best
-            better = NativeMaths.logical_or(better, where < 0)
-            if number.floating:
-                first_nan = NativeMaths.logical_and(number != number, best == best)
-                better = NativeMaths.logical_or(better, first_nan)
-            self.builder.store(select(better, number, best).value, self.best)
-            self.builder.store(select(better, column, where).value, self.where)
-
-    def finish(self) -> Element:
-        """Return the result."""
-        return Element(self.builder, self.builder.load(self.where, typ=INDEX), INT64)
+    def combine(self, before: Sequence[Element], new: Sequence[Element]) -> list[Element]:
+        """Return the better element of two, and its index: the lesser one of equals."""
+        (best, where), (number, column) = before, new
+        better, worse = (number > best, number < best) if self.name == "argmax" else (number < best, number > best)
+        if number.floating:
+            is_nan, was_nan = number != number, best != best
+            better = NativeMaths.logical_or(better, NativeMaths.logical_and(is_nan, best == best))
+            worse = NativeMaths.logical_or(worse, NativeMaths.logical_and(was_nan, number == number))
+        sooner = NativeMaths.logical_and(column < where, NativeMaths.logical_not(worse))
+        better = NativeMaths.logical_or(better, sooner)
+        return [select(better, number, best), select(better, column, where)]
 
 
-def accumulator(equation: Equation, builder: ir.IRBuilder, lanes: int) -> Accumulator:
+def accumulator(equation: Equation, builder: ir.IRBuilder, lanes: int, parts: int) -> Accumulator:
     """Return the accumulator of a reduction."""
     kind = ArgReduction if equation.op.name.startswith("arg") else Accumulator
-    return kind(equation, builder, lanes)
+    return kind(equation, builder, lanes, parts)
