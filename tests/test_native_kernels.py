@@ -341,6 +341,65 @@ def test_products_are_right_with_small_blocks(monkeypatch):
     assert {(each.rows_first, each.panel < each.row_blocks) for each in chosen} == {*product((True, False), repeat=2)}
 
 
+@pytest.mark.parametrize("columns", [1, 7, LANES, 2 * LANES - 1, 3 * LANES, 70, 1009])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+def test_the_place_of_the_first_largest_is_found_among_ties_nans_and_infinities(dtype, columns):
+    random = np.random.default_rng(0)
+    x = random.integers(-2, 3, (40, columns)).astype(dtype)
+    if x.dtype.kind == "f":
+        for value in (np.nan, -np.inf, np.inf):
+            x[random.random(x.shape) < 0.1] = value
+        x[0], x[1], x[2] = np.nan, -np.inf, np.inf
+    check(lambda x: (x.argmax(axis=1), x.argmin(axis=1)), x)
+    for f, wanted in ((ns.argmax, np.argmax), (ns.argmin, np.argmin)):
+        np.testing.assert_array_equal(ns.compile(lambda x, f=f: f(x, axis=1))(x).numpy(), wanted(x, axis=1))
+
+
+@pytest.fixture
+def all_folded(monkeypatch):
+    """Have the last columns of products folded as much as can be; provide the tilings that are chosen."""
+    chosen = []
+
+    def told(*numbers, **facts):
+        chosen.append(tiling.tiling(*numbers, **facts))
+        return chosen[-1]
+
+    def tile_shape(rows, columns, lanes, registers, *, folds=False, transposed=False):
+        rest = columns % lanes
+        fold = lanes // (1 << (rest - 1).bit_length()) if folds and rest > 1 and columns > lanes else 1
+        return max(min(rows // 5, 8) // fold * fold, fold if transposed else 1), 1, fold
+
+    monkeypatch.setattr(tiling, "tile_shape", tile_shape)
+    monkeypatch.setattr(products, "tiling", told)
+    monkeypatch.setattr(cache, "kept", lambda description, make: make())
+    return chosen
+
+
+# Rows and k that are a multiple of the fold, and some that are not; one column, and all but one, of a vector.
+FOLDED = [(40, 64, 2 * LANES + 2), (47, 67, LANES + 3), (41, 33, 3 * LANES - 1), (80, 70, 2 * LANES + LANES // 2)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("split", [False, True])
+def test_folded_columns_are_those_of_the_product(split, dtype, all_folded, monkeypatch):
+    for name, value in (SMALL | {"B_ROWS_BYTES": 1 << 12}).items() if split else ():
+        monkeypatch.setattr(tiling, name, value)
+    for (m, k, n), (name, f) in product(FOLDED, TRANSPOSITIONS.items()):
+        a = floats(*((k, m) if "Aᵀ" in name else (m, k))).astype(dtype)
+        b = floats(*((n, k) if "Bᵀ" in name else (k, n)), seed=1).astype(dtype)
+        check(lambda a, b, bias, f=f: ns.relu(f(a, b) + bias), a, b, floats(n).astype(dtype))
+    assert sum(each.fold > 1 for each in all_folded) >= len(all_folded) // 2
+    assert any(each.fold > 1 and each.k_block < 33 for each in all_folded) is split
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_folded_columns_of_rows_by_number(name, all_folded):
+    i = np.arange(41) * 7 % 40
+    arrays = floats(41, 300), i, floats(300, LANES + 3, seed=1), floats(41, LANES + 3, seed=2)
+    check(GATHERED[name], *arrays)
+    assert {each.fold > 1 for each in all_folded} == {True}
+
+
 ON_THE_STACK = [(4, 3, 100_000), (1, 16, 200_000), (4, 9, 30_000), (1, 16, 60_000), (300, 2100, 300), (700, 4096, 1024)]
 
 

@@ -32,14 +32,33 @@ def test_the_size_of_the_cache_is_what_the_system_says_if_that_can_be(size, expe
 
 
 @pytest.mark.parametrize("registers", [16, 32])
-def test_a_tile_fits_into_the_registers_and_is_no_larger_than_the_result(registers):
+@pytest.mark.parametrize("options", [{}, {"folds": True}, {"folds": True, "transposed": True}], ids=str)
+def test_a_tile_fits_into_the_registers_and_is_no_larger_than_the_result(options, registers):
+    folds = set()
     for rows in (1, 2, 3, 7, 8, 100):
-        for vectors in (1, 2, 3, 9, 50):
-            height, width = tiling.tile_shape(rows, vectors, registers)
+        for columns in (1, 2, 16, 17, 18, 20, 50, 56, 100, 144, 800):
+            height, width, fold = tiling.tile_shape(rows, columns, 16, registers, **options)
             assert 1 <= height <= rows
-            assert 1 <= width <= vectors
-            assert height * width + (width if height > 1 else 1) + 1 <= registers
-    assert (tiling.tile_shape(100, 50, 16), tiling.tile_shape(100, 50, 32)) == ((6, 2), (5, 3))
+            assert 1 <= width <= -(-columns // 16)
+            widest = width if fold == 1 else max(width, (columns // 16 - 1) % width + 2)
+            assert height * widest + (widest if height > 1 else 1) + 1 <= registers
+            if fold > 1:
+                assert columns % 16 * fold <= 16 < columns
+                assert height % (fold if "transposed" in options else 1) == 0
+            folds.add(fold)
+    assert folds == {1} if not options else folds > {1}
+    assert tiling.tile_shape(100, 800, 16, registers, **options) == {16: (6, 2, 1), 32: (5, 3, 1)}[registers]
+
+
+def test_a_quarter_of_a_vector_is_folded():
+    shapes = [tiling.tile_shape(200, 100, 16, 32, folds=True, transposed=transposed) for transposed in (False, True)]
+    assert shapes == [(8, 2, 4), (8, 2, 4)]
+    with_few_rows, with_few_terms, apart, folded = (
+        tiling.tiling(rows, inner, 100, 16, 4, transposed=False, scattered=False, contiguous=contiguous).fold
+        for rows, inner, contiguous in ((8, 784, True), (200, 31, True), (200, 784, False), (200, 784, True))
+    )
+    assert (with_few_rows, with_few_terms, apart) == (1, 1, 1)
+    assert folded == (4 if tiling.vector_registers() == 32 else 1)
 
 
 def test_threads_share_what_leaves_the_smaller_operand_to_all():

@@ -154,16 +154,26 @@ class Emitter:
         """Emit a loop whose body gets start, start + step, ... below stop."""
         emit_loop(self.builder, start, stop, step, body)
 
-    def chunks(self, size: int, lanes: int, body: Callable[[ir.Value, int], None], share: Share | None = None) -> None:
-        """Emit a loop over `size` columns, or a share of them, `lanes` at a time, and the body for the remainder."""
-        whole = size - size % lanes
+    def chunks(
+        self,
+        size: int,
+        lanes: int,
+        body: Callable[[ir.Value, int], None],
+        share: Share | None = None,
+        last: int | None = None,
+    ) -> None:
+        """Emit a loop over `size` columns, or a share of them, `lanes` at a time, and the body for the `last` columns.
+
+        If it is not given, `last` is the remainder.
+        """
+        whole = size - (size % lanes if last is None else last)
         if share is not None:
             builder = self.builder
             stop = self.least(builder.mul(share.end, index(lanes)), index(whole))
             if whole:
                 self.loop(builder.mul(share.begin, index(lanes)), stop, lanes, lambda column: body(column, lanes))
             if size > whole:
-                with builder.if_then(builder.icmp_signed("==", share.end, index(-(-size // lanes)))):
+                with builder.if_then(builder.icmp_signed(">", share.end, index(whole // lanes))):
                     body(index(whole), size - whole)
             return
         if whole == lanes:

@@ -65,6 +65,12 @@ def vector_of(builder: ir.IRBuilder, numbers: Iterable[ir.Value], kind: ir.Type,
     return vector
 
 
+def shuffled(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Iterable[int]) -> ir.Value:
+    """Return a vector of some lanes of two, those of the second counted on from those of the first."""
+    mask = [constant(LANE, lane) for lane in lanes]
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, len(mask)), mask))
+
+
 def load_apart(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type, lanes: int, stride: int, size: int) -> ir.Value:
     """Load a vector whose elements, of `size` bytes each, are `stride` elements apart."""
 

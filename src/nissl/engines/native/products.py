@@ -1,8 +1,9 @@
 """Matrix products: a tile of the result stays in registers during the loop over the inner axis, k.
 
 For each k, a few vectors of a row of B are loaded; each of a few elements of a column of A is multiplied with them and
-added to the tile. Every element of the result is one sum over k, in order, so it does not depend on the tiling. The
-equations of the Group are the epilogue: they are applied to each finished tile, before it leaves the registers.
+added to the tile. Every element of the result is one sum over k, in order, or a few that are added, if the last columns
+are folded (folding.py). The equations of the Group are the epilogue: they are applied to each finished tile, before it
+leaves the registers.
 
 How large the tiles and what is packed is chosen in tiling.py. If the inner axis is split (K blocking), a buffer,
 PartialSums, holds what is added up so far.
@@ -28,6 +29,7 @@ import numpy as np
 from llvmlite import ir
 
 from nissl.engines.native.emitter import INDEX, INT64, POINTER, Emitter, Memory, Place, Share, index
+from nissl.engines.native.folding import Fold
 from nissl.engines.native.kernels import Group, Kernel
 from nissl.engines.native.layout import Layout, contiguous
 from nissl.engines.native.machine import second_level_cache_bytes
@@ -56,6 +58,9 @@ def takes_subnormals_as_zero(kernel: Kernel) -> bool:
     return not any(map(is_costly, kernel.equations))
 
 
+Sums = list[list[ir.Value]]  # the vectors of each row of a tile
+
+
 @dataclass(eq=False)
 class Left:
     """Some rows of A."""
@@ -63,6 +68,14 @@ class Left:
     addresses: Callable[[ir.Value], list[ir.Value]]  # of their elements at a k
     # Emits prefetches of what the next rows need: in the loop of a tile, at a k, by its number among those of its rows.
     prefetch: Callable[[ir.Value, ir.Value], None] | None = None
+
+
+@dataclass(eq=False)
+class Right:
+    """Some columns of B."""
+
+    memory: Memory
+    folded: ir.Value | None = None  # the address of the last of them, if they are folded; then not in `memory`
 
 
 class Product:
@@ -97,7 +110,10 @@ class Product:
             b.dtype.itemsize,
             transposed=transposed,
             scattered=self.b.layout.strides[-1] != 1 and self.columns > 1,
+            contiguous=1 in self.a.layout.strides[-2:],
         )
+        rest = self.columns % lanes
+        self.fold = Fold(rest, chosen.fold, lanes, not transposed) if chosen.fold > 1 else None
         self.on_stack = 0  # bytes
         self.packed_b = self.stack_buffer(chosen.k_block * chosen.columns_at_once, b.dtype) if chosen.packs_b else None
         self.packed_a = self.stack_buffer(chosen.k_block * chosen.height, b.dtype) if chosen.packs_a else None
@@ -161,15 +177,14 @@ class Product:
         """Emit a product with its tiles in row-major order."""
 
         def compute(k: ir.Value, steps: ir.Value) -> None:
-            def piece_of(column: ir.Value, count: int) -> Memory:
+            def piece_of(column: ir.Value, count: int) -> Right:
                 if self.packed_b is None:
-                    return self.part_of(b, k, column)
+                    return Right(self.part_of(b, k, column))
                 offset = self.builder.mul(column, index(self.tiling.k_block))
-                first = self.builder.gep(self.packed_b, [offset], source_etype=self.kind)
-                return Memory(first, contiguous((self.tiling.k_block, count)), b.dtype)
+                return self.packed(self.builder.gep(self.packed_b, [offset], source_etype=self.kind), count)
 
             def pack(column: ir.Value, count: int) -> None:
-                self.pack(self.part_of(b, k, column), piece_of(column, count).pointer, steps, count)
+                self.pack(self.part_of(b, k, column), piece_of(column, count), steps, count)
 
             def row_block(row: ir.Value, height: int) -> None:
                 left = self.left(a, row, k, height)
@@ -198,9 +213,11 @@ class Product:
 
         def column_block(column: ir.Value, count: int) -> None:
             def compute(k: ir.Value, steps: ir.Value) -> None:
-                piece = self.part_of(b, k, column)
+                part = self.part_of(b, k, column)
+                piece = Right(part)
                 if self.packed_b is not None:
-                    piece = self.pack(piece, self.packed_b, steps, count)
+                    piece = self.packed(self.packed_b, count)
+                    self.pack(part, piece, steps, count)
 
                 def row_block(row: ir.Value, height: int) -> None:
                     self.tile(self.left(a, row, k, height), piece, steps, batch, row, height, column, count)
@@ -220,7 +237,7 @@ class Product:
 
     def column_by_column(self, share: Share, body: Callable[[ir.Value, int], None]) -> None:
         """Emit a loop over the columns of a share of blocks, one tile width at a time."""
-        self.emitter.chunks(self.columns, self.tiling.width, body, share)
+        self.emitter.chunks(self.columns, self.tiling.width, body, share, self.tiling.last_width if self.fold else None)
 
     def widths(self, columns: int) -> list[int]:
         """Return the lengths of the vectors that some columns are divided into."""
@@ -339,20 +356,50 @@ class Product:
         buffer.type = POINTER  # llvmlite types it as a pointer to the whole array
         return buffer
 
-    def pack(self, source: Memory, place: ir.Value, rows: ir.Value, width: int) -> Memory:
-        """Pack some rows, contiguously, at an address; return their Memory."""
-        builder = self.builder
-        target = Memory(place, contiguous((self.tiling.k_block, width)), source.dtype)
+    def packed(self, place: ir.Value, count: int) -> Right:
+        """Return what some columns of B are once they are packed at an address."""
+        length = self.tiling.k_block
+        fold = self.fold if count % self.lanes else None
+        if fold is None:
+            return Right(Memory(place, contiguous((length, count)), self.b.dtype))
+        others = count - fold.columns
+        folded = self.builder.gep(place, [index(length * others)], source_etype=self.kind)
+        return Right(Memory(place, contiguous((length, others)), self.b.dtype), folded)
+
+    def pack(self, source: Memory, target: Right, rows: ir.Value, count: int) -> None:
+        """Pack some rows of some columns of B."""
+        builder, (_, width) = self.builder, target.memory.layout.shape
+
+        def load(k: ir.Value, column: ir.Value, lanes: int) -> ir.Value:
+            return self.load(self.part_of(source, k, column).pointer, lanes, source.layout.strides[1])
 
         def copy_row(k: ir.Value) -> None:
             def chunk(column: ir.Value, lanes: int) -> None:
-                vector = self.load(self.part_of(source, k, column).pointer, lanes, source.layout.strides[1])
-                builder.store(vector, self.part_of(target, k, column).pointer, align=source.dtype.itemsize)
+                place = self.part_of(target.memory, k, column).pointer
+                builder.store(load(k, column, lanes), place, align=source.dtype.itemsize)
 
             self.emitter.chunks(width, min(self.lanes, width), chunk)
 
         self.emitter.loop(index(0), rows, 1, copy_row)
-        return target
+        if (fold := self.fold) is None or target.folded is None:
+            return
+
+        def copy_folded(k: ir.Value) -> None:
+            last = builder.sub(rows, index(1))  # which is read again where there are no more
+            places = [self.emitter.least(builder.add(k, index(i)), last) for i in range(fold.k_step)]
+            found = [load(place, index(width), fold.columns) for place in places]
+            vector = fold.pack(builder, found * (fold.times // fold.k_step))
+            builder.store(vector, self.folded_at(target, k)[0], align=source.dtype.itemsize)
+
+        self.emitter.loop(index(0), rows, fold.k_step, copy_folded)
+
+    def folded_at(self, right: Right, k: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return where the vector of the folded columns at a k is, and in it, the element of the first column."""
+        assert self.fold is not None
+        first = self.builder.urem(k, index(self.fold.k_step))
+        number = self.builder.udiv(k, index(self.fold.k_step))
+        vector = self.builder.gep(right.folded, [self.builder.mul(number, index(self.lanes))], source_etype=self.kind)
+        return vector, self.builder.gep(vector, [first], source_etype=self.kind)
 
     def load(self, pointer: ir.Value, lanes: int, stride: int = 1) -> ir.Value:
         """Load a vector whose elements are `stride` elements apart."""
@@ -364,7 +411,7 @@ class Product:
     def tile(
         self,
         left: Left,
-        b: Memory,
+        right: Right,
         steps: ir.Value,
         batch: ir.Value,
         row: ir.Value,
@@ -372,7 +419,7 @@ class Product:
         column: ir.Value,
         count: int,
     ) -> None:
-        """Emit a tile of the result, or its partial sums; `left` are its rows of A, `b` begins at its columns."""
+        """Emit a tile of the result, or its partial sums; `left` are its rows of A, `right` its columns of B."""
         widths = self.widths(count)
 
         def prefetch(k: ir.Value) -> None:
@@ -381,11 +428,11 @@ class Product:
 
         if self.partial_sums is None:
             self.prefetch_operands(batch, row, height, column, count)
-            self.finish(self.sums(left, b, steps, self.zeros(height, widths), prefetch), batch, row, column)
+            self.finish(self.sums(left, right, steps, self.zeros(height, widths), prefetch), batch, row, column)
         else:
             place = self.partial_sums.place(row, column)
             before = self.partial_sums.load_tile(place, height, widths)
-            self.partial_sums.store_tile(place, self.sums(left, b, steps, before, prefetch))
+            self.partial_sums.store_tile(place, self.sums(left, right, steps, before, prefetch))
 
     def operands_far_away(self) -> list[Memory]:
         """Return what the epilogue reads for each element of the result, unless the L2 cache may hold it all."""
@@ -405,68 +452,122 @@ class Product:
                     place = Place(builder.add(first_row, index(i)), builder.add(column, index(start)), 1)
                     self.emitter.prefetch(self.emitter.address(memory, place)[0])
 
-    def zeros(self, height: int, widths: list[int]) -> list[list[ir.Value]]:
+    def zeros(self, height: int, widths: list[int]) -> Sums:
         """Return the initial sums of a tile."""
         return [[constant(widened(self.kind, width), 0.0) for width in widths] for _ in range(height)]
 
-    def sums(
-        self,
-        left: Left,
-        b: Memory,
-        steps: ir.Value,
-        before: list[list[ir.Value]],
-        prefetch: Callable[[ir.Value], None],
-    ) -> list[list[ir.Value]]:
-        """Emit the inner loop: add the products of some columns of A and rows of B to the sums of a tile."""
-        builder, dtype, size = self.builder, self.b.dtype, self.b.dtype.itemsize
-        widths = [_lanes(vector) for vector in before[0]]
-        starts = starts_of(widths)
-        entry = builder.block
-        body, after = builder.function.append_basic_block(), builder.function.append_basic_block()
-        builder.branch(body)
-        builder.position_at_end(body)
-        k = builder.phi(index(0).type)
-        k.add_incoming(index(0), entry)
-        sums = [[builder.phi(vector.type) for vector in row] for row in before]
-        prefetch(k)  # first, as it branches: what is loaded before would not stay in registers
-        b_row = self.part_of(b, k, index(0)).pointer
-        vectors = [
-            Element(builder, self.load(builder.gep(b_row, [index(start)], source_etype=self.kind), width), dtype)
-            for start, width in zip(starts, widths, strict=True)
+    def sums(self, left: Left, right: Right, steps: ir.Value, sums: Sums, prefetch: Callable[[ir.Value], None]) -> Sums:
+        """Emit the inner loops: add the products of some columns of A and rows of B to the sums of a tile."""
+        fold, begin = self.fold, index(0)
+        if fold is not None and right.folded is not None and (fold.along_k or len(sums) % fold.times == 0):
+            begin = self.builder.sub(steps, self.builder.urem(steps, index(fold.k_step)))
+            sums = self.folded_sums(fold, left, right, begin, sums, prefetch)
+            if self.inner % fold.k_step == 0 and self.tiling.k_block % fold.k_step == 0:
+                return sums
+
+        def add(k: ir.Value, sums: Sums) -> Sums:
+            prefetch(k)  # first, as it branches: what is loaded before would not stay in registers
+            return self.add_products(left.addresses(k), self.vectors(right, k, list(map(_lanes, sums[0]))), sums)
+
+        return self.accumulate(begin, steps, 1, sums, add)
+
+    def folded_sums(
+        self, fold: Fold, left: Left, right: Right, steps: ir.Value, sums: Sums, prefetch: Callable[[ir.Value], None]
+    ) -> Sums:
+        """Emit the inner loop of a tile whose last columns are folded, over a multiple of the k that a vector holds."""
+        builder, dtype, height = self.builder, self.b.dtype, len(sums)
+        others = [row[:-1] for row in sums]
+        widths = list(map(_lanes, others[0]))
+        rows_each = 1 if fold.along_k else fold.times
+        folded = self.zeros(height // rows_each, [self.lanes])
+
+        def add(k: ir.Value, sums: Sums) -> Sums:
+            prefetch(k)
+            others, folded = sums[:height], sums[height:]
+            addresses = left.addresses(k)
+            b = Element(builder, self.load(self.folded_at(right, k)[0], self.lanes), dtype)
+            for i, (address, (total,)) in enumerate(zip(addresses[::rows_each], folded, strict=True)):
+                a = Element(builder, fold.spread(builder, self.load(address, fold.times)), dtype)
+                folded[i] = [fma(a, b, Element(builder, total, dtype)).value]
+            for i in range(fold.k_step):
+                each = builder.add(k, index(i))
+                vectors = self.vectors(Right(right.memory), each, widths)
+                others = self.add_products(left.addresses(each) if i else addresses, vectors, others)
+            return [*others, *folded]
+
+        results = self.accumulate(index(0), steps, fold.k_step, [*others, *folded], add)
+        rows = chain.from_iterable(fold.rows(builder, vector) for (vector,) in results[height:])
+        return [
+            [*row, builder.fadd(before[-1], last)]
+            for row, before, last in zip(results[:height], sums, rows, strict=True)
         ]
-        addresses = left.addresses(k)
-        following = builder.add(k, index(1))
-        results: list[list[ir.Value]] = []
+
+    def vectors(self, right: Right, k: ir.Value, widths: Sequence[int]) -> list[ir.Value]:
+        """Load the row of some columns of B at a k."""
+        first = self.part_of(right.memory, k, index(0)).pointer
+        plain = widths if right.folded is None else widths[:-1]
+        places = [self.builder.gep(first, [index(start)], source_etype=self.kind) for start in starts_of(plain)]
+        vectors = [self.load(place, width) for place, width in zip(places, plain, strict=True)]
+        if right.folded is not None:
+            assert self.fold is not None
+            vectors.append(self.load(self.folded_at(right, k)[1], widths[-1], self.fold.times))
+        return vectors
+
+    def add_products(self, addresses: Sequence[ir.Value], vectors: Sequence[ir.Value], sums: Sums) -> Sums:
+        """Add the product of a column of A, at some addresses, and a row of B to the sums of a tile."""
+        builder, dtype = self.builder, self.b.dtype
+        results: Sums = []
         for address, row in zip(addresses, sums, strict=True):
-            number = builder.load(address, typ=self.kind, align=size)
+            number = self.load(address, 1)
             results.append([])
-            for total, vector, width in zip(row, vectors, widths, strict=True):
-                factor = Element(builder, splat(builder, number, width), dtype)
-                results[-1].append(fma(factor, vector, Element(builder, total, dtype)).value)
-        for total, start, result in zip(*map(chain.from_iterable, (sums, before, results)), strict=True):
-            total.add_incoming(start, entry)
-            total.add_incoming(result, builder.block)
-        k.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, steps), body, after)
-        builder.position_at_end(after)
+            for total, vector in zip(row, vectors, strict=True):
+                factor = Element(builder, splat(builder, number, _lanes(vector)), dtype)
+                results[-1].append(fma(factor, Element(builder, vector, dtype), Element(builder, total, dtype)).value)
         return results
 
-    def finish(self, sums: list[list[ir.Value]], batch: ir.Value, row: ir.Value, column: ir.Value) -> None:
+    def accumulate(
+        self, begin: ir.Value, end: ir.Value, step: int, sums: Sums, add: Callable[[ir.Value, Sums], Sums]
+    ) -> Sums:
+        """Emit a loop over k that replaces sums by what `add(k, sums)` returns."""
+        builder = self.builder
+        entry = builder.block
+        body, after = builder.function.append_basic_block(), builder.function.append_basic_block()
+        builder.cbranch(builder.icmp_signed("<", begin, end), body, after)
+        builder.position_at_end(body)
+        k = builder.phi(INDEX)
+        k.add_incoming(begin, entry)
+        totals = [[builder.phi(vector.type) for vector in row] for row in sums]
+        results = add(k, totals)
+        following = builder.add(k, index(step))
+        k.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, end), body, after)
+        last = builder.block
+        builder.position_at_end(after)
+        found = [[builder.phi(vector.type) for vector in row] for row in sums]
+        for total, start, result, final in zip(*map(chain.from_iterable, (totals, sums, results, found)), strict=True):
+            total.add_incoming(start, entry)
+            total.add_incoming(result, last)
+            final.add_incoming(start, entry)
+            final.add_incoming(result, last)
+        return found
+
+    def finish(self, sums: Sums, batch: ir.Value, row: ir.Value, column: ir.Value) -> None:
         """Apply the equations of the Group to a tile, and store what is needed."""
         builder = self.builder
         first_row = builder.add(builder.mul(batch, index(self.rows)), row)
-        whole = self.tiling.height, self.tiling.width
+        widths = {self.tiling.width, self.tiling.last_width if self.fold else self.tiling.width}
+        is_edge = len(sums) < self.tiling.height or sum(map(_lanes, sums[0])) not in widths
         if self.is_column:
             numbers = [number for (number,) in sums]
             vector = vector_of(builder, numbers, self.kind, len(sums)) if len(sums) > 1 else numbers[0]
             self.finish_vector(vector, index(0), first_row)
-        elif self.has_long_epilogue and len(sums) > 1 and (len(sums), sum(map(_lanes, sums[0]))) != whole:
+        elif self.has_long_epilogue and len(sums) > 1 and is_edge:
             self.finish_in_loop(sums, first_row, column)
         else:
             for i, vectors in enumerate(sums):
                 self.finish_row(vectors, builder.add(first_row, index(i)), column)
 
-    def finish_in_loop(self, sums: list[list[ir.Value]], first_row: ir.Value, column: ir.Value) -> None:
+    def finish_in_loop(self, sums: Sums, first_row: ir.Value, column: ir.Value) -> None:
         """Apply the equations of the Group to a tile in memory, row by row."""
         size = self.b.dtype.itemsize
         widths = list(map(_lanes, sums[0]))
@@ -547,7 +648,7 @@ class PartialSums:
         builder = self.product.builder
         return self.product.part_of(self.memory, builder.sub(row, first_row), builder.sub(column, first_column)).pointer
 
-    def load_tile(self, place: ir.Value, height: int, widths: list[int]) -> list[list[ir.Value]]:
+    def load_tile(self, place: ir.Value, height: int, widths: list[int]) -> Sums:
         """Load the sums of a tile."""
         return [
             [
@@ -557,7 +658,7 @@ class PartialSums:
             for i in range(height)
         ]
 
-    def store_tile(self, place: ir.Value, sums: list[list[ir.Value]]) -> None:
+    def store_tile(self, place: ir.Value, sums: Sums) -> None:
         """Store the sums of a tile."""
         for i, vectors in enumerate(sums):
             for start, vector in zip(starts_of(map(_lanes, vectors)), vectors, strict=True):

@@ -9,6 +9,7 @@ either, it is split (K blocking), and a buffer holds what is added up so far.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from nissl.engines.native.machine import second_level_cache_bytes, vector_registers
@@ -37,11 +38,13 @@ FEW_TERMS = 4
 FEW_ROWS, ROWS_IN_ORDER = 4, 8
 # A piece of B is packed if it is used by at least so many rows of tiles.
 USES_OF_PACKED_B = 5
+# The last columns are folded in sums of at least so many terms.
+LEAST_FOLDED_TERMS = 32
 # Rows of a transposed A are packed if they are used by at least so many columns of tiles,
-USES_OF_PACKED_A = 4
+USES_OF_PACKED_A = 3
 # and if a block of K is longer than this, by the number of vector registers: each k is in a page of its own, which
 # needs an entry of the TLB. Measured on two CPUs, a Zen 3 with AVX2 and a Zen 5 with AVX-512.
-LENGTH_OF_PACKED_A = {16: 64, 32: 384}
+LENGTH_OF_PACKED_A = {16: 64, 32: 100}
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,11 @@ class Tiling:
 
     height: int  # of a tile, in rows
     width: int  # of a tile, in columns
+    last_width: int  # of the last of the tiles beside each other
+    fold: int  # how many lanes each of the last columns has: 1 if they are not folded
     row_blocks: int  # tiles above each other
     column_blocks: int  # tiles beside each other
+    columns_at_once: int  # of the piece of B that is used at a time, in whole vectors
     rows_first: bool  # whether tiles come in row-major order
     k_block: int  # the length of a block of K
     panel: int  # the rows of tiles that are computed before others are begun
@@ -59,48 +65,68 @@ class Tiling:
     packs_a: bool
     packs_b: bool
 
-    @property
-    def columns_at_once(self) -> int:
-        """The columns of the piece of B that is used at a time."""
-        return self.column_blocks * self.width if self.rows_first else self.width
-
 
 def tiling(
-    rows: int, inner: int, columns: int, lanes: int, itemsize: int, *, transposed: bool, scattered: bool
+    rows: int,
+    inner: int,
+    columns: int,
+    lanes: int,
+    itemsize: int,
+    *,
+    transposed: bool,
+    scattered: bool,
+    contiguous: bool = True,
 ) -> Tiling:
     """Return the tiling of a product.
 
-    `transposed` says that columns of A are contiguous, not rows; `scattered` that rows of B are not. If whole rows of B
+    `transposed` says that columns of A are contiguous, not rows, or with `contiguous=False`, that neither are;
+    `scattered` that rows of B are not. If whole rows of B
     stay in the cache, tiles are computed in row-major order, so that arrays in the order of the result are accessed
     sequentially: above all, the parameters and moments that an optimizer updates.
     """
     registers = vector_registers()
-    height, vectors = tile_shape(1 if inner < FEW_TERMS else rows, -(-columns // lanes), registers)
+    folds = contiguous and inner >= LEAST_FOLDED_TERMS
+    height, vectors, fold = tile_shape(
+        1 if inner < FEW_TERMS else rows, columns, lanes, registers, folds=folds, transposed=transposed
+    )
     width = vectors * lanes
-    row_blocks, column_blocks = -(-rows // height), -(-columns // width)
-    whole = column_blocks * width  # the columns of all tiles
+    spare = lanes if fold > 1 else 0  # for the vector of the folded columns
+    side_by_side = columns - columns % lanes if fold > 1 else columns
+    row_blocks, column_blocks = -(-rows // height), -(-side_by_side // width)
+    whole = column_blocks * width + spare  # the columns of all tiles
     near, piece = B_ROWS_BYTES // itemsize, min(second_level_cache_bytes() // 4, B_PIECE_BYTES) // itemsize
     large = inner >= FEW_TERMS and inner * whole > near * (1 if rows == 1 else 2)
     fits = height * whole * itemsize <= PARTIAL_SUMS_BYTES
     in_order = rows <= FEW_ROWS and large and fits and not scattered
     in_blocks = SMALLEST_K_BLOCK * whole <= near and row_blocks >= MANY_ROWS
     rows_first = in_order or inner * whole <= near or in_blocks
-    longest = max(ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // width, 1)
+    longest = max(ROWS_IN_ORDER if in_order else near // whole if rows_first else piece // (width + spare), 1)
     k_block = -(-inner // -(-inner // longest))
 
-    packs_b = scattered or (row_blocks >= USES_OF_PACKED_B and column_blocks > 1)
+    packs_b = fold > 1 or scattered or (row_blocks >= USES_OF_PACKED_B and column_blocks > 1)
     reused = rows_first and column_blocks >= USES_OF_PACKED_A
     packs_a = transposed and reused and k_block > LENGTH_OF_PACKED_A[registers]
 
     panel = row_blocks
-    columns_at_once = whole if rows_first else width
+    columns_at_once = whole if rows_first else width + spare
     if not rows_first and (column_blocks > 1 or k_block < inner):
         panel = min(panel, max(A_PANEL_BYTES // (inner * itemsize * height), LEAST_PANEL))
     if k_block < inner:
         panel = max(min(panel, PARTIAL_SUMS_BYTES // (columns_at_once * itemsize) // height), 1)
-    shared_by_rows = is_shared_by_rows(rows, columns, height, width)
     return Tiling(
-        height, width, row_blocks, column_blocks, rows_first, k_block, panel, shared_by_rows, packs_a, packs_b
+        height=height,
+        width=width,
+        last_width=columns - (column_blocks - 1) * width,
+        fold=fold,
+        row_blocks=row_blocks,
+        column_blocks=column_blocks,
+        columns_at_once=columns_at_once,
+        rows_first=rows_first,
+        k_block=k_block,
+        panel=panel,
+        shared_by_rows=is_shared_by_rows(rows, side_by_side, height, width),
+        packs_a=packs_a,
+        packs_b=packs_b,
     )
 
 
@@ -119,30 +145,50 @@ def is_shared_by_rows(rows: int, columns: int, height: int, width: int) -> bool:
 
 
 @functools.cache
-def tile_shape(rows: int, vectors: int, registers: int) -> tuple[int, int]:
-    """Return the height, and the width in vectors, of the tiles of a result that take the least estimated time.
+def tile_shape(
+    rows: int, columns: int, lanes: int, registers: int, *, folds: bool = False, transposed: bool = False
+) -> tuple[int, int, int]:
+    """Return the height, the width in vectors, and the fold of the tiles that take the least estimated time.
 
     A tile needs registers for its sums, for its part of a row of B, of which a single row uses each vector at once, and
     for an element of A. Among equals, the highest reads the least of B.
-    """
 
-    def cycles(height: int, width: int) -> float:
+    If it `folds`, the last columns may be folded into one vector, which belongs to the last of the tiles beside each
+    other. B is packed then; and if A is transposed, the rows of a tile are a multiple of the fold.
+    """
+    rest = columns % lanes
+    most = lanes // (1 << (rest - 1).bit_length()) if folds and rest > 1 and columns > lanes else 1
+
+    def tiles_beside(width: int, fold: int) -> list[tuple[float, int]]:
+        """Return the widths of tiles in vectors, and how many tiles have them."""
+        vectors = -(-columns // lanes) if fold == 1 else columns // lanes
+        beside = -(-vectors // width) - 1
+        return [(width, beside), (vectors - beside * width + (1 / fold if fold > 1 else 0), 1)]
+
+    def cycles(height: int, width: int, fold: int) -> float:
         return sum(
             many * times * tile_cycles(h, w)
             for h, many in ((height, rows // height), (rows % height, 1))
-            for w, times in ((width, vectors // width), (vectors % width, 1))
+            for w, times in tiles_beside(width, fold)
         )
 
-    fits = [
-        (height, width)
+    def fits(height: int, width: int, fold: int) -> bool:
+        widest = math.ceil(max(w for w, _ in tiles_beside(width, fold)))
+        in_registers = height * widest + (widest if height > 1 else 1) + 1 <= registers
+        can_fold = rows >= USES_OF_PACKED_B * height and height % (fold if transposed else 1) == 0
+        return in_registers and (fold == 1 or can_fold)
+
+    candidates = [
+        (height, width, 1 << exponent)
+        for exponent in range(most.bit_length())
         for height in range(1, min(rows, LARGEST_TILE) + 1)
-        for width in range(1, min(vectors, LARGEST_TILE // height) + 1)
-        if height * width + (width if height > 1 else 1) + 1 <= registers
+        for width in range(1, min(-(-columns // lanes), LARGEST_TILE // height) + 1)
+        if fits(height, width, 1 << exponent)
     ]
-    return min(fits, key=lambda tile: (cycles(*tile), -tile[0]))
+    return min(candidates, key=lambda tile: (cycles(*tile), -tile[0]))
 
 
-def tile_cycles(height: int, width: int) -> float:
+def tile_cycles(height: int, width: float) -> float:
     """Return the estimated cycles of a tile for each k.
 
     Two fused multiply-adds start per cycle, with a latency of 4 cycles. Measured: an element of A costs half a cycle to
