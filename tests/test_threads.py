@@ -78,6 +78,28 @@ def test_any_number_of_threads_gives_the_same_bits(count):
     assert_equal(trained(count), trained(1))
 
 
+@pytest.mark.skipif(not team.HAS_AFFINITY or team.reachable_cores() < 2, reason="there is one core to run on")
+def test_a_worker_that_slept_wakes_on_another_core_than_its_caller_and_then_may_go_anywhere(monkeypatch):
+    pool, anywhere = team.Team(), os.sched_getaffinity(0)
+    pool.grow(1)
+    (member,) = pool.members
+    member.wake_elsewhere()
+    elsewhere = os.sched_getaffinity(member.thread.native_id)
+    assert elsewhere < anywhere
+    assert len(elsewhere) == len(anywhere) - 1
+    found = []
+    pool.run([int, lambda: found.append((team._this_core(), os.sched_getaffinity(0)))])
+    assert found[0][0] in elsewhere
+    assert found[0][1] == anywhere
+    woken = []
+    monkeypatch.setattr(team.Member, "wake_elsewhere", lambda member: woken.append(member))
+    for nap in (math.inf, 0.0):
+        assert woken == []
+        monkeypatch.setattr(team, "SECONDS_OF_A_NAP", nap)
+        pool.run([int, int])
+    assert woken == [member]
+
+
 def test_a_scan_is_what_calls_one_by_one_are():
     losses, state = trained(2)
     step, model = training()

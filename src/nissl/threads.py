@@ -10,11 +10,17 @@ runs the caller's own part.
 
 A worker whose core runs another program holds up all others at the next barrier. So the pool looks how much time on a
 core its threads get, and uses fewer of them while they get too little.
+
+Linux in a virtual machine may take a core that has been idle for a while for one that is not to be had, and then lets
+a worker wake on the core of its caller: work of 5 ms took 10, on one core. So workers that have slept are kept off that
+core until they run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import math
 import operator
 import os
@@ -32,6 +38,8 @@ Work = Callable[[], object]
 # takes on a free core, two take if they lack 0.5: one of them waits for the other half of the time. The clock of a
 # thread's time on a core goes in steps of 16 ms on Windows.
 SECONDS_OF_A_LOOK, LACK_TOLERATED = 0.5 if sys.platform == "win32" else 0.05, 0.4
+# Who has slept for so many seconds is kept off the core of the caller; the other core is still awake before.
+SECONDS_OF_A_NAP = 1e-3
 # Seconds until all threads are tried again: more each time that this was in vain.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
@@ -77,11 +85,24 @@ class Member:
         self.done = True
         self.finished = threading.Lock()  # let go when the work is done, to wake who waits for it
         self.finished.acquire()
-        threading.Thread(target=self._wait, daemon=True, name="nissl").start()
+        self.cores: set[int] = set()  # where it may run again once it has woken
+        self.thread = threading.Thread(target=self._wait, daemon=True, name="nissl")
+        self.thread.start()
+
+    def wake_elsewhere(self) -> None:
+        """Keep the worker off the core of this thread until it is called."""
+        cores = os.sched_getaffinity(0)
+        others = cores - {_this_core()}
+        if others:
+            _bind(self.thread.native_id or 0, others)
+            self.cores = cores
 
     def _wait(self) -> None:
         while True:
             self.called.acquire()
+            if self.cores:
+                _bind(0, self.cores)
+                self.cores = set()
             before = _without_core()
             try:
                 self.work()
@@ -100,6 +121,7 @@ class Team:
         self.serves: object = None  # the call of `run_together` that it works for
         self.members: list[Member] = []
         self.in_step = True  # whether all members are idle
+        self.ended = 0.0  # when the latest run was over
 
     @property
     def is_usable(self) -> bool:
@@ -123,6 +145,9 @@ class Team:
         members = self.members[: len(parts) - 1]
         for member, part in zip(members, parts[1:], strict=True):
             member.work, member.done = part, False
+        if HAS_AFFINITY and time.perf_counter() - self.ended > SECONDS_OF_A_NAP:
+            for member in members:
+                member.wake_elsewhere()
         calls = map(operator.call, [*(member.called.release for member in members), parts[0]])
         raised: BaseException | None = None
         self.in_step = False
@@ -142,12 +167,32 @@ class Team:
             _state.crowds[len(parts)].look(time.perf_counter() - started, lacked)
         for member in members:
             member.work = _nothing
+        self.ended = time.perf_counter()
         if raised is not None:
             raise raised
 
 
 def _nothing() -> None:
     """Do nothing."""
+
+
+HAS_AFFINITY = hasattr(os, "sched_setaffinity")  # on Linux
+
+
+@functools.cache
+def _library_of_c() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _this_core() -> int:
+    """Return the number of the core that this thread runs on."""
+    return int(_library_of_c().sched_getcpu())
+
+
+def _bind(thread: int, cores: set[int]) -> None:
+    """Let a thread, by its number in the system, or this one, 0, run on these cores only."""
+    with contextlib.suppress(OSError):  # if the system has taken these cores from the process meanwhile
+        os.sched_setaffinity(thread, cores)
 
 
 class Crowd:
