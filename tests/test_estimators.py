@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import nissl as ns
-from nissl import nn
+from nissl import evaluation, nn
 from nissl.errors import DivergenceError
 from nissl.optim.schedules import NAMED
 from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
@@ -1343,3 +1343,43 @@ def test_one_row_is_no_validation_set():
     regressor = NeuralNetRegressor(hidden_layer_sizes=(4,), early_stopping=True, max_iter=5)
     with pytest.raises(ValueError, match="validation set is too small"):
         regressor.fit(x, x[:, 0], X_val=x[:1], y_val=x[:1, 0])
+
+
+@pytest.mark.parametrize("kind", [NeuralNetClassifier, NeuralNetRegressor])
+def test_many_rows_are_predicted_by_the_engine_of_the_training(kind, monkeypatch):
+    passes = []
+    call = evaluation.ForwardPass.__call__
+    monkeypatch.setattr(evaluation, "OPERATIONS_WORTH_COMPILING", 1e6)
+    monkeypatch.setattr(evaluation.ForwardPass, "__call__", lambda self, x: passes.append(self) or call(self, x))
+    many = np.tile(X, (20, 1))
+    y = PAIR if kind is NeuralNetClassifier else NUMBER
+    native, by_numpy = (kind(engine=engine, random_state=0, max_iter=3).fit(X, y) for engine in ("native", "numpy"))
+    assert (native.engine_, by_numpy.engine_) == ("native", "numpy")
+    method = "predict_proba" if kind is NeuralNetClassifier else "predict"
+    before = getattr(native, method)(many)
+    assert len(passes) == 1
+    np.testing.assert_allclose(before, getattr(by_numpy, method)(many), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(getattr(native, method)(sparse.csr_matrix(many)), before, rtol=1e-12)
+    getattr(native, method)(X[:2])
+    assert len(passes) == 2
+
+    copied = pickle.loads(pickle.dumps(native))
+    assert "_forward" not in vars(copied)
+    np.testing.assert_array_equal(getattr(copied, method)(many), before)
+    assert len({*passes}) == 2
+
+    native.fit(X, y[::-1])
+    assert not np.allclose(getattr(native, method)(many), before)
+    own = kind(engine="native", max_iter=3, layers=lambda features, outputs: OwnLayer(features, outputs)).fit(X, y)
+    count = len(passes)
+    own.predict(many)
+    assert len(passes) == count
+
+
+class OwnLayer(nn.Module):
+    def __init__(self, features, outputs):
+        super().__init__()
+        self.linear = nn.Linear(features, outputs, dtype="float64")
+
+    def forward(self, x):
+        return self.linear(x)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nissl as ns
-from nissl import nn, optim
+from nissl import evaluation, nn, optim
 from nissl.data import dataset
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, DivergenceError, OptionError, ShapeError
@@ -708,3 +708,71 @@ def test_a_handler_of_interrupts_that_is_not_of_python_stays(monkeypatch):
     monkeypatch.setattr(signal, "getsignal", lambda number: None)
     history = ns.fit(classifier(), (X, LABELS), epochs=2)
     assert (len(history), history.interrupted) == (2, False)
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Have machine code for evaluations at once, in batches of 5 rows, two at a time."""
+    monkeypatch.setattr(evaluation, "COMPILED_BATCH", 5)
+    monkeypatch.setattr(evaluation, "BATCHES_OF_A_SCAN", 2)
+    monkeypatch.setattr(evaluation, "OPERATIONS_WORTH_COMPILING", 0)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5, 6, 10, 13, 20, 33])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8"])
+def test_a_forward_pass_by_machine_code_gives_the_outputs_of_each_row(rows, dtype, small_batches):
+    model = classifier(nn.BatchNorm(8), nn.Dropout(0.5))
+    inputs = evaluation.Inputs((100 * GENERATOR.random((rows, 4))).astype(dtype), np.dtype("float32"))
+    forward_pass = evaluation.ForwardPass(model, inputs.dtype)
+    for _ in range(2):
+        found = forward_pass(inputs)
+        assert found.shape == (rows, 3)
+        np.testing.assert_allclose(found, evaluation.outputs_of(model, inputs), rtol=1e-4, atol=1e-5)
+        assert forward_pass.compiled is not None
+        model[0].weight.assign(model[0].weight * -1.0)  # the next pass takes the weights of then
+
+
+def test_validation_by_machine_code_finds_what_validation_by_numpy_does(small_batches, monkeypatch):
+    def learned():
+        model = classifier()
+        optimizer = optim.SGD(model.parameters(), lr=0.3)
+        history = ns.fit(model, (X[:37], LABELS[:37]), optimizer=optimizer, validation=(X[37:], LABELS[37:]), seed=0)
+        return history.validation_loss, history.validation_accuracy
+
+    passes = []
+    call = evaluation.ForwardPass.__call__
+    monkeypatch.setattr(evaluation.ForwardPass, "__call__", lambda self, x: passes.append(self) or call(self, x))
+    compiled = learned()
+    assert len(passes) == 5
+    assert passes[0].compiled.latest.program is not None
+    monkeypatch.setattr(evaluation, "OPERATIONS_WORTH_COMPILING", math.inf)
+    by_numpy = learned()
+    assert len(passes) == 5
+    np.testing.assert_allclose(compiled, by_numpy, rtol=1e-5)
+    assert len(set(compiled[0])) == 5
+
+
+def test_a_model_whose_evaluation_asks_for_values_is_validated_by_numpy(small_batches):
+    class Clipped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 1)
+
+        def forward(self, x):
+            y = self.linear(x)
+            return y if self.training else y * min(1.0, 1 / abs(y).max().item())
+
+    ns.manual_seed(0)
+    history = ns.fit(Clipped(), (X, TARGETS), validation=(X, TARGETS), epochs=3, seed=0)
+    assert np.isfinite(history.validation_loss).all()
+
+
+def test_a_watch_sees_the_validation_of_a_compiled_training(small_batches, monkeypatch):
+    seen = []
+    for worth in (0, math.inf):
+        monkeypatch.setattr(evaluation, "OPERATIONS_WORTH_COMPILING", worth)
+        model = classifier()
+        with ns.inspect.watch(model) as watch:
+            ns.fit(model, (X, LABELS), validation=(X, LABELS), epochs=2, seed=0)
+        seen.append((watch.count, list(watch.activations), [len(each) for each in watch.activations.values()]))
+    assert seen[0] == seen[1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,10 +16,11 @@ import numpy.typing as npt
 
 from nissl import nn, notebook
 from nissl.arguments import whole_number
+from nissl.compiler import Compiled, compile
 from nissl.data import Dataset, as_dataset
 from nissl.data.dataset import as_array_of_rows, to_dtype
-from nissl.engines.base import evaluation_mode, recording
-from nissl.errors import DataError, GradientError, OptionError, ShapeError
+from nissl.engines.base import current, evaluation_mode, recording
+from nissl.errors import DataError, GradientError, OptionError, ShapeError, TracingError
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
 from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
@@ -30,6 +33,11 @@ Data = Dataset | tuple[Any, Any]
 WeightedData = Data | tuple[Any, Any, Any]  # with a weight for each example
 
 EVALUATION_BATCH = 1000
+# By machine code, batches have this size, and so many run at once.
+COMPILED_BATCH, BATCHES_OF_A_SCAN = 500, 64
+# It is made for a model that is to do so many operations, which take NumPy some milliseconds. Moreover, the threads of
+# a BLAS stay busy for a while, and take a core from the training that goes on after a validation.
+OPERATIONS_WORTH_COMPILING = 5e7
 
 
 class History:
@@ -178,10 +186,15 @@ class Inputs:
         self.x = np.asarray(x)
         self.dtype = dtype
 
+    @property
+    def are_bytes(self) -> bool:
+        """Whether the rows hold bytes."""
+        return self.x.dtype == np.uint8
+
     def take(self, rows: Any) -> Array:
         """Return the rows as a new array."""
         taken = self.x[rows]
-        if taken.dtype == np.uint8:
+        if self.are_bytes:
             return np.multiply(taken, self.dtype.type(1 / 255), dtype=self.dtype)
         return to_dtype(taken, self.dtype, "x")
 
@@ -236,9 +249,15 @@ def evaluating() -> Iterator[None]:
         yield
 
 
-def forward(model: Module, x: Array) -> Array:
+def as_numbers(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """Return rows in the dtype that a model computes in, with bytes scaled into [0, 1]."""
+    x, is_bytes = x.astype(dtype), x.dtype == np.uint8
+    return x * (1 / 255) if is_bytes else x
+
+
+def forward(model: Module, x: Tensor) -> Tensor:
     """Return the outputs for one batch."""
-    outputs = model(wrap(x))
+    outputs = model(x)
     if not isinstance(outputs, Tensor):
         raise ShapeError(
             f"the model must return one Tensor for a batch of shape {x.shape}, computed by operations of nissl; "
@@ -250,7 +269,66 @@ def forward(model: Module, x: Array) -> Array:
             f"the model turned a batch of shape {x.shape} into shape {outputs.shape}; "
             f"it must give one row for each row{hint}"
         )
-    return outputs.numpy()
+    return outputs
+
+
+def outputs_of(model: Module, inputs: Inputs, batch_size: int = EVALUATION_BATCH) -> Array:
+    """Return the outputs for all rows in evaluation mode, computed by NumPy."""
+    with evaluating():
+        batches = [slice(i, i + batch_size) for i in range(0, len(inputs), batch_size)]
+        return np.concatenate([forward(model, wrap(inputs.take(rows))).numpy() for rows in batches])
+
+
+class ForwardPass:
+    """The outputs of a model in evaluation mode, by machine code for batches of COMPILED_BATCH rows.
+
+    The rows that are left at the end are made a batch by copies of the last one. What the machine code cannot do, and
+    what `ns.inspect.watch` looks at, is left to NumPy.
+    """
+
+    def __init__(self, model: Module, dtype: np.dtype[Any]) -> None:
+        self.model = model
+
+        def outputs(x: Tensor) -> Tensor:
+            return forward(model, as_numbers(x, dtype))
+
+        self.compiled: Compiled | None = compile(outputs)
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """Return the outputs for all rows."""
+        if self.compiled is None or current.watch is not None:
+            return outputs_of(self.model, inputs)
+        try:
+            with evaluating():
+                return np.concatenate([self._scan(part) for part in self._parts(inputs)])
+        except TracingError:  # the model asks for values, which are there without a trace
+            self.compiled = None
+            return outputs_of(self.model, inputs)
+
+    def _parts(self, inputs: Inputs) -> Iterator[Array]:
+        """Yield some batches at a time, and then what is left, so that not all rows are converted at once."""
+        size = COMPILED_BATCH * BATCHES_OF_A_SCAN
+        whole = len(inputs) - len(inputs) % COMPILED_BATCH
+        ends = [*range(0, whole, size), whole, len(inputs)]
+        for start, end in itertools.pairwise(ends):
+            if start < end:
+                rows = slice(start, end)
+                yield inputs.x[rows] if inputs.are_bytes else inputs.take(rows)
+
+    def _scan(self, rows: Array) -> Array:
+        """Return the outputs for some batches, or for less than one."""
+        assert self.compiled is not None
+        count = len(rows)
+        if count < COMPILED_BATCH:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], COMPILED_BATCH - count, axis=0)])
+        outputs = self.compiled.scan(rows.reshape(-1, COMPILED_BATCH, *rows.shape[1:])).numpy()
+        return outputs.reshape(-1, *outputs.shape[2:])[:count]
+
+
+def is_worth_compiling(model: Module, rows: int, times: int = 1) -> bool:
+    """Whether a ForwardPass over so many rows, so many times, is faster with the time for making its machine code."""
+    weights = math.fsum(p.size for p in model.named_parameters().values())
+    return 2 * weights * rows * times >= OPERATIONS_WORTH_COMPILING
 
 
 @explained
@@ -269,35 +347,28 @@ def predict(model: Module, x: Any, batch_size: int = EVALUATION_BATCH) -> Array:
     if rows.ndim == 0 or len(rows) == 0:
         raise DataError(f"predict got no rows: x has shape {rows.shape}")
     inputs = Inputs(rows, model_dtype(model))
-    size = whole_number("batch_size", batch_size)
-    with evaluating():
-        outputs = [forward(model, inputs.take(slice(i, i + size))) for i in range(0, len(inputs), size)]
-    return np.concatenate(outputs)
+    return outputs_of(model, inputs, whole_number("batch_size", batch_size))
 
 
 def score(
-    model: Module,
     objective: Objective,
-    inputs: Inputs,
+    outputs: Array,
     targets: Array,
     weights: Array | None = None,
     batch_size: int = EVALUATION_BATCH,
-) -> tuple[dict[str, float], Array]:
-    """Return mean loss and metric, and the outputs, for rows of data in evaluation mode."""
+) -> dict[str, float]:
+    """Return mean loss and metric for the outputs for rows of data."""
     loss = metric = amount = 0.0
-    outputs = []
     with evaluating():
-        for i in range(0, len(inputs), batch_size):
+        for i in range(0, len(outputs), batch_size):
             rows = slice(i, i + batch_size)
-            outputs.append(forward(model, inputs.take(rows)))
-            y, t = wrap(outputs[-1]), wrap(targets[rows])
+            y, t = wrap(outputs[rows]), wrap(targets[rows])
             w = None if weights is None else weights[rows]
             part = len(y) if w is None else float(w.sum(dtype=np.float64))
             loss += loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
             metric += objective.metric_sum(y, t).item()
             amount += part
-    values = {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
-    return values, np.concatenate(outputs)
+    return {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
 
 
 def loss_of(objective: Objective, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
@@ -362,14 +433,15 @@ def evaluate(
     dataset = as_dataset(data, "data")
     inputs = Inputs(dataset.x, model_dtype(model))
     with evaluating():
-        example = forward(model, inputs.take(slice(0, 1)))
+        example = forward(model, wrap(inputs.take(slice(0, 1))))
     if loss is None and isinstance(last_layer(model), nn.Softmax):
         loss = nn.cross_entropy_error  # the outputs are probabilities
     objective = choose(loss, model, example.shape, dataset.y)
     targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
     size = whole_number("batch_size", batch_size)
-    values, outputs = score(model, objective, inputs, targets, weights, size)
+    outputs = outputs_of(model, inputs, size)
+    values = score(objective, outputs, targets, weights, size)
     extra = values_of(checked_metrics(metrics), outputs, targets)
     if not objective.classifies:
         return Evaluation(values["loss"], r2=values["r2"], metrics=extra)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nissl import optim
 from nissl.compiler import Compiled, compile
-from nissl.evaluation import loss_of
+from nissl.evaluation import as_numbers, loss_of
 from nissl.nn.module import Module
 from nissl.objective import Objective
 from nissl.optim.optimizer import Optimizer
@@ -76,7 +76,7 @@ class TrainingStep:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Run a step on the rows with these indices; return the loss, and the sum that the metric is computed from."""
-        x, targets = self._as_numbers(self.x[rows]), self.targets[rows]
+        x, targets = as_numbers(self.x[rows], self.dtype), self.targets[rows]
         outputs = self.model(x)
         loss = self.loss_of(outputs, targets, None if self.weights is None else self.weights[rows])
         loss.backward()
@@ -88,8 +88,3 @@ class TrainingStep:
     def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Return what a step minimizes; a subclass may add to the loss of the batch."""
         return loss_of(self.objective, outputs, targets, weights)
-
-    def _as_numbers(self, x: Tensor) -> Tensor:
-        """Return rows in the dtype that the model computes in, with bytes scaled into [0, 1]."""
-        x, is_bytes = x.astype(self.dtype), x.dtype == np.uint8
-        return x * (1 / 255) if is_bytes else x

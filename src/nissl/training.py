@@ -7,6 +7,7 @@ and feeds those who listen: progress, checkpoint, early stopping, callbacks.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import signal
 import threading
@@ -28,6 +29,7 @@ from nissl.errors import DataError, OptionError, ShapeError
 from nissl.evaluation import (
     Array,
     Data,
+    ForwardPass,
     History,
     Inputs,
     Metric,
@@ -37,7 +39,9 @@ from nissl.evaluation import (
     evaluating,
     forward,
     in_training,
+    is_worth_compiling,
     model_dtype,
+    outputs_of,
     score,
     values_of,
 )
@@ -131,11 +135,14 @@ class Training:
         dataset = self.checked(data)
         self.inputs = Inputs(dataset.x, model_dtype(model))
         with evaluating():
-            outputs = forward(model, self.inputs.take(slice(0, 1))).shape
+            outputs = forward(model, wrap(self.inputs.take(slice(0, 1)))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
         self.weights = self._checked_weights(sample_weight, len(self.inputs), "sample_weight")
         self.validation = None if validation is None else self._held_out(validation, outputs)
+        held = 0 if self.validation is None else len(self.validation[0])
+        compiles = self.engine == "native" and is_worth_compiling(model, held, self.epochs)
+        self.outputs_of = ForwardPass(model, self.inputs.dtype) if compiles else functools.partial(outputs_of, model)
 
         count = len(self.inputs)
         whole = count // self.batch_size
@@ -196,7 +203,8 @@ class Training:
         p = self.progress
         if self.objective.takes_probabilities:
             with evaluating():
-                check_probabilities(self.objective, forward(self.model, self.inputs.take(slice(0, self.batch_size))))
+                first = forward(self.model, wrap(self.inputs.take(slice(0, self.batch_size))))
+                check_probabilities(self.objective, first.numpy())
         with in_training(self.model), self._scheduled():
             while p.epoch < self.epochs and not self._out_of_patience():
                 several = self.slice_steps // self.steps if self.can_join_epochs and not stepwise else 1
@@ -369,7 +377,8 @@ class Training:
         if self.validation is None:
             return {}
         inputs, targets, weights = self.validation
-        found, outputs = score(self.model, self.objective, inputs, targets, weights)
+        outputs = self.outputs_of(inputs)
+        found = score(self.objective, outputs, targets, weights)
         found |= values_of(self.metrics, outputs, targets)
         return {f"validation_{name}": value for name, value in found.items()}
 

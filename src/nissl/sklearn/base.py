@@ -7,6 +7,7 @@ weights, `fitting` makes optimizer, loss and training of its parameters, and a `
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,8 +21,15 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from nissl import nn, optim
 from nissl.engines.base import evaluation_mode, recording
-from nissl.evaluation import EVALUATION_BATCH, History, model_dtype
-from nissl.evaluation import predict as outputs_of
+from nissl.evaluation import (
+    EVALUATION_BATCH,
+    ForwardPass,
+    History,
+    Inputs,
+    is_worth_compiling,
+    model_dtype,
+    outputs_of,
+)
 from nissl.objective import layers_in_order
 from nissl.optim.optimizer import Schedule
 from nissl.random import seeded
@@ -38,6 +46,8 @@ from nissl.threads import at_most
 Array = npt.NDArray[Any]
 
 BATCH_OF_AUTO = 200
+# Attributes that stay in this process when an estimator is pickled, as they hold machine code.
+OF_THIS_PROCESS = {"_step_of_parts", "_forward"}
 # To predict, a batch has as many rows as make about so many numbers in the widest layer: few calls, which BLAS shares
 # among threads, and little memory.
 NUMBERS_AT_ONCE = 1 << 20
@@ -87,6 +97,8 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
     out_activation_: str
     n_iter_: int
     t_: int
+    engine_: str
+    _forward: ForwardPass
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> Any:  # noqa: N803
@@ -318,10 +330,8 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             held, held_targets, held_weights = validation
             options["validation"] = held, held_targets, weighted(held_weights, factors, held_targets)
             options["metrics"] = {"score": lambda y, t: self._score_of(held_targets, y, held_weights)}
-        engine = fitting.choose_engine(self.engine, self.module_, rows, math.ceil(rows / batch), epochs)
-        # Processes side by side, each with a thread for every core, would wait for each other most of the time.
-        share = at_most(fitting.threads_of_blas()) if engine == "native" else contextlib.nullcontext()
-        with seeded(seed), share:
+        self.engine_ = fitting.choose_engine(self.engine, self.module_, rows, math.ceil(rows / batch), epochs)
+        with seeded(seed), self._share_of_threads():
             yield fitting.PenalizedTraining(
                 self.module_,
                 (x, targets),
@@ -330,7 +340,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
                 optimizer=self.optimizer_,
                 epochs=epochs,
                 batch_size=batch,
-                engine=engine,
+                engine=self.engine_,
                 seed=seed,
                 clip_norm=self.clip_norm,
                 shuffle=bool(self.shuffle),
@@ -340,17 +350,27 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
                 **options,
             )
 
+    def _share_of_threads(self) -> contextlib.AbstractContextManager[None]:
+        """Limit the threads of machine code in a block.
+
+        Processes side by side, each with a thread for every core, would wait for each other most of the time.
+        """
+        return at_most(fitting.threads_of_blas()) if self.engine_ == "native" else contextlib.nullcontext()
+
     def _runs_only_our_code(self) -> bool:
         """Whether a step calls no function or Module of the user's own: a trace would freeze the numbers they read."""
         schedule: Any = self.optimizer_.schedule
         while hasattr(schedule, "schedule"):  # one that is scaled or delayed
             schedule = schedule.schedule
-        called = [self._loss(), *self.module_.named_modules().values(), *([] if schedule is None else [schedule])]
-        return all(str(getattr(part, "__module__", "")).partition(".")[0] == "nissl" for part in called)
+        called = [self._loss(), *([] if schedule is None else [schedule])]
+        return self._has_only_our_layers() and all(map(_is_ours, called))
+
+    def _has_only_our_layers(self) -> bool:
+        return all(map(_is_ours, self.module_.named_modules().values()))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: machine code stays here."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_step_of_parts"}
+        return {name: value for name, value in super().__getstate__().items() if name not in OF_THIS_PROCESS}
 
     # Using what was fitted.
 
@@ -364,14 +384,28 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         return validate_data(self, X, accept_sparse="csr", dtype=(np.float64, np.float32), order="C", reset=False)
 
     def _outputs(self, X: Any) -> Array:  # noqa: N803
-        """Return the network's outputs for each row, before the output's activation; sparse rows batch by batch."""
-        X = self._rows(X)  # noqa: N806
+        """Return the network's outputs for each row, before the output's activation."""
+        return self._outputs_of(self._rows(X))
+
+    def _outputs_of(self, x: Any) -> Array:
+        """Return the network's outputs for checked rows; sparse ones batch by batch."""
         widest = max(p.shape[-1] for p in self.module_.named_parameters().values())
-        size = max(EVALUATION_BATCH, NUMBERS_AT_ONCE // (max(widest, X.shape[1]) if sparse.issparse(X) else widest))
-        if not sparse.issparse(X):
-            return outputs_of(self.module_, X, size)
-        batches = range(0, X.shape[0], size)
-        return np.concatenate([outputs_of(self.module_, X[i : i + size].toarray(), size) for i in batches])
+        size = max(EVALUATION_BATCH, NUMBERS_AT_ONCE // (max(widest, x.shape[1]) if sparse.issparse(x) else widest))
+        outputs = self._forward_pass(x.shape[0]) or functools.partial(outputs_of, self.module_, batch_size=size)
+        dtype = model_dtype(self.module_)
+        with self._share_of_threads():
+            if not sparse.issparse(x):
+                return outputs(Inputs(x, dtype))
+            batches = range(0, x.shape[0], size)
+            return np.concatenate([outputs(Inputs(x[i : i + size].toarray(), dtype)) for i in batches])
+
+    def _forward_pass(self, rows: int) -> ForwardPass | None:
+        """Return machine code for the network, if it was trained by machine code and has enough rows to gain by it."""
+        if self.engine_ != "native" or not (is_worth_compiling(self.module_, rows) and self._has_only_our_layers()):
+            return None
+        if not hasattr(self, "_forward") or self._forward.model is not self.module_:
+            self._forward = ForwardPass(self.module_, model_dtype(self.module_))
+        return self._forward
 
     def predict(self, X: Any) -> Array:  # noqa: N803
         """Return the prediction for each row of X."""
@@ -404,6 +438,10 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _is_ours(part: object) -> bool:
+    return str(getattr(part, "__module__", "")).partition(".")[0] == "nissl"
 
 
 def _restore(estimator: Any, attributes: Mapping[str, Any]) -> None:

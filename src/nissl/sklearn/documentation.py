@@ -80,8 +80,9 @@ PARTS = {
         Gradients are scaled down where their norm, over all weights together, is larger than this. Not available with
         "lbfgs".
     engine : {'auto', 'native', 'numpy'}, default='auto'
-        What computes the training: "native" (compiled machine code), "numpy", or "auto": "native" where NumPy is
-        estimated to take half a second or more for the size of the network and data and `max_iter`.
+        What computes the training, and the predictions for many rows: "native" (compiled machine code), "numpy", or
+        "auto": "native" where NumPy is estimated to take half a second or more for the size of the network and data
+        and `max_iter`.
     dtype : {'float32', 'float64'} or None, default=None
         Type to compute in; None: float32 for X of float32, else float64. A network given as `layers` keeps its own.
 """,
@@ -114,6 +115,8 @@ PARTS = {
         Number of epochs, or of iterations with "lbfgs", of the last call to `fit` or `partial_fit`.
     t_ : int
         Number of rows that training has taken, over all epochs; 0 with "lbfgs".
+    engine_ : {'native', 'numpy'}
+        The engine that training took; with "native", it also predicts many rows.
     module_ : nissl.nn.Module
         The network, which returns outputs before `out_activation_`; `nissl.save` writes it to a file.
     optimizer_ : nissl.optim.Optimizer

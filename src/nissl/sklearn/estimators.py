@@ -17,7 +17,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from nissl import nn
 from nissl.errors import OptionError, unknown_name
-from nissl.evaluation import predict as outputs_of
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Schedule
 from nissl.sklearn import fitting
@@ -225,9 +224,9 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
     def _look_back(self, x: Array, targets: Array) -> None:
         if self._is_multilabel or (targets == targets[0]).all():
             return
-        predicted = self._numbers(outputs_of(self.module_, x[:: math.ceil(len(x) / FIRST_LOOK)]))
+        predicted = self._numbers(self._outputs_of(x[:: math.ceil(len(x) / FIRST_LOOK)]))
         if len(np.unique(predicted)) == 1:
-            predicted = self._numbers(outputs_of(self.module_, x))
+            predicted = self._numbers(self._outputs_of(x))
         if len(np.unique(predicted)) == 1:
             warn(
                 f"all {len(x)} rows get the class '{self.classes_[predicted[0]]}', so nothing was learned that tells "
