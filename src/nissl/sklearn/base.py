@@ -22,11 +22,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from nissl import nn, optim
 from nissl.engines.base import evaluation_mode, recording
 from nissl.evaluation import (
+    COMPILED_BATCH,
     EVALUATION_BATCH,
     ForwardPass,
     History,
     Inputs,
-    is_worth_compiling,
     model_dtype,
     outputs_of,
 )
@@ -212,6 +212,8 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             training.step.let_go()
             self._step_of_parts = training.step
         if not incremental:
+            if (forward_pass := self._forward_pass(COMPILED_BATCH)) is not None:
+                forward_pass(Inputs(x[:1], model_dtype(self.module_)))  # so that it is ready for the first prediction
             self._look_back(x, targets)
 
     def _read(
@@ -400,8 +402,8 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             return np.concatenate([outputs(Inputs(x[i : i + size].toarray(), dtype)) for i in batches])
 
     def _forward_pass(self, rows: int) -> ForwardPass | None:
-        """Return machine code for the network, if it was trained by machine code and has enough rows to gain by it."""
-        if self.engine_ != "native" or not (is_worth_compiling(self.module_, rows) and self._has_only_our_layers()):
+        """Return machine code for the network, if it was trained by machine code and there are rows for a batch."""
+        if self.engine_ != "native" or rows < COMPILED_BATCH or not self._has_only_our_layers():
             return None
         if not hasattr(self, "_forward") or self._forward.model is not self.module_:
             self._forward = ForwardPass(self.module_, model_dtype(self.module_))
