@@ -33,7 +33,7 @@ import nissl as ns
 from nissl import evaluation, nn
 from nissl.errors import DivergenceError
 from nissl.optim.schedules import NAMED
-from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, fitting, parameters
+from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor, base, fitting, parameters
 from nissl.sklearn.run import Run
 from nissl.sklearn.weights import Weights
 from nissl.traced import Traced
@@ -1374,6 +1374,27 @@ def test_many_rows_are_predicted_by_the_engine_of_the_training(kind, monkeypatch
     count = len(passes)
     own.predict(many)
     assert len(passes) == count
+
+
+@pytest.mark.parametrize("engine", ["native", "numpy"])
+def test_rows_that_fit_has_copied_are_let_go_when_it_is_over(engine, monkeypatch):
+    seen = []
+
+    def told(*arguments):
+        parts = split(*arguments)
+        seen.extend(weakref.ref(array) for part in parts for array in part if array is not None)
+        return parts
+
+    split = base.split
+    monkeypatch.setattr(base, "split", told)
+    gc.collect()
+    gc.disable()  # what is freed is freed at once
+    try:
+        NeuralNetClassifier(engine=engine, early_stopping=True, max_iter=2, random_state=0).fit(X, CLASSES)
+        assert seen
+        assert {each() is None for each in seen} == {True}
+    finally:
+        gc.enable()
 
 
 class OwnLayer(nn.Module):

@@ -1,10 +1,12 @@
 """fit, evaluate, predict: what is learned, what is told, and what happens when something goes wrong."""
 
 import csv
+import gc
 import math
 import os
 import signal
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -776,3 +778,18 @@ def test_a_watch_sees_the_validation_of_a_compiled_training(small_batches, monke
             ns.fit(model, (X, LABELS), validation=(X, LABELS), epochs=2, seed=0)
         seen.append((watch.count, list(watch.activations), [len(each) for each in watch.activations.values()]))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("engine", ["native", "numpy"])
+def test_rows_are_let_go_when_the_training_is_over(engine):
+    x, targets = X.copy(), TARGETS.astype("float32")
+    seen = weakref.ref(x), weakref.ref(targets)
+    ns.manual_seed(0)
+    gc.collect()
+    gc.disable()  # what is freed is freed at once
+    try:
+        ns.fit(nn.Linear(4, 1), (x, targets), validation=(x, targets), engine=engine, epochs=2)
+        del x, targets
+        assert [each() for each in seen] == [None, None]
+    finally:
+        gc.enable()

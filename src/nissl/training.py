@@ -536,22 +536,25 @@ def fit(
         if (folder / CHECKPOINT_FILE).exists():
             load_checkpoint(training, folder, settings, seed)
     saved = -math.inf
-    with deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
-        try:
-            for event in training.run(stepwise=bool(callbacks)):
-                report(event)
-                for callback in callbacks:
-                    callback(event)
-                due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
-                if folder is not None and isinstance(event, EpochDone) and due:
-                    save_checkpoint(training, folder, settings)
-                    saved = time.monotonic()
-                if interrupted.is_set():
-                    break
-        except StopTraining:
-            pass
-        if folder is not None:
-            save_checkpoint(training, folder, settings)
+    try:
+        with deferred_interrupt() as interrupted, reporter(progress, training.epochs) as report:
+            try:
+                for event in training.run(stepwise=bool(callbacks)):
+                    report(event)
+                    for callback in callbacks:
+                        callback(event)
+                    due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+                    if folder is not None and isinstance(event, EpochDone) and due:
+                        save_checkpoint(training, folder, settings)
+                        saved = time.monotonic()
+                    if interrupted.is_set():
+                        break
+            except StopTraining:
+                pass
+            if folder is not None:
+                save_checkpoint(training, folder, settings)
+    finally:
+        training.step.let_go()  # else the rows would stay until Python looks for cycles
     if not interrupted.is_set():
         training.restore_best()
     return History(training.progress.rows, interrupted=interrupted.is_set())

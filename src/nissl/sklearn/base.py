@@ -207,9 +207,10 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
                         for tensor, payload in learned_before:
                             tensor.payload = payload
                     raise
+                finally:
+                    training.step.let_go()  # else the rows would stay until Python looks for cycles
             refusal.pop_all()
         if goes_on:  # the next `partial_fit` need not trace and compile the step again
-            training.step.let_go()
             self._step_of_parts = training.step
         if not incremental:
             if (forward_pass := self._forward_pass(COMPILED_BATCH)) is not None:
