@@ -35,8 +35,8 @@ WeightedData = Data | tuple[Any, Any, Any]  # with a weight for each example
 EVALUATION_BATCH = 1000
 # By machine code, batches have this size, and so many run at once.
 COMPILED_BATCH, BATCHES_OF_A_SCAN = 500, 64
-# It is made for a model that is to do so many operations, which take NumPy some milliseconds. Moreover, the threads of
-# a BLAS stay busy for a while, and take a core from the training that goes on after a validation.
+# It is made for a model that is to do so many operations, which take NumPy a millisecond or more. Moreover, the threads
+# of a BLAS stay busy for a while, and take a core from the training that goes on after a validation.
 OPERATIONS_WORTH_COMPILING = 5e7
 
 

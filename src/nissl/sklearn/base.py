@@ -27,6 +27,7 @@ from nissl.evaluation import (
     ForwardPass,
     History,
     Inputs,
+    is_worth_compiling,
     model_dtype,
     outputs_of,
 )
@@ -213,7 +214,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
         if goes_on:  # the next `partial_fit` need not trace and compile the step again
             self._step_of_parts = training.step
         if not incremental:
-            if (forward_pass := self._forward_pass(COMPILED_BATCH)) is not None:
+            if (forward_pass := self._forward_pass(len(x))) is not None:
                 forward_pass(Inputs(x[:1], model_dtype(self.module_)))  # so that it is ready for the first prediction
             self._look_back(x, targets)
 
@@ -403,8 +404,9 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
             return np.concatenate([outputs(Inputs(x[i : i + size].toarray(), dtype)) for i in batches])
 
     def _forward_pass(self, rows: int) -> ForwardPass | None:
-        """Return machine code for the network, if it was trained by machine code and there are rows for a batch."""
-        if self.engine_ != "native" or rows < COMPILED_BATCH or not self._has_only_our_layers():
+        """Return machine code for the network, if it was trained by machine code and gains by it for so many rows."""
+        is_worth_it = rows >= COMPILED_BATCH and is_worth_compiling(self.module_, rows)
+        if self.engine_ != "native" or not is_worth_it or not self._has_only_our_layers():
             return None
         if not hasattr(self, "_forward") or self._forward.model is not self.module_:
             self._forward = ForwardPass(self.module_, model_dtype(self.module_))
