@@ -413,6 +413,12 @@ def test_small_gradients_and_zeros_are_left_alone():
     assert zero.grad.item() == 0
 
 
+def test_a_parameter_that_is_given_twice_is_clipped_as_one():
+    (p,) = with_gradients([3.0, 4.0])
+    assert optim.clip_grad_norm([p, p], 1.0).item() == 5
+    np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.8], rtol=1e-6)
+
+
 def test_clipping_without_gradients_or_with_a_wrong_norm_is_a_mistake():
     with pytest.raises(GradientError, match=r"call loss.backward\(\) first"):
         optim.clip_grad_norm([nn.Parameter([1.0])], 1.0)

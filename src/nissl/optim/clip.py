@@ -24,8 +24,8 @@ def clip_grad_norm(parameters: Params, max_norm: float) -> Tensor:
     tensor(10.)
     """
     number("max_norm", max_norm, least=0)
-    named = by_path(parameters, "clip_grad_norm")
-    waiting = [(p, current.engine.gradient(p)) for p in named.values()]
+    distinct = dict.fromkeys(by_path(parameters, "clip_grad_norm").values())  # though one may have been given twice
+    waiting = [(p, current.engine.gradient(p)) for p in distinct]
     found = [(p, g.value) for p, g in waiting if g is not None and g.value is not None and not g.used]
     if not found:
         raise GradientError("clip_grad_norm found no new gradient at any parameter; call loss.backward() first")
