@@ -304,6 +304,12 @@ def test_predict_gives_classes_and_probabilities_for_arrays():
     assert [row[1] for row in table[1:]] == found["classes"]
 
 
+def test_predict_says_that_the_class_names_of_a_model_are_too_few():
+    np.save("rows.npy", DIGITS.x[:2])
+    model = save_model(**{"class names": ["no", "yes"]})
+    fails(1, "notes the class names 'no', 'yes', but the model tells 10 classes apart", "predict", model, "rows.npy")
+
+
 @pytest.mark.parametrize(
     "mode",
     [

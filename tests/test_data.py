@@ -296,6 +296,20 @@ def test_a_dataset_can_be_sliced_and_shown():
     assert repr(data) == "Dataset(small: 3 rows of shape (2,), 3 classes)"
 
 
+def test_class_names_may_be_an_array_and_are_kept_as_text():
+    names, y = np.unique(["cat", "ant", "cat"], return_inverse=True)
+    data = ns.Dataset(np.eye(3), y, names)
+    assert data.class_names == ("ant", "cat")
+    assert "2 classes" in repr(data)
+    assert data[:2].class_names == ("ant", "cat")
+
+
+@pytest.mark.parametrize("names", ["ab", 2])
+def test_class_names_that_are_no_list_are_refused(names):
+    with pytest.raises(DataError, match="class_names holds a name for each class"):
+        ns.Dataset(np.eye(2), np.arange(2), names)
+
+
 def test_split_keeps_every_row_once():
     data = Dataset(np.arange(10), np.arange(10))
     kept, held = data.split(0.3, seed=1)

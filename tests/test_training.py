@@ -612,6 +612,31 @@ def test_long_class_names_are_cut_in_the_confusion_matrix():
     assert [line[0] for line in told.splitlines()[-3:]] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("model", "y", "names"),
+    [
+        (classifier, LABELS, ("cat", "dog")),
+        (classifier, LABELS, ("ant", "bee", "cat", "dog")),
+        (lambda: nn.Linear(4, 1), LABELS > 0, ("ant", "bee", "cat")),
+    ],
+)
+def test_a_wrong_number_of_class_names_is_an_error_and_not_dropped(model, y, names):
+    data, told = ns.Dataset(X, y, names), rf"class_names of data are {len(names)} \('\w+', .*a name for each"
+    with pytest.raises(DataError, match=told):
+        ns.evaluate(model(), data)
+    with pytest.raises(DataError, match=told):
+        ns.fit(model(), data)
+    with pytest.raises(DataError, match="class_names of the validation data are"):
+        ns.fit(model(), (X, y), validation=data)
+
+
+def test_class_names_that_name_no_classes_of_rows_are_left_alone():
+    several = (X[:, :3] > 0).astype("int64")
+    found = ns.evaluate(classifier(), ns.Dataset(X, several, ("a", "b")), loss=nn.binary_cross_entropy_with_logits)
+    assert found.class_names == ()
+    assert ns.evaluate(nn.Linear(4, 1), ns.Dataset(X, TARGETS, ("a", "b", "c"))).class_names == ()
+
+
 def test_a_metric_gets_the_same_from_fit_and_evaluate():
     def error(outputs, targets):
         return np.square(outputs - targets).mean()

@@ -23,7 +23,7 @@ from nissl.engines.base import current, evaluation_mode, recording
 from nissl.errors import DataError, GradientError, OptionError, ShapeError, TracingError
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
-from nissl.objective import Loss, Objective, choose, fit_targets, last_layer
+from nissl.objective import Loss, Objective, choose, fit_class_names, fit_targets, last_layer
 from nissl.tensor import Tensor, wrap
 from nissl.text import cut_apart, in_decimals, percent, table
 
@@ -437,6 +437,7 @@ def evaluate(
     if loss is None and isinstance(last_layer(model), nn.Softmax):
         loss = nn.cross_entropy_error  # the outputs are probabilities
     objective = choose(loss, model, example.shape, dataset.y)
+    names = fit_class_names(objective, example.shape, dataset.class_names, "data")
     targets = fit_targets(objective, example.shape, dataset.y, inputs.dtype)
     weights = checked_weights(sample_weight, len(inputs), objective, inputs.dtype, "sample_weight")
     size = whole_number("batch_size", batch_size)
@@ -448,10 +449,7 @@ def evaluate(
     matrix = None
     predicted = objective.classes_of(outputs)
     true = targets.argmax(axis=-1) if predicted.ndim < targets.ndim else targets
-    if predicted.size == len(predicted):
-        classes = max(outputs.shape[-1] if outputs.ndim > 1 else 1, 2)
+    if classes := objective.class_count(outputs.shape):
         pairs = true.reshape(-1).astype(np.int64) * classes + predicted.reshape(-1)
         matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    names = tuple(dataset.class_names or ())
-    names = names if matrix is not None and len(names) == len(matrix) else ()
     return Evaluation(values["loss"], values["accuracy"], matrix, class_names=names, metrics=extra)

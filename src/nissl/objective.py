@@ -21,6 +21,7 @@ from nissl.errors import DataError, OptionError, ShapeError
 from nissl.nn.module import Module
 from nissl.ops.reduce import argmax, sum
 from nissl.tensor import Tensor
+from nissl.text import some
 
 Loss = Callable[..., Tensor]  # of outputs and targets, and, where examples have weights, of `sample_weight`
 Array = npt.NDArray[Any]
@@ -96,6 +97,17 @@ class Objective:
         """Return the number of answers, each right or wrong: one for each label, or for each one-hot row."""
         one_hot = self.metric_sum is class_hits and targets.dtype.kind == "f"
         return math.prod(targets.shape[:-1]) if one_hot else targets.size
+
+    def class_count(self, outputs: tuple[int, ...]) -> int:
+        """Return the number of classes of which each row of outputs of a shape has one; 0 if it has several, or none.
+
+        >>> choose(None, nn.Linear(4, 1), (8, 1), np.array([0, 1])).class_count((8, 1))
+        2
+        """
+        if not self.classifies:
+            return 0
+        answers, count = (outputs[1:-1], outputs[-1]) if self.metric_sum is class_hits else (outputs[1:], 2)
+        return count if math.prod(answers) == 1 else 0
 
     def classes_of(self, outputs: Array) -> Array:
         """Return the predicted class of each row of outputs."""
@@ -227,6 +239,21 @@ def check_probabilities(objective: Objective, outputs: Array) -> None:
             f"{objective.name} takes probabilities, but the model gives {outputs[wrong].flat[0]:g}: "
             f"{OF_PROBABILITIES[objective.loss]}"
         )
+
+
+def fit_class_names(
+    objective: Objective, outputs: tuple[int, ...], class_names: tuple[str, ...] | None, name: str
+) -> tuple[str, ...]:
+    """Return the names of the classes that a model tells apart, () if they have none, or raise if they are others."""
+    count = objective.class_count(outputs)
+    if not class_names or not count:
+        return ()
+    if len(class_names) != count:
+        raise DataError(
+            f"class_names of {name} are {len(class_names)} ({some(class_names, 3)}), but the model tells {count} "
+            "classes apart; give a name for each, in the order of their numbers, or none"
+        )
+    return class_names
 
 
 def fit_targets(objective: Objective, outputs: tuple[int, ...], targets: Array, dtype: Any) -> Array:

@@ -48,7 +48,7 @@ from nissl.evaluation import (
 from nissl.files import PathLike, checked_path, remove_leftovers
 from nissl.habits import explained
 from nissl.nn.module import Module, checked_model
-from nissl.objective import Loss, Objective, check_probabilities, choose, fit_targets
+from nissl.objective import Loss, Objective, check_probabilities, choose, fit_class_names, fit_targets
 from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.progress import reporter
 from nissl.random import permutation_indices, streams
@@ -137,6 +137,7 @@ class Training:
         with evaluating():
             outputs = forward(model, wrap(self.inputs.take(slice(0, 1)))).shape
         self.objective = choose(loss, model, outputs, dataset.y)
+        fit_class_names(self.objective, outputs, dataset.class_names, "data")
         self.targets = fit_targets(self.objective, outputs, dataset.y, self.inputs.dtype)
         self.weights = self._checked_weights(sample_weight, len(self.inputs), "sample_weight")
         self.validation = None if validation is None else self._held_out(validation, outputs)
@@ -187,6 +188,7 @@ class Training:
         held, shape = as_dataset(validation, "validation"), self.inputs.x.shape[1:]
         if held.x.shape[1:] != shape:
             raise ShapeError(f"validation rows have shape {held.x.shape[1:]}, training rows {shape}")
+        fit_class_names(self.objective, outputs, held.class_names, "the validation data")
         targets = fit_targets(self.objective, outputs, held.y, self.inputs.dtype)
         weights = self._checked_weights(weights, len(held), "the weights of the validation data")
         return Inputs(held.x, self.inputs.dtype), targets, weights

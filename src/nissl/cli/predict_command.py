@@ -13,8 +13,8 @@ import numpy.typing as npt
 from nissl import evaluation
 from nissl.cli.model_files import SavedModel, model_argument, open_model, probabilities
 from nissl.cli.options import write_json
-from nissl.errors import DataError, ShapeError
-from nissl.text import table
+from nissl.errors import DataError, ModelFileError, ShapeError
+from nissl.text import some, table
 
 
 @click.command("predict")
@@ -37,7 +37,12 @@ def command(model: str, file: Path, out: Path | None, as_json: bool) -> None:
         raise click.UsageError("--out is for tables; without it, results go to standard output")
     rows = as_rows(read_rows(file), saved, file)
     found = probabilities(saved, evaluation.predict(saved.model, rows), model)
-    names = saved.class_names if len(saved.class_names) == found.shape[1] else [str(i) for i in range(found.shape[1])]
+    names = saved.class_names or [str(i) for i in range(found.shape[1])]
+    if len(names) != found.shape[1]:
+        raise ModelFileError(
+            f"{model} notes the class names {some(names, 3)}, but the model tells {found.shape[1]} classes apart; "
+            "save it again with a name for each, as in ns.save(model, path, notes={'class names': [...]})"
+        )
     chosen = found.argmax(axis=1)
     if as_json:
         write_json({"classes": [names[i] for i in chosen], "class_names": names, "probabilities": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -26,6 +27,11 @@ class Dataset:
     y: npt.NDArray[Any]
     class_names: tuple[str, ...] | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        """Take class names as they come, such as from `np.unique`."""
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", _as_class_names(self.class_names))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -58,6 +64,12 @@ class Dataset:
     def __repr__(self) -> str:
         classes = f", {len(self.class_names)} classes" if self.class_names else ""
         return f"Dataset({self.name or 'unnamed'}: {len(self)} rows of shape {self.x.shape[1:]}{classes})"
+
+
+def _as_class_names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise DataError(f"class_names holds a name for each class, as in ('cat', 'dog'); got {names!r}")
+    return tuple(map(str, names))
 
 
 def as_dataset(data: Any, name: str) -> Dataset:
