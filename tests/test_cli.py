@@ -109,8 +109,8 @@ def test_train_leaves_a_folder_with_all_that_came_out_and_says_so():
 
 def test_train_evaluate_and_info_agree_and_give_one_json_object(no_pictures):
     found = call("train", "digits", "--epochs", 2, "--out", "run", "--json").json
-    assert set(found) == {"test_accuracy", "train_accuracy", "seconds", "epochs", "run"}
-    assert (found["epochs"], found["run"]) == (2, "run")
+    assert set(found) == {"test_accuracy", "train_accuracy", "seconds", "epochs", "model_epoch", "run"}
+    assert (found["epochs"], found["model_epoch"], found["run"]) == (2, 2, "run")
     evaluated = call("evaluate", "run/model.safetensors", "digits", "--json").json
     assert evaluated["accuracy"] == found["test_accuracy"]
     assert np.trace(evaluated["confusion_matrix"]) == pytest.approx(599 * found["test_accuracy"])
@@ -207,8 +207,10 @@ def test_resume_says_when_there_is_nothing_left_to_train(no_pictures):
 
 def test_resume_says_when_patience_has_ended_a_run(no_pictures):
     command = ["train", "xor", "--lr", 0.9, "--optimizer", "sgd", "--patience", 1, "--epochs", 400, "--out", "run"]
-    epochs = call(*command, "--json").json["epochs"]
+    found = call(*command, "--json").json
+    epochs = found["epochs"]
     assert epochs < 400
+    assert found["model_epoch"] == epochs - 1
     said = call(*command, "--resume")
     assert f"nothing was trained: the run in run has {epochs} epochs, and --patience ended it\n" in said.err
     assert re.search(rf"s for {epochs} epochs of \d+ examples; the model is that of epoch {epochs - 1}\n", said.out)

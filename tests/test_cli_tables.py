@@ -110,6 +110,8 @@ def test_json_has_the_keys_that_all_trainings_have(no_pictures):
     assert set(found["importances"]) == {"kilos", "coat", "born", "years"}
     found = call("train", "pets.csv", "--target", "kilos", *QUICK, "--json").json
     assert {"test_r2", "train_r2", "seconds", "epochs", "run"} < set(found)
+    losses = pd.read_csv(Path(found["run"], "history.csv"))["validation_loss"]
+    assert found["model_epoch"] == losses.argmin() + 1
 
 
 @pytest.mark.parametrize(("name", "least"), [("iris", 0.8), ("breast_cancer", 0.93), ("diabetes", 0.35)])

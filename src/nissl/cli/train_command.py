@@ -15,6 +15,7 @@ from nissl.cli.options import DataSetOrTable, Name, Number, Sizes, class_table, 
 from nissl.cli.train_run import (
     MODEL_FILE,
     Settings,
+    best_epoch,
     perceptron,
     remark_on_equal_answers,
     run_folder,
@@ -210,6 +211,7 @@ def report(
                 "train_accuracy": on_train.accuracy,
                 "seconds": seconds,
                 "epochs": len(history),
+                "model_epoch": best_epoch(history, settings.patience) or len(history),
                 "run": str(folder),
             }
         )

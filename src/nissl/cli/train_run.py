@@ -123,9 +123,15 @@ class Settings:
 def time_taken(history: History, seconds: float, rows: str, patience: int | None) -> str:
     """Say how long a training took, and, where patience chose it, of which epoch the weights are."""
     taken = f"{seconds:.1f} s for {counted(len(history), 'epoch')} of {rows}"
+    best = best_epoch(history, patience)
+    return taken if best is None else f"{taken}; the model is that of epoch {best}"
+
+
+def best_epoch(history: History, patience: int | None) -> int | None:
+    """Return the epoch whose weights the model has, or None where no patience chose it: then it is the last."""
     if patience is None or np.isnan(history.validation_loss).all():
-        return taken
-    return f"{taken}; the model is that of epoch {np.nanargmin(history.validation_loss) + 1}"
+        return None
+    return int(np.nanargmin(history.validation_loss)) + 1
 
 
 def remark_on_equal_answers(probabilities: npt.NDArray[Any], names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from nissl.cli.options import class_table, write_json
 from nissl.cli.train_run import (
     MODEL_FILE,
     Settings,
+    best_epoch,
     perceptron,
     remark_on_equal_answers,
     run_folder,
@@ -141,6 +142,7 @@ def report(
                 f"train_{main}": on_train.metrics[main],
                 "seconds": seconds,
                 "epochs": len(history),
+                "model_epoch": best_epoch(history, settings.patience) or len(history),
                 "run": str(folder),
                 "task": model.target.task,
                 "test": dict(on_test.metrics),
