@@ -14,6 +14,7 @@ import nissl as ns
 from nissl import datasets, habits, nn, optim, tables
 from nissl.errors import CallError, DataError, DTypeError, GradientError, OptionError, ShapeError
 from nissl.experiments.catalog import catalog
+from nissl.sklearn import NeuralNetClassifier, NeuralNetRegressor
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
 LABELS = np.arange(12) % 3
@@ -43,6 +44,8 @@ THINGS = {
     "optimizer": optim.Adam(MODEL.parameters()),
     "parameter": nn.Parameter([1.0]),
     "numpy": np,
+    "NeuralNetClassifier": NeuralNetClassifier,
+    "NeuralNetRegressor": NeuralNetRegressor,
 }
 TABLES = {
     "Tensor": (THINGS["x"], habits.TENSOR),
@@ -110,6 +113,13 @@ def test_an_argument_from_elsewhere_is_one_that_some_function_has_here():
     known = {name for thing in FUNCTIONS for name in inspect.signature(thing).parameters}
     assert set(habits.ARGUMENTS.values()) <= known
     assert not set(habits.ARGUMENTS) & known
+
+
+def test_an_argument_of_ours_is_told_by_the_name_that_estimators_have_for_it():
+    known = set(inspect.signature(NeuralNetRegressor).parameters)
+    assert known < set(inspect.signature(NeuralNetClassifier).parameters)
+    assert set(habits.ESTIMATOR_ARGUMENTS.values()) <= known
+    assert not set(habits.ESTIMATOR_ARGUMENTS) & known
 
 
 @pytest.mark.parametrize("name", habits.EXAMPLES)
@@ -331,6 +341,17 @@ MISTAKES = {
         r"too many positional arguments; write .split\(fraction, seed=0\)",
     ),
     "unpacked": (lambda: [*ns.Dataset(X, LABELS)], DataError, r"its arrays are .x and .y, .* ns.batches\(data, 32\)"),
+    "misspelt parameter": (
+        lambda: NeuralNetClassifier(hiden_layer_sizes=(3,)),
+        CallError,
+        "NeuralNetClassifier.* 'hiden_layer_sizes'; did you mean 'hidden_layer_sizes'",
+    ),
+    "epochs of an estimator": (lambda: NeuralNetRegressor(epochs=3), CallError, "write max_iter="),
+    "solver by position": (
+        lambda: NeuralNetClassifier((3,), "relu", "adam"),
+        CallError,
+        r"too many positional arguments; write NeuralNetClassifier\(\(100,\), dropout=0.2\)",
+    ),
     "shuffled": (lambda: ns.random.permutation([2, 3]), OptionError, r"takes one size, .* got \(2, 3\)"),
 }
 

@@ -243,6 +243,19 @@ ARGUMENTS: Mapping[str, str] = {
     "random_state": "seed",
 }
 
+# The names of arguments here and in nissl.sklearn, which has those of scikit-learn.
+ESTIMATOR_ARGUMENTS: Mapping[str, str] = {
+    "hidden": "hidden_layer_sizes",
+    "hidden_sizes": "hidden_layer_sizes",
+    "lr": "learning_rate_init",
+    "epochs": "max_iter",
+    "optimizer": "solver",
+    "weight_decay": "alpha",
+    "patience": "n_iter_no_change",
+    "seed": "random_state",
+    "progress": "verbose",
+}
+
 # Arguments elsewhere for which there is none here, and why.
 WITHOUT_ARGUMENT: Hints = {
     "device": CPU,
@@ -274,6 +287,8 @@ EXAMPLES: Mapping[str, str] = {
     "Adam": "optim.Adam(model.parameters(), lr=0.001)",
     "mse_loss": "nn.mse_loss(prediction, target)",
     "cross_entropy": "nn.cross_entropy(logits, labels)",
+    "NeuralNetClassifier": "NeuralNetClassifier((100,), dropout=0.2)",
+    "NeuralNetRegressor": "NeuralNetRegressor(hidden_layer_sizes=(100,), dropout=0.2)",
 }
 
 
@@ -348,8 +363,9 @@ def _wrong_call(function: Callable[..., Any], arguments: tuple[Any, ...], keywor
 
 def _instead(keyword: str, names: list[str]) -> str:
     """Return what to write in place of an argument that a function with arguments of these names does not have."""
-    if ARGUMENTS.get(keyword) in names:
-        return f"; write {ARGUMENTS[keyword]}=..."
+    for elsewhere in (ARGUMENTS, ESTIMATOR_ARGUMENTS):
+        if elsewhere.get(keyword) in names:
+            return f"; write {elsewhere[keyword]}=..."
     if keyword in WITHOUT_ARGUMENT:
         return f"; {WITHOUT_ARGUMENT[keyword]}"
     return nearest(keyword, names)

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from nissl import nn
 from nissl.errors import OptionError, unknown_name
+from nissl.habits import explained
 from nissl.nn.module import Module
 from nissl.optim.optimizer import Schedule
 from nissl.sklearn import fitting
@@ -78,6 +79,7 @@ class NeuralNetClassifier(ClassifierMixin, NeuralNetwork):  # type: ignore[misc]
 
     classes_: Array
 
+    @explained
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
@@ -353,6 +355,7 @@ class NeuralNetRegressor(RegressorMixin, NeuralNetwork):  # type: ignore[misc]
     (2,)
     """
 
+    @explained
     def __init__(
         self,
         loss: str | Callable[..., Any] = "squared_error",
