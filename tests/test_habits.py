@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -297,6 +298,16 @@ MISTAKES = {
     "grad of a number": (lambda: ns.grad(3), OptionError, r"as in ns.grad\(f\)\(x\); got int"),
     "slope of a number": (lambda: ns.numerical_gradient(3, ONES), OptionError, "takes a function first"),
     "check of a number": (lambda: ns.check_gradients(ONES, ONES), OptionError, "takes a function first"),
+    **{
+        f"null byte to {name}": (partial(mistake, "a\0b"), OptionError, r"a path holds no null byte, got 'a\\x00b'")
+        for name, mistake in {
+            "save": partial(ns.save, MODEL),
+            "load": ns.load,
+            "export": partial(ns.export_onnx, MODEL, input_shape=(4,)),
+            "fit": lambda path: ns.fit(MODEL, (X, LABELS), checkpoint=path),
+            "datasets": partial(datasets.load, "mnist"),
+        }.items()
+    },
     "number of a file": (lambda: ns.load(0), OptionError, "a path is text or a pathlib.Path, got 0"),
     "save to a number": (lambda: ns.save(MODEL, 0), OptionError, "a path is text or a pathlib.Path, got 0"),
     "save without a path": (lambda: ns.save(MODEL), CallError, r"write ns.save\(model, "),

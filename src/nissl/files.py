@@ -20,6 +20,8 @@ def checked_path(path: PathLike) -> Path:
     """Return what a user gives as a path, or raise OptionError if it is none, such as a number."""
     if not isinstance(path, str | os.PathLike):
         raise OptionError(f"a path is text or a pathlib.Path, got {path!r}")
+    if "\0" in str(Path(path)):
+        raise OptionError(f"a path holds no null byte, got {str(path)!r}")
     return Path(path)
 
 

@@ -21,6 +21,7 @@ from nissl import habits
 from nissl.data.dataset import Dataset
 from nissl.data.toy import TOYS
 from nissl.errors import DataError, OptionError, unknown_name
+from nissl.files import checked_path
 
 DTYPES = ("float32", "float64", "uint8")
 
@@ -110,7 +111,7 @@ def home(data_home: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder that data sets are kept in."""
     chosen = data_home or os.environ.get("NISSL_DATA_HOME")
     if chosen:
-        return Path(os.path.expanduser(chosen))
+        return Path(os.path.expanduser(checked_path(chosen)))
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nissl")) / "data"
