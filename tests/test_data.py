@@ -63,7 +63,10 @@ GOOD = idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 4))
         (b"\x00\x01" + GOOD[2:], "wrong magic number 00010802"),
         (b"\x00\x00\x07" + GOOD[3:], "wrong magic number"),
         (b"\x00\x00\x08\xff" + GOOD[4:], "wrong magic number"),
-        (b"\x00\x00\x08\x02" + b"\xff" * 8 + GOOD[12:], "truncated"),
+        (b"\x00\x00\x08\x02" + b"\x7f" * 8 + GOOD[12:], r"truncated: an array of shape \(2139062143, 2139062143\)"),
+        (b"\x00\x00\x08\x02" + b"\xff" * 8 + GOOD[12:], "larger than any can be"),
+        # Nothing to store, but axes that NumPy cannot have.
+        (b"\x00\x00\x08\x04" + bytes(4) + b"\xff" * 12, r"shape \(0, 4294967295, .*larger than any can be"),
     ],
 )
 def test_a_bad_idx_file_is_named_with_what_is_wrong(tmp_path, content, reason):
@@ -93,10 +96,19 @@ def test_files_that_are_no_gzip_are_named(tmp_path):
         read_idx(tmp_path)
 
 
+@pytest.mark.parametrize("path", [None, 3, b"images.gz"])
+def test_what_is_no_path_of_an_idx_file_is_said(path):
+    with pytest.raises(OptionError, match=r"a path is text or a pathlib\.Path, got"):
+        read_idx(path)
+
+
 def test_a_lying_header_takes_no_memory(tmp_path):
     path = tmp_path / "lies.gz"
     path.write_bytes(gzip.compress(b"\x00\x00\x0e\x04" + b"\xff" * 16 + b"abc"))
     tracemalloc.start()
+    with pytest.raises(DataError, match="larger than any can be"):
+        read_idx(path)
+    path.write_bytes(gzip.compress(b"\x00\x00\x0e\x02" + b"\x0f" * 8 + b"abc"))
     with pytest.raises(DataError, match="truncated"):
         read_idx(path)
     peak = tracemalloc.get_traced_memory()[1]

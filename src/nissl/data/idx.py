@@ -6,7 +6,7 @@ The header is not believed: memory is taken as bytes arrive, so a file that prom
 import gzip
 import hashlib
 import math
-import os
+import sys
 import zlib
 from typing import Any, BinaryIO, cast
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nissl.errors import DataError
+from nissl.files import PathLike, checked_path
 
 ELEMENT_TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(np.uint8),
@@ -27,11 +28,12 @@ CHUNK = 1 << 20
 MAX_AXES = 32
 
 
-def read_idx(path: str | os.PathLike[str]) -> tuple[npt.NDArray[Any], str]:
+def read_idx(path: PathLike) -> tuple[npt.NDArray[Any], str]:
     """Return the array in a gzip-compressed IDX file, and the SHA-256 of the uncompressed bytes.
 
-    Raises DataError, which names the file and what is wrong with it.
+    Raises DataError, which names the file and what is wrong with it, and OptionError for what is no path.
     """
+    path = checked_path(path)
     try:
         with gzip.open(path, "rb") as file:
             return _read(cast(BinaryIO, file))
@@ -69,10 +71,14 @@ def _read(file: BinaryIO) -> tuple[npt.NDArray[Any], str]:
     magic = take(4, "the magic number")
     if magic[:2] != b"\0\0" or magic[2] not in ELEMENT_TYPES or magic[3] > MAX_AXES:
         raise _BadFileError(
-            f"wrong magic number {magic.hex()}; it should be 0000, a type (08 to 0e) and the number of axes"
+            f"wrong magic number {magic.hex()}; it should be 0000, a type (08 to 0e) and the number of axes, at most "
+            f"{MAX_AXES}"
         )
     dtype, ndim = ELEMENT_TYPES[magic[2]], magic[3]
     shape = tuple(int(n) for n in np.frombuffer(take(4 * ndim, "the header"), ">u4"))
+    # NumPy has no array whose axes, without those of length 0, hold more bytes than can be counted.
+    if math.prod(max(n, 1) for n in shape) * dtype.itemsize > sys.maxsize:
+        raise _BadFileError(f"its header promises an array of shape {shape}, larger than any can be")
     data = take(math.prod(shape) * dtype.itemsize, f"an array of shape {shape}")
     if file.read(1):
         raise _BadFileError(f"there is more data than its header says, an array of shape {shape}")
