@@ -171,10 +171,12 @@ def test_a_second_mirror_is_asked_when_the_first_fails(monkeypatch, tmp_path):
 def test_a_mirror_with_another_file_is_passed_over_and_nothing_is_left(monkeypatch, tmp_path):
     wrong = gzip.compress(idx_bytes(np.zeros(3, np.uint8)))
     digest, _ = fake_download(monkeypatch, tmp_path, [wrong, b"<html>"])
-    target = tmp_path / "home" / "file.gz"
-    with pytest.raises(DataError, match=r"could not download file\.gz.*SHA-256.*gzip.*by hand") as caught:
+    target = tmp_path / "my home" / "file.gz"
+    with pytest.raises(DataError, match=r"file\.gz: a/ sent a file that is not the .*SHA-256") as caught:
         datasets.download(target, ("a/", "b/"), digest)
     assert "\n" not in str(caught.value)
+    assert "b/ sent a file that is not a gzip file" in str(caught.value)
+    assert "put the file into" in str(caught.value)
     assert "Delete" not in str(caught.value)  # what was sent is not there any more
     assert os.listdir(target.parent) == []
 

@@ -209,7 +209,7 @@ def download(path: Path, mirrors: tuple[str, ...], digest: str) -> None:
                     _fetch(f"{mirror}{path.name}", temporary)
                     _read_verified(temporary, digest)
                 except DataError as error:
-                    answers.append(f"{mirror} sent a file that {str(error).partition(' ')[2]}")
+                    answers.append(f"{mirror} sent a file that {str(error).removeprefix(f'{temporary} ')}")
                 except FetchError as error:
                     answers.append(f"{mirror}: {error}")
                 else:
