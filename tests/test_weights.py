@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import nissl as ns
 from nissl import nn
-from nissl.errors import ModelFileError, NisslError, OptionError, ShapeError
+from nissl.errors import DTypeError, ModelFileError, NisslError, OptionError, ShapeError
 
 DATA = Path(__file__).parent / "data"
 # What data/make_weights.py made always; where PyTorch is installed, what it makes now as well.
@@ -332,6 +332,25 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     ]:
         with pytest.raises(ModelFileError, match=message):
             model.load_state_dict(tmp_path / name, source="pytorch")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "bool"])
+def test_quantized_weights_are_not_taken_for_the_weights(tmp_path, dtype):
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm(2))
+    before = model.state_dict()
+    state = before | {"0.weight": np.ones((2, 2), dtype)}
+    safetensors.numpy.save_file(state, tmp_path / "quantized.safetensors")
+    for source in (None, "pytorch", "keras"):
+        for given_state in (state, tmp_path / "quantized.safetensors"):
+            with pytest.raises(DTypeError, match=rf"0.weight is float32 in the model, {dtype} in .* by their scales"):
+                model.load_state_dict(given_state, source=source)
+    assert all(np.array_equal(before[path], array) for path, array in model.state_dict().items())
+
+
+def test_whole_numbers_written_by_hand_are_weights():
+    model = nn.Linear(2, 1)
+    model.load_state_dict({"weight": [[1], [-1]], "bias": [0]})
+    assert model.weight.numpy().tolist() == [[1.0], [-1.0]]
 
 
 def test_damaged_files_raise_our_errors_only(tmp_path):

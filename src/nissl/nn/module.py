@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from nissl import habits, notebook, text
 from nissl.engines.base import Configured, Same, current
-from nissl.errors import OptionError, ShapeError
+from nissl.errors import DTypeError, OptionError, ShapeError
 from nissl.nn import weights
 from nissl.tensor import DTypeLike, Tensor, TensorLike, as_tensor
 
@@ -202,7 +202,8 @@ class Module(Configured):
         known, and the list of its `get_weights()` is taken as well. Arrays go by name, else by shape where that leaves
         no choice, else in order. The settings of layers are not in a state: Keras's norms have `eps=1e-3`.
 
-        Raises OptionError or ShapeError if the state does not fit, or if it is not clear what goes where.
+        Raises OptionError or ShapeError if the state does not fit, or if it is not clear what goes where, and
+        DTypeError for arrays of integers in place of floats, such as quantized weights.
 
         >>> from nissl import nn
         >>> import numpy as np
@@ -235,6 +236,12 @@ class Module(Configured):
                     + hint
                 )
         for path, tensor in own.items():
+            if tensor.dtype.kind == "f" and arrays[path].dtype.kind != "f":
+                raise DTypeError(
+                    f"load_state_dict: {path} is {tensor.dtype} in the model, {arrays[path].dtype} in the state. "
+                    "Multiply quantized weights by their scales first; if these are the weights themselves, pass "
+                    "array.astype('float32')"
+                )
             largest = np.abs(arrays[path][np.isfinite(arrays[path])]).max(initial=0)
             if tensor.dtype.kind == "f" and largest > np.finfo(tensor.dtype).max:
                 raise OptionError(f"load_state_dict: {path} holds {largest:g}, which {tensor.dtype} cannot hold")

@@ -119,6 +119,8 @@ def _array(name: Any, value: Any) -> Array:
         raise OptionError(f"load_state_dict: {name} is not an array that NumPy can read: {error}") from None
     if array.dtype.kind not in "biuf":
         raise OptionError(f"load_state_dict: {name} holds {array.dtype}, not numbers")
+    if array.dtype.kind == "i" and not hasattr(value, "dtype"):  # [1, -1], written by hand, says nothing of a dtype
+        return array.astype(np.float64)
     return array
 
 
