@@ -8,6 +8,9 @@ import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -265,6 +268,29 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, 
         ns.save(nn.Linear(1, 1), path)
     assert path.read_bytes() == valid
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_what_a_killed_save_left_goes_with_a_later_one_and_nothing_else_does(tmp_path):
+    killed = "import os, signal, sys; from nissl import files\nwith files.write_atomically(sys.argv[1]) as temporary:\n"
+    killed += "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    for name in ("model.safetensors", "model-b.safetensors", "model.png"):
+        subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)])
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.startswith(".model") for name in left] == [True] * 3
+    (tmp_path / ".model-mine.safetensors").touch()
+
+    def save_after(seconds):
+        for path in tmp_path.iterdir():
+            os.utime(path, (time.time() - seconds,) * 2)
+        ns.save(nn.Linear(1, 1), tmp_path / "model.safetensors")
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    # It may be at work still, for all that can be seen.
+    assert save_after(60) == sorted([*left, ".model-mine.safetensors", "model.safetensors"])
+    (gone,) = set(left) - set(save_after(7200))
+    assert gone.startswith(".model-nissl-")
+    assert gone.endswith(".safetensors")
+    assert (tmp_path / ".model-mine.safetensors").exists()
 
 
 def test_saving_to_a_folder_or_below_a_file_is_an_error_that_names_it(tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,9 @@ from nissl.errors import OptionError
 PathLike = str | os.PathLike[str]
 
 LOCK_FILE = ".lock"
+# A temporary file that has not grown for so many seconds is what a killed write left: writes take seconds. By age, as
+# numbers of processes mean nothing to other computers that write to the same folder.
+ABANDONED = 3600
 
 
 def checked_path(path: PathLike) -> Path:
@@ -30,7 +36,8 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
 
     Whatever happens, `path` holds its old content or the new one, never a part. Symbolic links are followed, and an
-    existing file keeps its permissions. Raises OSError if `path` exists and is no regular file, such as a device.
+    existing file keeps its permissions. Temporary files that killed writes to `path` left more than an hour ago are
+    removed. Raises OSError if `path` exists and is no regular file, such as a device.
     """
     import tempfile  # here, as it takes a while to load
 
@@ -40,7 +47,8 @@ def write_atomically(path: PathLike) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is not a file that can be written anew", str(path))
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    remove_leftovers(path, ABANDONED)
+    handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -84,11 +92,21 @@ def _lock(descriptor: int, path: Path) -> bool:
     return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
-def remove_leftovers(path: PathLike) -> None:
-    """Remove temporary files that killed writes to `path` left; only for a path that one process at a time writes."""
+def remove_leftovers(path: PathLike, seconds: float = 0) -> None:
+    """Remove temporary files that killed writes to `path` left, if they are `seconds` old.
+
+    With 0 only for a path that one process at a time writes.
+    """
     path = Path(path)
-    for leftover in path.parent.glob(f".{path.stem}-*{path.suffix}"):
-        leftover.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}*{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError):  # another process was faster, or may and this one may not
+            if time.time() - leftover.stat().st_mtime >= seconds:
+                leftover.unlink()
+
+
+def _prefix(path: Path) -> str:
+    """Return how the names of temporary files for `path` begin, and no hidden file that a user made."""
+    return f".{path.stem}-nissl-"
 
 
 def _umask() -> int:
