@@ -327,6 +327,14 @@ def test_predict_keeps_separator_and_decimal_comma_in_a_file(trained_on_numbers,
     assert len(call("predict", trained_on_numbers, name, "--json").json["predictions"]) == 60
 
 
+def test_predict_keeps_the_line_by_which_excel_knows_the_separator(trained_on_numbers):
+    rows = pets().drop(columns="kilos").to_csv(index=False, sep=";")
+    Path("new.csv").write_text(f"sep=;\n{rows}")
+    assert call("predict", trained_on_numbers, "new.csv", "--out", "out.csv").status == 0
+    first, names, *answers = Path("out.csv").read_text().splitlines()
+    assert (first, names, len(answers)) == ("sep=;", f"{rows.splitlines()[0]};prediction", 60)
+
+
 @pytest.mark.parametrize(
     ("content", "read_as", "rows"),
     [

@@ -98,6 +98,9 @@ TEXT = 'näme,size,y\nä,1.5,a\n"b, or\nso",2.5,b\n' + 5 * "ä,3.5,a\nb,,b\n"
         ("spaces.csv", TEXT.replace(",1.5,", ", 1.5 , ").replace(",2.5,", ",  2.5,").encode()),
         ("semicolons.csv", re.sub(r",(?! or)", ";", TEXT).encode()),
         ("commas.csv", re.sub(r"(\d)\.(\d)", r"\1,\2", re.sub(r",(?! or)", ";", TEXT)).encode()),
+        ("excel.csv", b"sep=;\r\n" + re.sub(r",(?! or)", ";", TEXT).encode()),
+        ("excel-mark.csv", codecs.BOM_UTF8 + b"sep=,\n" + TEXT.encode()),
+        ("excel-quotes.csv", ('"sep=\t"\n' + re.sub(r",(?! or)", "\t", TEXT)).encode("utf-16")),
         ("tabs.tsv", re.sub(r",(?! or)", "\t", TEXT).encode()),
         ("bars.txt", re.sub(r",(?! or)", "|", TEXT).encode()),
     ],
@@ -121,6 +124,9 @@ BAD_FILES = {
     "long.csv": (b"a,y\n" + 9 * b"1,2\n" + b"1,2,3\n", "ragged: line 11 has 3 cells, the first line 2"),
     "longer.csv": (b"a,y\n" + 9 * b"1,2,3\n", "ragged: its rows have more cells"),
     "short.csv": (b"a,y\n" + 9 * b"1,2\n" + b"1\n", "ragged: line 11 has 1 cells, the first line 2"),
+    "excel-short.csv": (b"sep=;\na;y\n" + 8 * b"1;2\n" + b"1\n", "ragged: line 11 has 1 cells, the first line 2"),
+    "excel-long.csv": (b"sep=;\na;y\n" + 8 * b"1;2\n" + b"1;2;3\n", "ragged: line 11 has 3 cells"),
+    "excel.csv": (b"sep=;\n", "does not begin with a line of names"),
     "quote.csv": (b"a,y\n" + 9 * b"1,2\n" + b'"1,2\n', "begins with a quote and never ends"),
     "numbers.csv": (b"5.1,3.5\n4.9,3.0\n", "begins with numbers .*must name the columns"),
     "equal-numbers.csv": (b"0,0\n4.9,3.0\n", "begins with numbers .*must name the columns"),
@@ -174,6 +180,13 @@ def test_no_file_does_worse_than_an_error_of_ours(tmp_path, content):
         tables.read(path, target="y")
     except NisslError:
         return
+
+
+def test_a_line_that_names_the_separator_is_believed(write):
+    layout = reading.find_layout(write("sep=;\na,b;c,d\n1,5;2\n3,5;4\n"))
+    assert (layout.names, layout.separator, layout.decimal) == (("a,b", "c,d"), ";", ",")
+    (rows,) = reading.read_parts(layout, 5)
+    assert rows.to_dict("list") == {"a,b": ["1,5", "3,5"], "c,d": ["2", "4"]}
 
 
 def test_rows_come_in_parts_as_they_are_written(write):

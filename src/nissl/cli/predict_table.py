@@ -51,6 +51,8 @@ def run(model: TableModel, file: Path, out: Path | None, as_json: bool) -> None:
     else:
         _check_new_names(model, layout)
         with _opened(out, file, layout) as written:
+            if layout.separator_line:
+                written.write(f"sep={layout.separator}\n")
             for number, (rows, answers) in enumerate(answered(model, layout, unlike)):
                 beside = pd.DataFrame(named_answers(model, answers, layout.decimal), index=rows.index)
                 complete = pd.concat([rows, beside], axis=1)

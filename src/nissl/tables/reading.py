@@ -10,6 +10,7 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import os
 import re
 import warnings
@@ -18,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -61,6 +61,8 @@ COMMA_DECIMAL = re.compile(r"\s*[+-]?\d+,\d+\s*")
 POINT_DECIMAL = re.compile(r"\s*[+-]?\d+\.\d+\s*")
 ONE_THOUSANDS_MARK = re.compile(r"\s*[+-]?[1-9]\d{0,2}[.,]\d{3}\s*")
 WHOLE = re.compile(r"[1-9]\d*")
+# The first line of files for Excel, which is not one of names but says what separates the cells.
+SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?(?:\r\n?|\n)')
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Layout:
     separator: str
     decimal: str
     names: tuple[str, ...]
+    separator_line: bool = False  # before that of the names
 
     @property
     def says(self) -> str:
@@ -108,10 +111,13 @@ def find_layout(path: PathLike, fewest_columns: int = 2) -> Layout:
         whole = len(head) < HEAD
         if not head.strip():
             raise DataError(f"{path} is empty")
-        separator, records = _separator(path, head, whole)
+        line = SEPARATOR_LINE.match(head)
+        separators = line[1] if line else SEPARATORS
+        separator, records = _separator(path, head[line.end() :] if line else head, separators, whole)
     names = tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(records[0]))
     _check_names(path, names, fewest_columns)
-    return Layout(path, encoding, separator, "." if separator == "," else _decimal(records[1:]), names)
+    decimal = "." if separator == "," else _decimal(records[1:])
+    return Layout(path, encoding, separator, decimal, names, separator_line=line is not None)
 
 
 def _check_names(path: Path, names: tuple[str, ...], fewest: int) -> None:
@@ -162,14 +168,14 @@ def _encoding(path: Path) -> str:
     return next(iter(decoders), "latin-1")
 
 
-def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]]:
+def _separator(path: Path, head: str, separators: Iterable[str], whole: bool) -> tuple[str, list[list[str]]]:
     """Return the separator that cuts most of the first records into as many cells as the line of names, and these.
 
     csv.Sniffer counts letters of single lines, which fails on text in quotes and on short tables; csv.reader knows
     quotes.
     """
     found = []
-    for separator in SEPARATORS:
+    for separator in separators:
         reader = csv.reader(io.StringIO(head, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
         records: list[list[str]] = []
         try:
@@ -197,7 +203,7 @@ def _separator(path: Path, head: str, whole: bool) -> tuple[str, list[list[str]]
 def _decimal(records: list[list[str]]) -> str:
     """Return whether commas or points are decimal in most cells; those between thousands speak for the other."""
     votes = {",": 0, ".": 0}
-    for column in zip_longest(*records, fillvalue=""):
+    for column in itertools.zip_longest(*records, fillvalue=""):
         for mark, other, kind in ((",", ".", COMMA_DECIMAL), (".", ",", POINT_DECIMAL)):
             marked = [cell for cell in column if kind.fullmatch(cell)]
             votes[other if _are_thousands(marked, column) else mark] += len(marked)
@@ -287,6 +293,7 @@ def _options(layout: Layout) -> dict[str, Any]:
         "compression": "gzip" if layout.path.suffix.lower() == ".gz" else None,
         "names": list(layout.names),
         "header": 0,
+        "skiprows": int(layout.separator_line),
         "index_col": False,  # else a row with one cell too many would shift all
         "skipinitialspace": layout.separator != "\t",
         "keep_default_na": False,
@@ -298,7 +305,7 @@ def _check_widths(layout: Layout) -> None:
     width = len(layout.names)
     with _open_text(layout.path, layout.encoding) as file:
         reader = csv.reader(file, delimiter=layout.separator, skipinitialspace=layout.separator != "\t")
-        for record in reader:
+        for record in itertools.islice(reader, int(layout.separator_line), None):
             if len(record) < width and any(cell.strip() for cell in record):
                 raise DataError(
                     f"{layout.path} is ragged: line {reader.line_num} has {len(record)} cells, the first line {width}"
