@@ -974,6 +974,32 @@ def test_three_digits_behind_a_comma_may_be_decimals(tmp_path, texts):
     assert table.frame["kilos"].astype(float).tolist() == [float(text.replace(",", ".")) for text in texts * 20]
 
 
+@pytest.mark.parametrize(
+    ("texts", "mark"),
+    [
+        (["1,234", "5,678"], "comma"),
+        (["1.234", "5.678", "12.500"], "point"),
+        (["1,234", "5,678", "870"], "comma"),
+        (["1,234", "5,6"], None),
+        (["1,234", "0,125"], None),
+        (["1,234", "12500"], None),
+        (["7", "1.250"], None),  # found to stand between thousands
+        (["1", "2"], None),
+    ],
+)
+def test_a_mark_that_may_stand_between_thousands_is_said(tmp_path, texts, mark):
+    lines = [f"{text};{'ab'[i % 2]}" for i, text in enumerate(texts * 20)]
+    remarks = table_of(tmp_path / "kilos.csv", ["kilos;kind", *lines]).remarks
+    said = [remark for remark in remarks if "between thousands" in remark]
+    reading = f"{texts[0]} and the like in 'kilos' are read with a decimal {mark}"
+    assert said == ([] if mark is None else [f"{reading}; if it stands between thousands, write 1234"])
+
+
+def test_a_number_of_another_column_shows_what_the_mark_is(tmp_path):
+    table = table_of(tmp_path / "kilos.csv", ["kilos;size;kind", *["1,234;2,5;a", "5,678;1,5;b"] * 20])
+    assert table.remarks == ("separated by semicolons, decimal commas",)
+
+
 def test_a_column_of_decimal_points_keeps_them_among_others_of_decimal_commas(tmp_path):
     places = [52.123, 50.3, 0.257, 12.004] * 20
     lines = [f"{i},5;{i},25;{place};{'ab'[i % 2]}" for i, place in enumerate(places)]

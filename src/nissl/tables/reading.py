@@ -75,6 +75,7 @@ class Layout:
     decimal: str
     names: tuple[str, ...]
     separator_line: bool = False  # before that of the names
+    ambiguous: tuple[tuple[str, str], ...] = ()  # columns, and a number of each, whose decimal mark may be none
 
     @property
     def says(self) -> str:
@@ -92,7 +93,16 @@ class Layout:
         row = (
             f"the first line is taken for names of columns; if {some(values, 2)} in it are values, write names above it"
         )
-        return [*filter(None, [self.says]), *([row] if values else [])]
+        said = [*filter(None, [self.says]), *([row] if values else [])]
+        if self.ambiguous:
+            columns = some([name for name, _ in self.ambiguous], 3)
+            number = self.ambiguous[0][1]
+            mark = {",": "comma", ".": "point"}[self.decimal]
+            said.append(
+                f"{number} and the like in {columns} are read with a decimal {mark}; if it stands between thousands, "
+                f"write {number.replace(self.decimal, '')}"
+            )
+        return said
 
 
 def find_layout(path: PathLike, fewest_columns: int = 2) -> Layout:
@@ -117,7 +127,8 @@ def find_layout(path: PathLike, fewest_columns: int = 2) -> Layout:
     names = tuple(name.strip() or f"Unnamed: {i}" for i, name in enumerate(records[0]))
     _check_names(path, names, fewest_columns)
     decimal = "." if separator == "," else _decimal(records[1:])
-    return Layout(path, encoding, separator, decimal, names, separator_line=line is not None)
+    ambiguous = () if separator == "," else _ambiguous(names, records[1:], decimal)
+    return Layout(path, encoding, separator, decimal, names, line is not None, ambiguous)
 
 
 def _check_names(path: Path, names: tuple[str, ...], fewest: int) -> None:
@@ -219,6 +230,22 @@ def _are_thousands(marked: list[str], column: tuple[str, ...]) -> bool:
         return False
     whole = [cell.strip() for cell in column if WHOLE.fullmatch(cell.strip())]
     return bool(whole) and max(map(len, whole)) <= 3
+
+
+def _ambiguous(names: tuple[str, ...], records: list[list[str]], decimal: str) -> tuple[tuple[str, str], ...]:
+    """Return columns of numbers whose decimal mark could stand between thousands for all that the file shows.
+
+    It shows what the mark is by any number such as 3,5 or 0,125, and in a column by one such as 1250, without a mark.
+    """
+    kind = COMMA_DECIMAL if decimal == "," else POINT_DECIMAL
+    found = []
+    for name, column in zip(names, itertools.zip_longest(*records, fillvalue=""), strict=False):
+        marked = [cell for cell in column if kind.fullmatch(cell)]
+        if not all(map(ONE_THOUSANDS_MARK.fullmatch, marked)):
+            return ()
+        if marked and not any(WHOLE.fullmatch(cell.strip()) and len(cell.strip()) > 3 for cell in column):
+            found.append((name, marked[0].strip()))
+    return tuple(found)
 
 
 def read_frame(layout: Layout, text: Iterable[str] = ()) -> DataFrame:
