@@ -327,6 +327,17 @@ def test_predict_keeps_separator_and_decimal_comma_in_a_file(trained_on_numbers,
     assert len(call("predict", trained_on_numbers, name, "--json").json["predictions"]) == 60
 
 
+def test_predict_keeps_blanks_and_answers_as_without_them(trained):
+    head, *rows = pets()[["years", "coat", "born", "kilos"]].to_csv(index=False).splitlines()
+    Path("plain.csv").write_text("\n".join([head, *rows]))
+    blanks = [f"  {row.replace(',', ', ')} " for row in rows]
+    Path("blanks.csv").write_text("\n".join([head, *blanks]))
+    plain, found = (call("predict", trained, name) for name in ("plain.csv", "blanks.csv"))
+    assert [line[: len(row)] for line, row in zip(found.out.splitlines()[1:], blanks, strict=True)] == blanks
+    pd.testing.assert_frame_equal(found.frame.iloc[:, 4:], plain.frame.iloc[:, 4:])
+    assert found.err.replace("blanks", "plain") == plain.err
+
+
 def test_predict_keeps_the_line_by_which_excel_knows_the_separator(trained_on_numbers):
     rows = pets().drop(columns="kilos").to_csv(index=False, sep=";")
     Path("new.csv").write_text(f"sep=;\n{rows}")

@@ -193,8 +193,14 @@ def test_rows_come_in_parts_as_they_are_written(write):
     path = write("a;b\n1,50;NA\n007; x\n;\n")
     layout = reading.find_layout(path)
     first, second = reading.read_parts(layout, 2)
-    assert first.to_dict("list") == {"a": ["1,50", "007"], "b": ["NA", "x"]}
+    assert first.to_dict("list") == {"a": ["1,50", "007"], "b": ["NA", " x"]}
     assert second.to_dict("index") == {3: {"a": "", "b": ""}}
+
+
+@pytest.mark.parametrize("text", ['a,b\n 1, "x, y"\n2,z\n', 'a,b,\n 1,"x, y", \n2,z, \n'])
+def test_blanks_before_quotes_or_behind_the_last_cell_are_part_of_no_cell(write, text):
+    (rows,) = reading.read_parts(reading.find_layout(write(text)), 9)
+    assert rows.iloc[:, :2].to_dict("list") == {"a": ["1", "2"], "b": ["x, y", "z"]}
 
 
 # Columns

@@ -273,14 +273,15 @@ def read_frame(layout: Layout, text: Iterable[str] = ()) -> DataFrame:
 
 
 def read_parts(layout: Layout, rows: int) -> Iterator[DataFrame]:
-    """Yield the rows of a file as text, exactly as they are written, `rows` at a time and counted from 1."""
+    """Yield the rows of a file as text, as they are written, `rows` at a time and counted from 1."""
     import pandas as pd
 
     checked = False
     count = 0
     with _said_plainly(layout.path):
+        options = _options(layout) | {"skipinitialspace": _has_blanks_between(layout)}
         # Of objects, pandas lets go of an empty cell after the last column, as it does in `read_frame`; not of str.
-        with pd.read_csv(layout.path, dtype=object, na_filter=False, chunksize=rows, **_options(layout)) as parts:
+        with pd.read_csv(layout.path, dtype=object, na_filter=False, chunksize=rows, **options) as parts:
             for part in parts:
                 if not checked and (part.iloc[:, -1] == "").any():
                     _check_widths(layout)
@@ -325,6 +326,13 @@ def _options(layout: Layout) -> dict[str, Any]:
         "skipinitialspace": layout.separator != "\t",
         "keep_default_na": False,
     }
+
+
+def _has_blanks_between(layout: Layout) -> bool:
+    """Return whether a file has blanks before quotes, or where a line ends in a separator: none is part of a cell."""
+    found = re.compile(rf'(?:^|{re.escape(layout.separator)}) +(?:"|\r?\n?$)')
+    with _open_text(layout.path, layout.encoding) as file:
+        return layout.separator != "\t" and any(map(found.search, file))
 
 
 def _check_widths(layout: Layout) -> None:
