@@ -327,6 +327,11 @@ def test_texts_stay_within_the_picture(draw):
     assert outside(draw()) == []
 
 
+def test_the_star_marks_the_first_of_the_highest_points():
+    axes = plots.scatter([1, 2, 3, 4], [5, 6, 7, 8], [0.1, 0.9, 0.9, 0.2]).axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[2, 6]]
+
+
 def test_outside_can_tell():
     figure = line([1, 2])
     figure.text(0.9, 0.5, LONG)

@@ -28,7 +28,8 @@ def scatter(
     title: str | None = None,
     log: str = "",
 ) -> Figure:
-    """Draw points (x, y) whose colour is a value: dark for low, bright for high; a star marks the highest.
+    """Draw points (x, y) whose colour is a value: dark for low, bright for high; a star marks the highest,
+    the first of several.
 
     `x`, `y` and `values` have shape (points,). `log` says which axes are logarithmic: "x", "y", "xy" or none.
 
@@ -52,7 +53,8 @@ def scatter(
     figure = new_figure(8, 5.5)
     axes = figure.add_subplot()
     tidy(axes)
-    order = np.argsort(arrays[2])  # the highest last, so that low ones do not hide it
+    # The highest last, so that low ones do not hide it; of several, the first, as argmax has it.
+    order = np.argsort(-arrays[2], kind="stable")[::-1]
     across, up, height = (array[order] for array in arrays)
     drawn = axes.scatter(across, up, c=height, cmap="viridis", s=60, edgecolors=BLACK, linewidths=0.5)
     axes.plot(across[-1], up[-1], "*", color=BLACK, markersize=7)
