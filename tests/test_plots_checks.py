@@ -1,6 +1,7 @@
 """What pictures are given: mistakes are explained, nothing is left out in silence, and texts can be read."""
 
 import io
+import itertools
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.quiver import Quiver
 import nissl as ns
 from nissl import plots
 from nissl.errors import DataError, OptionError, ShapeError
-from nissl.plots import checks, fonts
+from nissl.plots import checks, fonts, style
 from nissl.plots.neurons import RADIUS, UNIT
 from nissl.plots.style import POINTS, TEXT, TITLE, plain, text_width, wrapped
 
@@ -325,6 +326,56 @@ LONG = "a title with more words than have room in one line of a picture, which i
 )
 def test_texts_stay_within_the_picture(draw):
     assert outside(draw()) == []
+
+
+def touching(figure):
+    """Return the pairs of texts of a picture, as it is saved, that are nearer to each other than four points."""
+    style._lay_out(figure)
+    figure.draw_without_rendering()
+    apart = 4 / POINTS * figure.dpi
+    boxes = [(text.get_text(), text.get_window_extent().padded(apart / 2)) for text in written(figure)]
+    return [(a[0], b[0]) for i, a in enumerate(boxes) for b in boxes[:i] if a[1].overlaps(b[1])]
+
+
+PANELS = [f"panel {i}" for i in range(5)]
+
+
+@pytest.mark.parametrize("title", [None, "A title"])
+@pytest.mark.parametrize("panels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["paths", "regions"])
+def test_texts_of_panels_stay_apart_and_within_the_picture(kind, panels, title):
+    if kind == "paths":
+        paths = {name: [[0, 0], [1, 1]] for name in PANELS[:panels]}
+        figure = plots.contour_paths(lambda x, y: x + y, paths, x=(-2, 2), y=(-2, 2), title=title)
+    else:
+        decisions = dict.fromkeys(PANELS[:panels], lambda x: x[:, 0] > 0.5)
+        figure = plots.decision_regions(decisions, SQUARE, [0, 0, 1, 1], title=title)
+    assert touching(figure) == []
+    assert outside(figure) == []
+
+
+def test_names_above_mistakes_stay_apart():
+    answers = ["T-shirt/top"] * 25, ["Ankle boot"] * 25
+    figure = plots.mistakes(np.zeros((25, 2, 2)), *answers, np.full(25, 0.5))
+    figure.draw_without_rendering()
+    texts = [axes.texts[1].get_window_extent() for axes in figure.axes]
+    assert min(b.x0 - a.x1 for a, b in itertools.pairwise(texts[:5])) > 8 / POINTS * figure.dpi
+
+
+def test_touching_can_tell():
+    figure = line([1, 2], title="above", x_label="below")
+    assert touching(figure) == []
+    figure.text(0.5, 0.5, "here")
+    figure.text(0.5, 0.5, "there")
+    assert touching(figure) == [("there", "here")]
+
+
+def test_paths_name_their_axes_and_explain_their_marks():
+    figure = contours(axis_labels=("w", "b"))
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("w", "b")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["beginning", "end"]
+    with pytest.raises(OptionError, match="contour_paths got 1 axis_labels; expected two"):
+        contours(axis_labels=["w"])
 
 
 def test_the_star_marks_the_first_of_the_highest_points():

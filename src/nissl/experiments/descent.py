@@ -64,4 +64,8 @@ def run(
 
     titles = {"good": f"learning rate {lr:g}", "too large": "10: leaves the frame", "too small": "1e-10: stands still"}
     named = {titles[name]: path for name, path in paths.items()}
-    report.picture(plots.contour_paths(lambda x, y: x**2 + y**2, named, x=(-5, 5), y=(-5, 5), title="Gradient descent"))
+    report.picture(
+        plots.contour_paths(
+            lambda x, y: x**2 + y**2, named, x=(-5, 5), y=(-5, 5), axis_labels=("x₀", "x₁"), title="Gradient descent"
+        )
+    )

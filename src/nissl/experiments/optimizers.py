@@ -177,6 +177,7 @@ def run(
             {f"all 256 points: {len(full) - 1} steps": full, f"batches of {batch}: {len(mini) - 1} steps": mini},
             x=(-2, 4),
             y=(-2, 4),
+            axis_labels=("w", "b"),
             title=f"Fitting a line (w, b): {passes} passes over the same points",
         ),
         "batches",

@@ -155,7 +155,7 @@ def mistakes(
 
     said = [f"true {plain(true[i], 20)}" for i in chosen]
     answered = [f"predicted {plain(predicted[i], 20)}, {percent(certainty[i], 0)}" for i in chosen]
-    width = max(1.5, max(text_width(text, SMALL) for text in said + answered) / POINTS + 0.25)
+    width = max(1.9, max(text_width(text, SMALL) for text in said + answered) / POINTS + 0.25)
     columns = len(chosen) if len(chosen) <= 4 else ceil(sqrt(len(chosen)))
     rows = ceil(len(chosen) / columns)
     figure = new_figure(max(width * columns, 5.5), 2.1 * rows + 0.6)

@@ -54,6 +54,7 @@ def contour_paths(
     x: Range,
     y: Range,
     levels: npt.ArrayLike | int = 15,
+    axis_labels: tuple[str, str] = ("x", "y"),
     title: str | None = None,
 ) -> Figure:
     """Draw the paths of optimizers over the contours of a function of two numbers, a panel for each.
@@ -66,6 +67,8 @@ def contour_paths(
     >>> figure.axes[0].get_title()
     'lr 0.1'
     """
+    from matplotlib.lines import Line2D
+
     x, y = span("contour_paths", "x", x), span("contour_paths", "y", y)
     visited = {
         name: numbers("contour_paths", f"a path {name!r}", path, ("steps", 2), largest=np.inf)
@@ -77,25 +80,33 @@ def contour_paths(
                 f"contour_paths got a path {name!r} that begins at {path[0]}, which is nowhere in the plane"
             )
     levels = _levels(levels)
+    across_label, up_label = _two_names("contour_paths", axis_labels)
     ground = _heights("contour_paths", function, x, y)
     across = min(3, len(visited))
     down = -(-len(visited) // across)
-    figure = new_figure(max(4.4 * across, 6), 4.0 * down + (0.5 if title else 0))
+    figure = new_figure(max(4.2 * across, 5), 4.4 * down + (0.9 if title else 0.6))
+    ring: dict[str, Any] = {"marker": "o", "markersize": 9, "fillstyle": "none", "markeredgewidth": 2}
+    star: dict[str, Any] = {"marker": "*", "markersize": 12}
     for position, (name, path) in enumerate(visited.items(), start=1):
         axes = figure.add_subplot(down, across, position)
         _draw_contours(axes, *ground, levels)
         colour = COLOURS[(position - 1) % len(COLOURS)]
         drawn = _within_reach(path, max(map(abs, (*x, *y))))
         axes.plot(*drawn.T, "-o", color=colour, markersize=3.5, linewidth=1.5)
-        axes.plot(*drawn[0], "o", color=BLACK, markersize=9, fillstyle="none", markeredgewidth=2)
-        axes.plot(*drawn[-1], "*", color=BLACK, markersize=12)
+        axes.plot(*drawn[0], color=BLACK, **ring)
+        axes.plot(*drawn[-1], color=BLACK, **star)
         axes.set(xlim=x, ylim=y)
         axes.set_box_aspect(1)
         axes.set_title(wrapped(plain(name, 40), TEXT, PANEL), fontsize=TEXT)
         tidy(axes)
         axes.grid(False)
         axes.tick_params(labelsize=SMALL)
+        axes.set_xlabel(across_label, fontsize=TEXT)
+        if (position - 1) % across == 0:
+            axes.set_ylabel(up_label, fontsize=TEXT)
     add_title(figure, title)
+    marks = [Line2D([], [], color=BLACK, linestyle="", **mark) for mark in (ring, star)]
+    add_legend(figure, marks, ["beginning", "end"], most_columns=2)
     return figure
 
 
@@ -172,11 +183,11 @@ def decision_regions(
     class_names = [f"class {i}" for i in range(found)] if labels is None else names(where, "labels", labels)
     if len(class_names) < found:
         raise OptionError(f"decision_regions got {len(class_names)} labels for classes 0 to {found - 1}")
-    across_label, up_label = _two_names(axis_labels)
+    across_label, up_label = _two_names("decision_regions", axis_labels)
 
     across = min(columns, len(panels))
     down = -(-len(panels) // across)
-    figure = new_figure(max(4.2 * across, 5), 4.2 * down + (1.0 if title else 0.5))
+    figure = new_figure(max(4.2 * across, 5), 4.4 * down + (0.9 if title else 0.6))
     size = float(np.clip(40 / np.sqrt(len(spots)), 5, 13))  # of a point: smaller where there are many
     handles: dict[int, Line2D] = {}  # by class; that of the crosses comes last
     for position, (name, share) in enumerate(shares.items(), start=1):
@@ -207,10 +218,10 @@ def decision_regions(
     return figure
 
 
-def _two_names(labels: object) -> list[str]:
-    found = names("decision_regions", "axis_labels", labels)
+def _two_names(where: str, labels: object) -> list[str]:
+    found = names(where, "axis_labels", labels)
     if len(found) != 2:
-        raise OptionError(f"decision_regions got {len(found)} axis_labels; expected two, for across and up")
+        raise OptionError(f"{where} got {len(found)} axis_labels; expected two, for across and up")
     return [wrapped(plain(label, 60), TEXT, PANEL) for label in found]
 
 

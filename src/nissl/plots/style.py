@@ -75,9 +75,12 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty Figure of width and height in inches, which a notebook can show."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    # "compressed" is "constrained" that also leaves room beside axes which are not stretched, as those of matrices.
-    figure = Figure(figsize=(width, height), layout="compressed")
+    # One that compresses also leaves room beside axes which are not stretched, as those of matrices. With the padding
+    # that is matplotlib's own, half of this, a title would touch the edge, or a text of the panel beside or above it.
+    pad = 6 / POINTS
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(compress=True, h_pad=pad, w_pad=pad))
     # The layout is found once: the next search would begin at the result of the last, and move things.
     figure.canvas.mpl_connect("draw_event", lambda event: figure.set_layout_engine("none"))
     # Notebooks ask for this method; they know Figures by themselves only once pyplot was imported, which we never do.
