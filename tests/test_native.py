@@ -786,6 +786,8 @@ def test_numbers_of_rows_that_the_step_changes_are_looked_at_before():
         (lambda x: x == 200, np.array([-56, 3], "int8")),
         (lambda x: x > -1, np.array([200, 3], "uint16")),
         (lambda x: x**0.5, np.array([-np.inf, 4], "float32")),
+        (lambda x: ns.maximum(x, np.nan), np.array([-1, 4], "float32")),
+        (lambda x: ns.minimum(np.nan, x), np.array([-1, 4], "float64")),
         (lambda x: ns.one_hot(x, 1), np.array([0])),
     ],
 )

@@ -604,10 +604,10 @@ def _converted(name: str, x: Element, dtype: DType) -> Element:
 
 def _extreme(sign: str, a: Any, b: Any) -> Element:
     if not isinstance(a, Element):
-        a, b = b, a  # a Python number comes second: it is not NaN, so that one comparison is enough
-    if not isinstance(b, Element):
+        a, b = b, a
+    if not isinstance(b, Element):  # a Python number: unless it is NaN, one comparison is enough
         number = a.coerce(b)
-        return select(number._compare(sign, a), number, a)
+        return number if b != b else select(number._compare(sign, a), number, a)
     larger = select(a._compare(sign, b), a, b)
     return select(a != a, a, larger) if a.floating else larger
 
