@@ -5,6 +5,7 @@ import functools
 import gc
 import sys
 import threading
+import tracemalloc
 import warnings
 import weakref
 
@@ -782,6 +783,25 @@ def test_interpret_runs_a_graph_on_arrays():
     compiled(ns.ones(3))
     (y,) = interpret(compiled.graph, [np.array([1.0, 2.0, 3.0], "float32")])
     assert y.tolist() == [3, 5, 7]
+
+
+def test_interpreting_holds_no_more_arrays_than_are_needed_later():
+    def chain(x):
+        for _ in range(50):
+            x = x * 2 + 1
+        return x
+
+    compiled = ns.compile(chain, engine="numpy")
+    x = ns.ones(1 << 17)
+    expected = compiled(x).numpy()
+    tracemalloc.start()
+    try:
+        found = compiled(x).numpy()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, expected)
+    assert peak < 4 * found.nbytes
 
 
 def test_verify_finds_a_wrong_graph():

@@ -28,19 +28,20 @@ def interpreter(graph: Graph) -> Callable[[Sequence[Array]], list[Array]]:
     made = [symbol for equation in graph.equations for symbol in equation.outputs]
     symbols = [*graph.inputs, *graph.constants, *made]
     slots = {symbol: slot for slot, symbol in enumerate(symbols)}
-    number_slots = iter(range(len(symbols), len(symbols) + len(numbers)))
+    number_slots = range(len(symbols), len(symbols) + len(numbers))
+    next_number = iter(number_slots)
     filled = [*graph.constants.values(), *[None] * len(made), *numbers]
-    last_use = {
-        slots[x]: i for i, e in enumerate(graph.equations) for x in (*e.inputs, *e.outputs) if isinstance(x, Symbol)
-    }
-    kept = {slots[symbol] for symbol in graph.outputs}
     steps = []
-    for i, equation in enumerate(graph.equations):
-        operands = [slots[x] if isinstance(x, Symbol) else next(number_slots) for x in equation.inputs]
-        finished = [slot for slot, last in last_use.items() if last == i and slot not in kept]
+    for equation in graph.equations:
+        operands = [slots[x] if isinstance(x, Symbol) else next(next_number) for x in equation.inputs]
         targets = [slots[symbol] for symbol in equation.outputs]
+        finished: list[int] = []
         steps.append((equation.op, rule(equation.op, equation.attributes), operands, targets, finished))
     outputs = [slots[symbol] for symbol in graph.outputs]
+    needed = {*outputs, *number_slots}  # numbers take no memory
+    for _, _, operands, targets, finished in reversed(steps):
+        finished += {*operands, *targets} - needed
+        needed.update(operands)
 
     def run(inputs: Sequence[Array]) -> list[Array]:
         table: list[Any] = [*inputs, *filled]
