@@ -928,10 +928,16 @@ def test_a_result_that_is_no_tensor_is_refused():
         ns.compile(lambda x: Box(x))(ns.ones(2))
 
 
-def test_an_argument_is_not_kept_alive():
-    f = ns.compile(lambda x: x.sum())
-    x = ns.ones(1000)
-    f(x)
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+@pytest.mark.parametrize(
+    "f",
+    [lambda x: x.sum(), lambda x: x.assign(x * 2), lambda x: (x * x).sum().backward()],
+    ids=["read", "assigned", "given a gradient"],
+)
+def test_an_argument_is_not_kept_alive(f, engine):
+    compiled = ns.compile(f, engine=engine)
+    x = ns.tensor(np.ones(1000, "float32"), requires_grad=True)
+    compiled(x)
     gone = weakref.ref(x)
     del x
     gc.collect()

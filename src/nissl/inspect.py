@@ -352,7 +352,7 @@ class Watch:
         with watching(None):
             traces = [trace for one in functions if (trace := one.trace_to_scan(arrays)) is not None]
         in_turn = len(traces) == len(functions) and all(map(self._trains, traces))
-        if not in_turn or len({frozenset(tensor for _, tensor in trace.written) for trace in traces}) > 1:
+        if not in_turn or len({frozenset(trace.written) for trace in traces}) > 1:
             return self._scan_to_the_next(compiled, arrays, steps)
         turns = due * (len(traces) - 1)
         (*plain, (result, measured)), taken = scan_in_turn(traces, turns, arrays)

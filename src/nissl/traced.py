@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Program = Callable[[Sequence[Array]], list[Array]]
 Result = TypeVar("Result")
+# A Tensor from outside of a trace: state as it is, an argument by its place, since each call brings another.
+Outer = Tensor | int
 
 PAYLOAD = operator.attrgetter("payload")
 
@@ -108,19 +110,20 @@ class Traced:
             left = _gradients_left(trace, compiled.keep_gradients)
             gradient_symbols = [trace.read(g.value) for _, g in left if g is not None and g.value is not None]
         self.dtypes = [argument.dtype for argument in arguments]
-        self.distinct = [i for i, t in enumerate(arguments) if self._place(arguments, t) == i]
+        places = {t: i for i, t in reversed(list(enumerate(arguments)))}
+        self.distinct = [i for i, t in enumerate(arguments) if places[t] == i]
         self.state = list(trace.inputs)[len(self.distinct) :]
         self.result_requires_grad = [result.requires_grad for result in results]
-        self.written = [(self._place(arguments, t), t) for t in written]
-        self.gradients_left = [(self._place(arguments, t), t, gradient) for t, gradient in left]
-        self.gradients_read = [(self._place(arguments, t), t) for t in trace.gradient_inputs]
-        self.waiting = [(self._place(arguments, t), t, before) for t, before in trace.waiting.items()]
+        self.written: list[Outer] = [places.get(t, t) for t in written]
+        self.gradients_left: list[tuple[Outer, Gradient | None]] = [(places.get(t, t), g) for t, g in left]
+        self.gradients_read: list[Outer] = [places.get(t, t) for t in trace.gradient_inputs]
+        self.waiting: list[tuple[Outer, bool]] = [(places.get(t, t), before) for t, before in trace.waiting.items()]
         self.trained = [(tensor, tensor.requires_grad) for tensor in self.state]
         self.observed = list(trace.observed.values())
-        self.aliases = self._aliases(arguments)
         self.own = frozenset(self.state)
+        self.aliases = self._aliases(arguments)
         self.kinds: list[tuple[Any, Any]] | None = None
-        places = {tensor: i for i, tensor in enumerate(trace.inputs)}
+        slots = {tensor: i for i, tensor in enumerate(trace.inputs)}
         self.graph = Graph(
             name=compiled.__name__,
             inputs=(*trace.inputs.values(), *trace.gradient_inputs.values()),
@@ -128,21 +131,16 @@ class Traced:
             equations=tuple(trace.equations),
             outputs=(*result_symbols, *(trace.values[t] for t in written), *gradient_symbols),
             output_names=(*[""] * len(results), *(trace.inputs[t].name for t in written)),
-            updates={len(results) + i: places[t] for i, t in enumerate(written)},
+            updates={len(results) + i: slots[t] for i, t in enumerate(written)},
         )
         trace.forget()
         self.program = ENGINES[compiled.engine](self.graph)
         # Arrays of the caller's are read where they are, if no result can share memory with them.
         self.borrows = getattr(self.program, "returns_new_arrays", False)
 
-    @staticmethod
-    def _place(arguments: Sequence[Tensor], tensor: Tensor) -> int | None:
-        return next((i for i, argument in enumerate(arguments) if argument is tensor), None)
-
     def _aliases(self, arguments: Sequence[Tensor]) -> list[bool]:
         """Return, for each argument, whether it is also state that the function reads by another name."""
-        places = {id(t) for t in self.state}
-        return [id(argument) in places for argument in arguments]
+        return [argument in self.own for argument in arguments]
 
     def fits(self, arguments: Sequence[Tensor]) -> bool:
         """Whether nothing that steered the trace has changed."""
@@ -161,8 +159,8 @@ class Traced:
     def _waits_as_before(self, arguments: Sequence[Tensor]) -> bool:
         """Whether gradients wait where they did."""
         return all(
-            _is_waiting(tensor if place is None else arguments[place]) == before
-            for place, tensor, before in self.waiting
+            _is_waiting(outer if isinstance(outer, Tensor) else arguments[outer]) == before
+            for outer, before in self.waiting
         )
 
     def _is_steered_as_before(self) -> bool:
@@ -223,23 +221,25 @@ class Traced:
     @property
     def can_scan(self) -> bool:
         """Whether step after step can be run without Python."""
-        plain = all(g is None or g.value is None for _, _, g in self.gradients_left) and not self.gradients_read
-        return plain and all(place is None for place, _ in self.written) and getattr(self.program, "can_scan", False)
+        plain = all(g is None or g.value is None for _, g in self.gradients_left) and not self.gradients_read
+        writes_state = all(isinstance(outer, Tensor) for outer in self.written)
+        return plain and writes_state and getattr(self.program, "can_scan", False)
 
     def start(self, stacked: Sequence[Array], steps: int, before: Sequence[Any]) -> Any:
         """Return a scan of the graph, ready to be run; Tensors hold from now on what it changes in place."""
         arrays = [np.ascontiguousarray(array, dtype) for array, dtype in zip(stacked, self.dtypes, strict=True)]
         arrays += [t._array() for t in self.state]
         scan = self.program.start(arrays, steps, range(len(stacked)), before)  # type: ignore[attr-defined]
-        for (_, tensor), place in zip(self.written, self.graph.updates.values(), strict=True):
-            tensor.payload = scan.held[place]
+        for state, slot in zip(self.written, self.graph.updates.values(), strict=True):
+            assert isinstance(state, Tensor)  # see `can_scan`
+            state.payload = scan.held[slot]
         return scan
 
     def end(self, scan: Any) -> Any:
         """Return the results of a scan, and leave gradients as its steps do."""
-        for place, tensor, gradient in self.gradients_left:
-            if place is None:
-                tensor.waiting_gradient = gradient
+        for outer, gradient in self.gradients_left:
+            if isinstance(outer, Tensor):
+                outer.waiting_gradient = gradient
         slots = scan.program.results[: len(self.result_requires_grad)]
         return unflatten(self.results_structure, [wrap(scan.held[slot]) for slot in slots])
 
@@ -252,8 +252,8 @@ class Traced:
         """Return the arrays that the graph gets as inputs now."""
         distinct = arguments if len(self.distinct) == len(arguments) else [arguments[i] for i in self.distinct]
         arrays = [*map(PAYLOAD, distinct), *map(PAYLOAD, self.state)]
-        for place, tensor in self.gradients_read:
-            gradient = (tensor if place is None else arguments[place]).waiting_gradient
+        for outer in self.gradients_read:
+            gradient = (outer if isinstance(outer, Tensor) else arguments[outer]).waiting_gradient
             if gradient is not None and gradient.value is not None:
                 arrays.append(gradient.value.payload)
         return arrays
@@ -274,13 +274,13 @@ class Traced:
 
     def _write(self, arguments: Sequence[Tensor], outputs: Iterator[Array]) -> None:
         """Write back the state, and leave gradients where the function left them."""
-        for place, tensor in self.written:
-            (tensor if place is None else arguments[place]).payload = next(outputs)
-        for place, tensor, gradient in self.gradients_left:
+        for outer in self.written:
+            (outer if isinstance(outer, Tensor) else arguments[outer]).payload = next(outputs)
+        for outer, gradient in self.gradients_left:
             if gradient is not None:
                 value = None if gradient.value is None else _result(next(outputs), False)
                 gradient = Gradient(value, gradient.used)
-            (tensor if place is None else arguments[place]).waiting_gradient = gradient
+            (outer if isinstance(outer, Tensor) else arguments[outer]).waiting_gradient = gradient
 
 
 def scan_in_turn(
