@@ -744,6 +744,42 @@ def test_two_threads_may_trace_and_compute_at_once():
     assert not wrong
 
 
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_no_gradient_is_lost_where_threads_add_to_it(engine):
+    w = nn.Parameter(np.ones(1, "float32"))
+    backward = ns.compile(lambda x: (w * x).sum().backward(), engine=engine)
+    x = ns.ones(1)
+    backward(x)
+
+    def work():
+        for _ in range(500):
+            backward(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert w.grad.item() == 2001
+
+
+def test_another_thread_may_have_let_go_of_the_oldest_signature():
+    class Shared(dict):
+        def pop(self, key, *default):
+            super().pop(key, None)  # as the other thread has just done
+            return super().pop(key, *default)
+
+    f = ns.compile(lambda x, name: x + 1, engine="numpy")
+    f.traces = Shared()
+    with pytest.warns(UserWarning, match="was traced 9 times"):
+        assert [f(1.0, str(i)).item() for i in range(70)] == [2.0] * 70
+
+
 def test_the_graph_prints_short_and_stable():
     w = nn.Parameter(np.ones((3, 2), "float32"))
     w.path = "weight"

@@ -197,7 +197,8 @@ class Compiled(Wrapping):
         """Return the trace that holds for these arguments, made now if there is none, as the latest."""
         candidates = self.traces.setdefault(_signature(structure, arguments), [])
         if len(self.traces) > SIGNATURES_KEPT:
-            self.traces.pop(next(iter(self.traces)))
+            oldest, *_ = self.traces  # at once, as another thread may add one, or let go of this one too
+            self.traces.pop(oldest, None)
         traced = next((candidate for candidate in candidates if candidate.fits(arguments)), None)
         if traced is None:
             changes = candidates[-1].changes() if candidates else ["shapes, dtypes or values of arguments"]

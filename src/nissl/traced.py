@@ -72,7 +72,7 @@ _compiled_result = Op(
 )
 
 
-# Held by a call that reads state and writes it back, so that no update of another thread is lost between.
+# Held by a call that reads state or gradients and writes them back: no update of another thread is lost between.
 _writing = threading.RLock()
 
 
@@ -260,7 +260,7 @@ class Traced:
 
     def __call__(self, arguments: Sequence[Tensor]) -> Any:
         """Run the graph: read the state, write it back, return the results."""
-        if not self.written:
+        if not self.written and not self.gradients_left:
             return self._run(arguments)
         with _writing:
             return self._run(arguments)
