@@ -105,6 +105,16 @@ def test_arrays_lists_tensors_and_datasets_are_the_same_data():
     assert all(same_state(models[0], model) for model in models[1:])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "longdouble", ">f4", ">f8", ">i4"])
+def test_rows_of_a_dtype_that_tensors_cannot_have_are_converted(dtype):
+    x = np.arange(24).reshape(8, 3)
+    losses = []
+    for rows, engine in ((x.astype("float32"), "numpy"), (x.astype(dtype), "native")):
+        model = nn.Linear(3, 2, weight_init="zeros")
+        losses.append(ns.fit(model, (rows, x[:, 0] % 2), epochs=3, engine=engine, shuffle=False).loss)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
 def test_bytes_count_as_numbers_from_0_to_1():
     pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 3), np.uint8)
     labels = (pixels[:, 0, 0] > 127).astype(int)

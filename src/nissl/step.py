@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from nissl import optim
 from nissl.compiler import Compiled, compile
+from nissl.data.dataset import to_dtype
 from nissl.evaluation import as_numbers, loss_of
 from nissl.nn.module import Module
 from nissl.objective import Objective
@@ -55,6 +56,7 @@ class TrainingStep:
 
     def read_from(self, x: Array, targets: Array, weights: Array | None) -> None:
         """Set the arrays that rows are taken from."""
+        x = self._as_tensors_hold(x)
         arrays = x, targets, weights
         kinds = [None if array is None else (array.shape, array.dtype) for array in arrays]
         if kinds == self.kinds:
@@ -88,3 +90,9 @@ class TrainingStep:
     def loss_of(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
         """Return what a step minimizes; a subclass may add to the loss of the batch."""
         return loss_of(self.objective, outputs, targets, weights)
+
+    def _as_tensors_hold(self, x: Array) -> Array:
+        """Return rows in a dtype that Tensors can have: not of other floats, nor in a foreign order of bytes."""
+        if x.dtype.kind == "f" and x.dtype not in (np.float32, np.float64):
+            return to_dtype(x, self.dtype, "x")
+        return x.astype(x.dtype.newbyteorder("="), copy=False)
