@@ -615,6 +615,13 @@ def test_evaluate_counts_as_by_hand():
     assert str(found).splitlines()[-3].split() == ["a", *map(str, matrix[0])]
 
 
+def test_labels_between_0_and_1_stand_for_the_nearer_class_in_accuracy_and_confusion_matrix():
+    x, labels = np.array([[-1.0], [2.0], [3.0], [4.0]], "float32"), [0.2, 0.8, 0.9, 0.1]
+    found = ns.evaluate(nn.Identity(), (x, labels), loss=nn.binary_cross_entropy_with_logits)
+    assert found.accuracy == 0.75
+    assert found.confusion_matrix.tolist() == [[1, 1], [0, 2]]
+
+
 def test_long_class_names_are_cut_in_the_confusion_matrix():
     names = tuple(f"{letter}{'y' * 500}" for letter in "abc")
     told = str(ns.evaluate(classifier(), ns.Dataset(X, LABELS, names)))

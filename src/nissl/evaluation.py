@@ -447,8 +447,7 @@ def evaluate(
     if not objective.classifies:
         return Evaluation(values["loss"], r2=values["r2"], metrics=extra)
     matrix = None
-    predicted = objective.classes_of(outputs)
-    true = targets.argmax(axis=-1) if predicted.ndim < targets.ndim else targets
+    predicted, true = objective.classes_of(outputs), objective.classes_in(targets)
     if classes := objective.class_count(outputs.shape):
         pairs = true.reshape(-1).astype(np.int64) * classes + predicted.reshape(-1)
         matrix = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

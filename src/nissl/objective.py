@@ -116,6 +116,12 @@ class Objective:
         threshold = 0.5 if self.loss is nn.binary_cross_entropy else 0.0
         return (outputs > threshold).astype(np.int64)
 
+    def classes_in(self, targets: Array) -> Array:
+        """Return the class that each label, or each one-hot row, stands for."""
+        if self.metric_sum is class_hits:
+            return targets.argmax(axis=-1) if targets.dtype.kind == "f" else targets
+        return (targets > 0.5).astype(np.int64)
+
 
 def _takes_weights(function: Callable[..., Any]) -> bool:
     """Whether a function has a parameter `sample_weight` by name; **options do not count, as they may be ignored."""
