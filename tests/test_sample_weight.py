@@ -102,6 +102,14 @@ def test_batches_without_weight_move_nothing_and_count_nothing():
     assert history.loss == pytest.approx(expected.loss, rel=1e-12)
 
 
+def test_a_loss_of_ones_own_is_not_asked_about_a_batch_without_weight():
+    def loss(outputs, targets, sample_weight):
+        return ns.sum((outputs - targets) ** 2 * sample_weight.reshape(-1, 1)) / ns.sum(sample_weight)
+
+    x, weights = np.ones((4, 1), "float32"), [1, 1, 0, 0]
+    assert ns.evaluate(nn.Identity(), (x, x + 2), loss=loss, sample_weight=weights, batch_size=2).loss == 4
+
+
 def test_validation_data_may_have_weights_of_their_own():
     model = classifier()
     optimizer = optim.SGD(model.parameters(), lr=0.0)

@@ -365,7 +365,8 @@ def score(
             y, t = wrap(outputs[rows]), wrap(targets[rows])
             w = None if weights is None else weights[rows]
             part = len(y) if w is None else float(w.sum(dtype=np.float64))
-            loss += loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
+            if part:  # else the mean of a loss of the user's own may be 0/0
+                loss += loss_of(objective, y, t, None if w is None else wrap(w)).item() * part
             metric += objective.metric_sum(y, t).item()
             amount += part
     return {"loss": loss / amount, objective.metric_name: objective.finish(metric, objective.scale(targets))}
