@@ -766,6 +766,15 @@ def test_rows_with_a_strange_or_without_a_target(classifier):
         classifier.predict(frame.rename(columns={"age": "Age"}))
 
 
+def test_a_table_without_rows_becomes_no_rows_of_as_many_numbers():
+    frame = pd.DataFrame({"x": [1.0, 3.0, None, 5.0] * 3, "colour": ["red", "blue"] * 6, "y": range(12)})
+    prepare = tables.Preprocessor.fit(tables.from_frame(frame, target="y"))
+    assert prepare.transform(frame[:0]).shape == (0, prepare.width)
+    assert prepare.transform(frame[["x", "colour"]][:0]).dtype == "float32"
+    with pytest.raises(DataError, match="has no column 'x'"):
+        prepare.transform(frame[["colour"]][:0])
+
+
 def test_a_column_that_decides_is_important_and_one_that_says_nothing_is_not():
     random = np.random.default_rng(1)
     frame = pd.DataFrame({"sign": random.choice(["plus", "minus"], 300), "noise": random.normal(size=300)})

@@ -317,7 +317,7 @@ def _far_outside(numbers: Array, smallest: float, largest: float) -> Array:
 
 def _parts(frame: DataFrame) -> Iterator[tuple[DataFrame, slice]]:
     """Yield rows, so many at a time that what is made of them on the way stays small."""
-    for start in range(0, max(len(frame), 1), ROWS_AT_A_TIME):
+    for start in range(0, len(frame), ROWS_AT_A_TIME):
         place = slice(start, start + ROWS_AT_A_TIME)
         yield frame.iloc[place], place
 
