@@ -387,8 +387,9 @@ class Training:
     def _is_best(self) -> bool:
         if self.validation is None:
             return False
-        *earlier, last = (row["validation_loss"] for row in self.progress.rows)
-        return last < min((loss for loss in earlier if not math.isnan(loss)), default=math.inf)
+        p = self.progress
+        least = p.rows[p.best_epoch - 1]["validation_loss"] if p.best_epoch else math.inf
+        return p.rows[-1]["validation_loss"] < least
 
     def _out_of_patience(self) -> bool:
         p = self.progress
