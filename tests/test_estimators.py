@@ -734,6 +734,25 @@ def test_a_network_of_ones_own_is_copied_and_trained():
     assert cross_val_score(clone(fitted), *IRIS, cv=2).mean() > 0.8
 
 
+class Unusual(nn.Module):
+    def __init__(self):
+        self.unused = nn.Parameter(np.ones(3))
+        self.net = nn.Linear(4, 1, weight_init="zeros", dtype="float64")
+        self.scale = nn.Parameter(np.array(1.0))
+
+    def forward(self, x):
+        return self.net(x) * self.scale
+
+
+@pytest.mark.parametrize("engine", ["numpy", "native"])
+def test_a_network_of_ones_own_may_have_parameters_of_one_number_and_such_as_it_does_not_use(engine):
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    y = x @ [1.0, 2.0, 3.0, 4.0]
+    fitted = NeuralNetRegressor(layers=Unusual(), solver="lbfgs", engine=engine).fit(x, y)
+    np.testing.assert_allclose(fitted.predict(x), y, atol=0.01)
+    assert fitted.module_.unused.numpy().tolist() == [1, 1, 1]
+
+
 def test_a_function_may_make_the_network():
     def make(features, outputs):
         return nn.Sequential(nn.Linear(features, 5), nn.SiLU(), nn.Linear(5, outputs))

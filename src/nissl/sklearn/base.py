@@ -393,7 +393,7 @@ class NeuralNetwork(WeightsMixin, NetworkMixin, CallbackSupportMixin, BaseEstima
 
     def _outputs_of(self, x: Any) -> Array:
         """Return the network's outputs for checked rows; sparse ones batch by batch."""
-        widest = max(p.shape[-1] for p in self.module_.named_parameters().values())
+        widest = max((p.shape[-1] for p in self.module_.named_parameters().values() if p.ndim), default=1)
         size = max(EVALUATION_BATCH, NUMBERS_AT_ONCE // (max(widest, x.shape[1]) if sparse.issparse(x) else widest))
         outputs = self._forward_pass(x.shape[0]) or functools.partial(outputs_of, self.module_, batch_size=size)
         dtype = model_dtype(self.module_)

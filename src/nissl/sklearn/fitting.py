@@ -26,6 +26,7 @@ from nissl.nn.module import Module, Parameters
 from nissl.objective import Objective, class_hits, hits_above, squared_error
 from nissl.ops.elementwise import square
 from nissl.ops.reduce import sum
+from nissl.ops.source import zeros_like
 from nissl.optim.optimizer import Optimizer, Schedule
 from nissl.step import TrainingStep
 from nissl.tensor import Tensor, TensorLike
@@ -242,10 +243,10 @@ def minimize(training: PenalizedTraining, told: Callable[[float], bool], options
         step = training.step
         loss = step.loss_of(step.model(step.x), step.targets, step.weights)
         loss.backward()
-        gradients = [p.grad for p in parameters]
+        gradients = [zeros_like(p) if p.grad is None else p.grad for p in parameters]
         for p in parameters:
             p.grad = None
-        return loss, [g for g in gradients if g is not None]
+        return loss, gradients
 
     def take(vector: Array) -> None:
         ends = np.cumsum([p.size for p in parameters])
