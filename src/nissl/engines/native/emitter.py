@@ -115,6 +115,7 @@ class Emitter:
         self.status = status  # address of the flag that a label or row index was out of range
         self.shape = group.shape  # that the pass iterates over; flattened to one row if row boundaries do not matter
         self.reloaded: set[Symbol] = set()  # results of an earlier stage that are reloaded, not recomputed
+        self.current_row: ir.Value = index(0)
         self.rows: dict[Symbol, Element] = {}  # row-level values of the current row
         self.made_by = {symbol: e for e in group.equations for symbol in e.outputs}
         # What is read by the index of an element: not keys and draws of random numbers.
@@ -335,8 +336,6 @@ class Emitter:
                 operands.append(x)
         results = apply_rule(equation, operands) if equation.op.kind == "elementwise" else operands[:1]
         self.rows.update(zip(equation.outputs, results, strict=True))
-
-    current_row: ir.Value = index(0)
 
     def load_row(self, symbol: Symbol, place: Place) -> Element:
         """Load the current row's value of a Symbol from outside the Group, which broadcasts to the shape of rows."""

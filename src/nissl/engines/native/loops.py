@@ -253,8 +253,8 @@ def _start(name: str, dtype: np.dtype[Any]) -> float:
 class Accumulator:
     """Reduces elements, a vector at a time, in an order that depends only on their number.
 
-    What it knows of the elements so far is its state: one Element, or several. Vectors are added to several parts of it
-    in turn, as each addition waits for the one before.
+    What it knows of the elements so far is its state: one Element, or several, of which the last is the result. Vectors
+    are added to several parts in turn, each with a state of its own, as each addition waits for the one before.
     """
 
     def __init__(self, equation: Equation, builder: ir.IRBuilder, lanes: int, parts: int) -> None:
