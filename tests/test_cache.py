@@ -123,6 +123,27 @@ print(loss.item(), len(made), "nissl.engines.native.assembly" in sys.modules)
 """
 
 
+def test_equal_programs_share_their_code_but_nothing_that_changes():
+    def counter(start):
+        total = ns.nn.Buffer(np.full(300, float(start)))
+
+        @ns.compile
+        def add(x):
+            total.assign(total + x.sum(axis=0))
+            return total * 2.0
+
+        return add, total
+
+    x = np.ones((5, 300))
+    (one, first), (other, second) = counter(0), counter(100)
+    for _ in range(2):
+        one(x)
+        other(x)
+    assert one.latest.program.code is other.latest.program.code
+    assert first.tolist() == [10.0] * 300
+    assert second.tolist() == [110.0] * 300
+
+
 def test_the_second_run_of_a_program_compiles_nothing():
     runs = [subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout.split()
             for _ in range(3)]  # fmt: skip

@@ -74,8 +74,9 @@ def _bound_to(f: Any) -> list[Any]:
     return [f.__self__] if isinstance(f, types.MethodType) else []
 
 
-def _global_names(code: types.CodeType) -> set[str]:
+@functools.lru_cache(maxsize=1 << 10)  # it takes as long as tracing a layer
+def _global_names(code: types.CodeType) -> frozenset[str]:
     """Return the global names that a piece of code reads, which are not all of its `co_names`: attributes are, too."""
     inner = [_global_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     read = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return read.union(*inner)
+    return frozenset(read.union(*inner))

@@ -54,6 +54,8 @@ SECONDS_OF_A_SLICE = 0.05
 PATIENCE = 1000
 
 
+# Loaded code is kept for programs to come: those of a cross-validation are the same, and loading takes milliseconds.
+CODES_KEPT = 16
 # The prefix of a cached answer that is, instead of machine code, the index of an equation that has none.
 UNSUPPORTED = b"unsupported equation "
 
@@ -72,6 +74,12 @@ def compiled(graph: Graph) -> tuple[Plan, MemoryPlan, bytes]:
         if not answer.startswith(UNSUPPORTED):
             return plan, memory, answer
         left_to_numpy.append(graph.equations[int(answer.removeprefix(UNSUPPORTED))])
+
+
+@functools.lru_cache(maxsize=CODES_KEPT)
+def loaded(code: bytes, segments: tuple[str, ...]) -> Code:
+    """Return the functions of a program; all that they change is in the table that they are given."""
+    return Code(code, {**dict.fromkeys(segments, STEP), "scan": SCAN, "shared_scan": SHARED_SCAN})
 
 
 def _made(graph: Graph, plan: Plan, memory: MemoryPlan) -> bytes:
@@ -132,7 +140,7 @@ class Program:
         self.graph = simplified(graph)
         self.plan, self.memory, code = compiled(self.graph)
         names = [segment_name(i) for i, segment in enumerate(self.plan.segments) if not isinstance(segment, Call)]
-        self.code = Code(code, {**dict.fromkeys(names, STEP), "scan": SCAN, "shared_scan": SHARED_SCAN})
+        self.code = loaded(code, tuple(names))
         # What runs, in order: compiled functions, and the equations that NumPy computes between.
         self.segments = [
             segment.equation if isinstance(segment, Call) else self.code.functions[segment_name(i)]
