@@ -94,8 +94,9 @@ class Member:
         cores = os.sched_getaffinity(0)
         others = cores - {_this_core()}
         if others:
-            _bind(self.thread.native_id or 0, others)
-            self.cores = cores
+            assert self.thread.native_id is not None  # as it has been started
+            self.cores = cores  # first, so that it will be free again whatever happens between
+            _bind(self.thread.native_id, others)
 
     def _wait(self) -> None:
         while True:

@@ -43,7 +43,7 @@ LEAST_FOLDED_TERMS = 32
 # Rows of a transposed A are packed if they are used by at least so many columns of tiles,
 USES_OF_PACKED_A = 3
 # and if a block of K is longer than this, by the number of vector registers: each k is in a page of its own, which
-# needs an entry of the TLB. Measured on two CPUs, a Zen 3 with AVX2 and a Zen 5 with AVX-512.
+# needs an entry of the TLB. Measured on two CPUs, a Zen 3 with AVX2 and a Zen 5 with AVX-512; the uses on the latter.
 LENGTH_OF_PACKED_A = {16: 64, 32: 100}
 
 
@@ -80,9 +80,9 @@ def tiling(
     """Return the tiling of a product.
 
     `transposed` says that columns of A are contiguous, not rows, or with `contiguous=False`, that neither are;
-    `scattered` that rows of B are not. If whole rows of B
-    stay in the cache, tiles are computed in row-major order, so that arrays in the order of the result are accessed
-    sequentially: above all, the parameters and moments that an optimizer updates.
+    `scattered` that rows of B are not. If whole rows of B stay in the cache, tiles are computed in row-major order, so
+    that arrays in the order of the result are accessed sequentially: above all, the parameters and moments that an
+    optimizer updates.
     """
     registers = vector_registers()
     folds = contiguous and inner >= LEAST_FOLDED_TERMS
